@@ -1,0 +1,50 @@
+"""How one peer is spoken to: plain or v1, compressed or not.
+
+Members that share an `Encoding` get the very same bytes, so a publication is encoded (and
+compressed) once for each encoding present in a room, not once for each member.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import msgspec
+
+from trioroom._wire.deflate import compress
+from trioroom._wire.envelopes import Codec
+from trioroom._wire.frames import Opcode, encode_frame
+
+
+class Encoding:
+    """The way from a message to the frame of one kind of peer. Get it from `encoding_for`."""
+
+    __slots__ = ("codec", "window_bits")
+
+    def __init__(self, codec: Codec | None, window_bits: int | None) -> None:
+        self.codec = codec
+        self.window_bits = window_bits
+
+    def message(self, room: str, data: object, sender: str | None) -> bytes:
+        """The frame that carries ``data`` to a member of ``room``."""
+        if self.codec is not None:
+            return self._frame(self.codec.opcode, self.codec.push(room, data, sender))
+        if isinstance(data, bytes):
+            return self._frame(Opcode.BINARY, data)
+        text = data.encode() if isinstance(data, str) else msgspec.json.encode(data)
+        return self._frame(Opcode.TEXT, text)
+
+    def envelope(self, envelope: object) -> bytes:
+        """The frame that carries one v1 envelope; plain peers have none."""
+        assert self.codec is not None
+        return self._frame(self.codec.opcode, self.codec.encode(envelope))
+
+    def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
+        if self.window_bits is None:
+            return encode_frame(opcode, payload)
+        return encode_frame(opcode, compress(payload, self.window_bits), compressed=True)
+
+
+@cache
+def encoding_for(codec: Codec | None, window_bits: int | None) -> Encoding:
+    """The one `Encoding` of its kind; there are few, and members are grouped by identity."""
+    return Encoding(codec, window_bits)

@@ -1,0 +1,254 @@
+"""Protocol v1: the records around messages, in JSON and MessagePack.
+
+Requests carry ``id`` and get exactly one ``ok`` or ``error``; pushes carry none, and are the same
+bytes for all members of a room. A frame holds one envelope or an array of them.
+
+Binary data has no place in JSON: there it travels as base64 text beside ``"encoding":"base64"``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from trioroom._wire.frames import Opcode
+from trioroom._wire.message import Data
+from trioroom.errors import RemoteProtocolError
+
+Id: TypeAlias = int | str
+Encoding: TypeAlias = Literal["base64"]
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in a room's history: its incarnation and the offset of the last message seen."""
+
+    epoch: str
+    offset: int
+
+
+class Auth(msgspec.Struct, frozen=True, tag="auth"):
+    id: Id
+    token: str
+
+
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    id: Id
+    room: str
+    position: Position | None = None
+
+
+class Leave(msgspec.Struct, frozen=True, tag="leave"):
+    id: Id
+    room: str
+
+
+class Publish(msgspec.Struct, frozen=True, tag="publish"):
+    room: str
+    data: msgspec.Raw
+    id: Id | None = None
+    encoding: Encoding | None = None
+
+
+class Call(msgspec.Struct, frozen=True, tag="call"):
+    id: Id
+    room: str
+    data: msgspec.Raw
+    timeout: float | None = None
+    encoding: Encoding | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    id: Id
+
+
+Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    connection: str
+    ping_interval: float
+    max_message_bytes: int
+    version: int = 1
+
+
+class Ok(msgspec.Struct, frozen=True, tag="ok", omit_defaults=True):
+    id: Id
+    room: str | None = None
+    state: object = None
+    recovered: bool | None = None
+    data: object = None
+
+
+class Error(msgspec.Struct, frozen=True, tag="error"):
+    id: Id | None
+    code: str
+    message: str
+    retry: bool = False
+    after: float | None = None
+
+
+class Push(msgspec.Struct, frozen=True, tag="message", omit_defaults=True, rename={"sender": "from"}):
+    room: str
+    data: object
+    sender: str | None = None
+    offset: int | None = None
+    encoding: Encoding | None = None
+
+
+class Kicked(msgspec.Struct, frozen=True, tag="kicked"):
+    room: str
+    code: int
+    reason: str
+
+
+class Gap(msgspec.Struct, frozen=True, tag="gap"):
+    room: str
+    reason: str
+    lost: int | None = None
+
+
+class Bye(msgspec.Struct, frozen=True, tag="bye"):
+    code: int
+    after: tuple[float, float]
+
+
+class EnvelopeError(RemoteProtocolError):
+    """An envelope that can be answered: the ``error`` to send, with the request's id where it had one."""
+
+    def __init__(self, error: Error) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+class _Anonymous(msgspec.Struct):
+    id: Id | None = None
+    type: str | None = None
+
+
+_TYPES = ("auth", "join", "leave", "publish", "call", "cancel")
+
+
+class Codec:
+    """One of the two encodings of v1, chosen by the subprotocol."""
+
+    def __init__(
+        self,
+        subprotocol: str,
+        opcode: Opcode,
+        encode: Callable[[object], bytes],
+        decoder: Callable[..., msgspec.json.Decoder[list[msgspec.Raw]] | msgspec.msgpack.Decoder[list[msgspec.Raw]]],
+        is_array: Callable[[bytes], bool],
+    ) -> None:
+        self.subprotocol = subprotocol
+        self.opcode = opcode
+        self.encode = encode
+        self._is_array = is_array
+        self._request = decoder(Request)
+        self._array = decoder(list[msgspec.Raw])
+        self._anonymous = decoder(_Anonymous)
+        self._data = decoder(object)
+
+    def decode(self, payload: str | bytes) -> list[Request | EnvelopeError]:
+        """The requests of one frame, in order; those that are wrong as errors to answer with.
+
+        Raises:
+            RemoteProtocolError: not this codec's kind of frame (1003), or not decodable at all (4000).
+        """
+        if isinstance(payload, str) is (self.opcode is not Opcode.TEXT):
+            raise RemoteProtocolError(
+                f"{self.subprotocol} is spoken in {self.opcode.name.lower()} frames; send those", 1003
+            )
+        raw = payload.encode() if isinstance(payload, str) else payload
+        try:
+            parts = self._array.decode(raw) if self._is_array(raw) else [raw]
+        except msgspec.DecodeError as exc:
+            raise _undecodable(exc) from exc
+        return [self._decode_one(part) for part in parts]
+
+    def _decode_one(self, raw: bytes | msgspec.Raw) -> Request | EnvelopeError:
+        try:
+            request: Request = self._request.decode(raw)  # type: ignore[assignment]  # one decoder type for all
+        except msgspec.ValidationError as exc:
+            return self._explain(raw, exc)
+        except msgspec.DecodeError as exc:
+            raise _undecodable(exc) from exc
+        return request
+
+    def _explain(self, raw: bytes | msgspec.Raw, exc: msgspec.ValidationError) -> EnvelopeError:
+        try:
+            head: _Anonymous = self._anonymous.decode(raw)  # type: ignore[assignment]  # as above
+        except msgspec.DecodeError:
+            return EnvelopeError(Error(None, "bad_envelope", f"{exc}; send an object with type and id"))
+        if head.type not in _TYPES:
+            known = ", ".join(_TYPES)
+            return EnvelopeError(Error(head.id, "unknown_type", f"type {head.type!r} is not one of {known}"))
+        return EnvelopeError(Error(head.id, "bad_envelope", f"{head.type}: {exc}; see the protocol reference"))
+
+    def decode_data(self, raw: msgspec.Raw, encoding: Encoding | None) -> Data:
+        """The value a ``publish`` or ``call`` carries.
+
+        Raises:
+            ValueError: ``encoding`` is base64 and the data is not.
+        """
+        data: Data = self._data.decode(raw)  # type: ignore[assignment]  # as above
+        if encoding is None:
+            return data
+        if not isinstance(data, str):
+            raise ValueError('"encoding":"base64" needs data that is a string')
+        try:
+            return base64.b64decode(data, validate=True)
+        except binascii.Error as exc:
+            raise ValueError(f"data is not base64: {exc}") from exc
+
+    def push(self, room: str, data: object, sender: str | None, offset: int | None = None) -> bytes:
+        """A ``message`` push, encoded."""
+        if isinstance(data, bytes) and self.opcode is Opcode.TEXT:
+            text = base64.b64encode(data).decode("ascii")
+            return self.encode(Push(room, text, sender, offset, "base64"))
+        return self.encode(Push(room, data, sender, offset))
+
+
+def _undecodable(exc: Exception) -> RemoteProtocolError:
+    return RemoteProtocolError(f"frame is no envelope: {exc}; send an object with a type", 4000)
+
+
+def _json_array(raw: bytes) -> bool:
+    return raw.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def _msgpack_array(raw: bytes) -> bool:
+    return bool(raw) and (0x90 <= raw[0] <= 0x9F or raw[0] in (0xDC, 0xDD))
+
+
+JSON = Codec("trioroom.v1.json", Opcode.TEXT, msgspec.json.encode, msgspec.json.Decoder, _json_array)
+MSGPACK = Codec("trioroom.v1.msgpack", Opcode.BINARY, msgspec.msgpack.encode, msgspec.msgpack.Decoder, _msgpack_array)
+CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
+
+
+class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What crosses the backplane: a message, who sent it, and the member that must not get it."""
+
+    data: object
+    sender: str | None = None
+    exclude: str | None = None
+
+
+_publication = msgspec.msgpack.Decoder(Publication)
+
+
+def encode_publication(data: Data, sender: str | None, exclude: str | None) -> bytes:
+    """The payload that goes through the backplane.
+
+    Raises:
+        TypeError: ``data`` holds something other than text, bytes and JSON values.
+    """
+    return msgspec.msgpack.encode(Publication(data, sender, exclude))
+
+
+def decode_publication(payload: bytes) -> Publication:
+    """The reverse of `encode_publication`; ``msgspec.DecodeError`` for what another program wrote there."""
+    return _publication.decode(payload)

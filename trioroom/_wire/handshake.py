@@ -1,0 +1,144 @@
+"""The server's half of the opening handshake (RFC 6455 §4.2): a request is accepted or refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+
+import attrs
+
+from trioroom._wire.deflate import DeflateParameters, negotiate_deflate
+from trioroom._wire.http import Request, encode_head
+from trioroom.errors import HandshakeError
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+_VERSION = "13"
+_KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[^\]/]+\]|[^:/]+)(?::([0-9]{1,5}))?")
+_HOST = re.compile(r"(\[[^\]]+\]|[^:]+)(?::([0-9]*))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SHOWN = 80  # characters of a wrong value that an error message repeats
+
+
+@attrs.frozen
+class Acceptance:
+    """What was agreed on, and the answer that says so."""
+
+    subprotocol: str | None
+    """The client's first choice among ours; None if it offered none that we know."""
+    deflate: DeflateParameters | None
+    """How messages are compressed; None for not at all."""
+    response: bytes
+    """The whole 101 response; frames follow it."""
+
+
+def accept(
+    request: Request,
+    *,
+    subprotocols: Sequence[str] = (),
+    deflate: bool = False,
+    allowed_origins: Sequence[str] | None = None,
+) -> Acceptance:
+    """Answer an opening handshake.
+
+    Args:
+        request: what the client sent.
+        subprotocols: those we speak; the client's order of preference decides.
+        deflate: whether permessage-deflate may be agreed on.
+        allowed_origins: such as ``https://example.com``, or ``*`` for any; ``None`` lets a browser
+            in only from the host and port that it connects to. A client without an ``Origin`` is no
+            browser and always let in: the header protects users from foreign pages, not us from clients.
+    Raises:
+        HandshakeError: 400, 405, 426 or 505 for what is no proper handshake, 403 for a foreign origin.
+    """
+    _check_upgrade(request)
+    key = _key_of(request)
+    _check_origin(request, allowed_origins)
+    subprotocol = _choose_subprotocol(request, subprotocols)
+    parameters = negotiate_deflate(request.values("sec-websocket-extensions")) if deflate else None
+    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_key(key))]
+    if subprotocol is not None:
+        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+    if parameters is not None:
+        headers.append(("Sec-WebSocket-Extensions", parameters.response))
+    return Acceptance(subprotocol, parameters, encode_head(101, headers))
+
+
+def accept_key(key: str) -> str:
+    """``Sec-WebSocket-Accept`` for a ``Sec-WebSocket-Key`` (RFC 6455 §4.2.2)."""
+    return b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest()).decode()
+
+
+def _check_upgrade(request: Request) -> None:
+    if request.method != "GET":
+        raise HandshakeError(405, f"{request.method} opens no WebSocket; send GET", (("Allow", "GET"),))
+    if not request.wants_upgrade:
+        raise _upgrade_required("this is a WebSocket; send Upgrade: websocket")
+    if request.version != "1.1":
+        raise HandshakeError(505, f"HTTP/{request.version} opens no WebSocket; send the request as HTTP/1.1")
+    if "upgrade" not in request.tokens("connection"):
+        connection = ", ".join(request.values("connection"))[:_SHOWN]
+        raise HandshakeError(400, f"Connection is {connection!r}; send Connection: Upgrade")
+    versions = request.values("sec-websocket-version")
+    if versions != (_VERSION,):
+        offered = ", ".join(versions)[:_SHOWN]
+        raise _upgrade_required(f"Sec-WebSocket-Version is {offered!r}; send {_VERSION}")
+
+
+def _upgrade_required(message: str) -> HandshakeError:
+    return HandshakeError(426, message, (("Upgrade", "websocket"), ("Sec-WebSocket-Version", _VERSION)))
+
+
+def _key_of(request: Request) -> str:
+    keys = request.values("sec-websocket-key")
+    if len(keys) != 1:
+        raise HandshakeError(400, f"request has {len(keys)} Sec-WebSocket-Key headers; send exactly one")
+    if not _KEY.fullmatch(keys[0]):
+        raise HandshakeError(
+            400, f"Sec-WebSocket-Key {keys[0][:_SHOWN]!r} is malformed; send 16 random bytes in base64"
+        )
+    return keys[0]
+
+
+def _check_origin(request: Request, allowed: Sequence[str] | None) -> None:
+    origins = request.values("origin")
+    if not origins or (allowed is not None and "*" in allowed):
+        return
+    origin = _parse_origin(origins[0])
+    if len(origins) > 1:
+        permitted = False
+    elif allowed is None:
+        permitted = _is_same_host(origin, request.header("host") or "")
+    else:
+        permitted = origin in map(_parse_origin, allowed)
+    if not permitted:
+        raise HandshakeError(
+            403, f"origin {', '.join(origins)[:_SHOWN]!r} is not allowed; have it added to allowed_origins"
+        )
+
+
+def _parse_origin(origin: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port, comparable. What has no such parts, like ``null``, stands as a scheme of its own."""
+    origin = origin.lower()
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return origin, "", None
+    scheme, host, port = match.groups()
+    return scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme)
+
+
+def _is_same_host(origin: tuple[str, str, int | None], host: str) -> bool:
+    scheme, name, port = origin
+    match = _HOST.fullmatch(host.lower())
+    if match is None or scheme not in _DEFAULT_PORTS:
+        return False
+    # A Host without a port came over the page's scheme as far as we can know: a proxy may have ended its TLS.
+    return (match[1], int(match[2] or _DEFAULT_PORTS[scheme])) == (name, port)
+
+
+def _choose_subprotocol(request: Request, known: Sequence[str]) -> str | None:
+    # Not `tokens`: the names of subprotocols are case-sensitive.
+    offered = ",".join(request.values("sec-websocket-protocol")).split(",")
+    return next((name for element in offered if (name := element.strip(" \t")) in known), None)

@@ -1,0 +1,245 @@
+"""HTTP/1.1 heads: one request in, one response out (RFC 9112).
+
+The head is collected whole and then parsed in one go, so that how it was cut into reads cannot
+matter. What two parsers could read differently (bare CR or LF, folded lines, control bytes, body
+framing) is refused rather than guessed at: a proxy before us may have guessed otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
+from urllib.parse import unquote
+
+import attrs
+import httptools
+
+from trioroom.errors import HandshakeError
+
+_LINE_END = b"\r\n"
+_HEAD_END = b"\r\n\r\n"
+_TLS_HANDSHAKE = 0x16  # content type, the first byte of a TLS connection (RFC 8446 §5.1)
+_SHOWN = 80  # bytes of a wrong value that an error message repeats
+
+# Besides control bytes: 0x85, which many a text function takes for the end of a line.
+_BAD_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|(?<!\r)\n|\r(?=[^\n])|\n[ \t]")
+_REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
+_AUTHORITY_PREFIX = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
+_HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+
+
+@attrs.frozen
+class Request:
+    """The head of one HTTP request."""
+
+    method: str
+    """As sent, such as ``GET``."""
+    target: str
+    """As sent, such as ``/chat/a%20b?token=1``."""
+    path: str
+    """The target's path, percent-decoded as UTF-8."""
+    query: str
+    """What follows the target's first ``?``, not decoded; empty if there is none."""
+    headers: tuple[tuple[str, str], ...]
+    """Names in lower case, values decoded as Latin-1 without white space around them; in order, repeats kept."""
+    version: str = "1.1"
+    """HTTP's version: ``1.1`` or ``1.0``."""
+
+    def header(self, name: str) -> str | None:
+        """The first value of header ``name``, in any case; None if there is none."""
+        return next(iter(self.values(name)), None)
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """All values of header ``name``, one for each line."""
+        name = name.lower()
+        return tuple(value for key, value in self.headers if key == name)
+
+    def tokens(self, name: str) -> tuple[str, ...]:
+        """The elements of header ``name``, a comma-separated list, in lower case."""
+        elements = ",".join(self.values(name)).lower().split(",")
+        return tuple(token for element in elements if (token := element.strip(" \t")))
+
+    @property
+    def wants_upgrade(self) -> bool:
+        """Whether the client asks for WebSocket. Whether it does so properly is for `accept` to say."""
+        return "websocket" in self.tokens("upgrade")
+
+
+class HeadParser:
+    """Reads the head of one request. Done with after it has returned a request or raised."""
+
+    def __init__(
+        self, max_head_bytes: int = 16_384, max_request_line_bytes: int = 8_192, max_headers: int = 64
+    ) -> None:
+        self._max_head_bytes = max_head_bytes
+        self._max_request_line_bytes = max_request_line_bytes
+        self._max_headers = max_headers
+        self._buffer = bytearray()
+        self._has_request_line = False
+        self.trailing = b""
+        """What came after the head."""
+
+    def feed(self, data: bytes) -> Request | None:
+        """The request, once ``data`` completes its head.
+
+        Raises:
+            HandshakeError: 400 for a malformed head or one that announces a body, 414 or 431 for
+                one over the bounds, 505 for another version of HTTP. What is wrong in two ways may
+                be refused for either of them, depending on how it arrives.
+
+        Time over all calls is linear in the bytes fed.
+        """
+        seen = len(self._buffer)
+        self._buffer += data
+        end = self._buffer.find(_HEAD_END, max(seen - 3, 0))
+        size = len(self._buffer) if end < 0 else end + len(_HEAD_END)
+        # Not left until the head is whole: what is wrong may mean that its end never comes.
+        self._check_request_line(seen, size)
+        self._check_bytes(seen, size)
+        if size > self._max_head_bytes or (end < 0 and size == self._max_head_bytes):
+            raise HandshakeError(
+                431, f"request head exceeds max_head_bytes={self._max_head_bytes}; send fewer or shorter headers"
+            )
+        if end < 0:
+            return None
+        self.trailing = bytes(self._buffer[size:])
+        head = bytes(self._buffer[:size])
+        self._buffer.clear()
+        return _parse(head, self._max_headers)
+
+    def _check_request_line(self, seen: int, size: int) -> None:
+        if self._has_request_line:
+            return
+        end = self._buffer.find(_LINE_END, max(seen - 1, 0), size)
+        self._has_request_line = end >= 0
+        known = end if end >= 0 else size - 1  # the last byte may be the line's CR
+        if known > self._max_request_line_bytes:
+            raise HandshakeError(
+                414,
+                f"request line exceeds max_request_line_bytes={self._max_request_line_bytes}; "
+                "send a shorter path and query",
+            )
+
+    def _check_bytes(self, seen: int, size: int) -> None:
+        if size and self._buffer[0] == _TLS_HANDSHAKE:
+            raise HandshakeError(400, "TLS on a port without it; connect with ws:// or http://")
+        # From one byte back: a CR or LF there may have been waiting for what comes next.
+        if bad := _BAD_BYTES.search(self._buffer, max(seen - 1, 0), size):
+            raise HandshakeError(
+                400,
+                f"byte {bad[0][0]:#04x} at {bad.start()} of the request head is out of place; "
+                "end lines with CR LF, fold none and send no control bytes",
+            )
+
+
+def _parse(head: bytes, max_headers: int) -> Request:
+    line = head[: head.index(_LINE_END)]
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise HandshakeError(400, f"request line {line[:_SHOWN]!r} is malformed; send 'GET /path HTTP/1.1'")
+    method, target, version = (group.decode() for group in match.groups())
+    if version not in ("1.0", "1.1"):
+        raise HandshakeError(505, f"HTTP/{version} is not spoken here; send the request as HTTP/1.1")
+    count = head.count(_LINE_END) - 2  # the request line's and the blank line's
+    if count > max_headers:
+        raise HandshakeError(431, f"{count} headers exceed max_headers={max_headers}; send fewer")
+    headers = _parse_headers(head)
+    request = Request(method, target, *_split_target(target), headers, version)
+    _check_host(request)
+    _check_no_body(request)
+    return request
+
+
+class _Headers:
+    """Collects what httptools calls back with."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, str]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.found.append((name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")))
+
+
+def _parse_headers(head: bytes) -> tuple[tuple[str, str], ...]:
+    headers = _Headers()
+    try:
+        httptools.HttpRequestParser(headers).feed_data(head)
+    except httptools.HttpParserUpgrade:
+        pass  # how httptools says that the head is over and something else than HTTP follows
+    except httptools.HttpParserError as exc:
+        raise HandshakeError(400, f"request is not HTTP ({exc}); see RFC 9112 for its form") from exc
+    return tuple(headers.found)
+
+
+def _split_target(target: str) -> tuple[str, str]:
+    prefix = _AUTHORITY_PREFIX.match(target)  # a proxy may send the whole URL (RFC 9112 §3.2.2)
+    path, _, query = target[prefix.end() if prefix else 0 :].partition("?")
+    if prefix and not path:
+        path = "/"
+    if "#" in target or not (path.startswith("/") or target == "*"):
+        raise HandshakeError(400, f"request target {target[:_SHOWN]!r} is malformed; send a path such as /chat")
+    try:
+        return unquote(path, errors="strict"), query
+    except UnicodeDecodeError as exc:
+        raise HandshakeError(
+            400, f"path {path[:_SHOWN]!r} is not UTF-8 once decoded; percent-encode its UTF-8 bytes"
+        ) from exc
+
+
+def _check_host(request: Request) -> None:
+    hosts = request.values("host")
+    if len(hosts) > 1 or (not hosts and request.version == "1.1"):
+        raise HandshakeError(400, f"request has {len(hosts)} Host headers; send exactly one")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise HandshakeError(400, f"Host {hosts[0][:_SHOWN]!r} is malformed; send it as host or host:port")
+
+
+def _check_no_body(request: Request) -> None:
+    lengths = request.values("content-length")
+    if request.values("transfer-encoding") or any(length.strip("0") for length in lengths):
+        raise HandshakeError(400, "request announces a body and none is read here; send no body")
+
+
+def encode_response(
+    status: int,
+    body: bytes = b"",
+    *,
+    content_type: str = "text/plain; charset=utf-8",
+    headers: Sequence[tuple[str, str]] = (),
+    head_only: bool = False,
+) -> bytes:
+    """A whole response, after which the connection closes.
+
+    Args:
+        status: a final status, such as 200; one that forbids a body (204, 304) is not meant here.
+        body: what is served.
+        content_type: the body's, never guessed at by the browser.
+        headers: further ones.
+        head_only: leave the body out, as the answer to HEAD does; its length is told all the same.
+    Raises:
+        ValueError: a header holds a line break or a character that is not Latin-1.
+    """
+    upgrades = any(name.lower() == "upgrade" for name, _ in headers)
+    fields = (
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        ("Connection", "close, Upgrade" if upgrades else "close"),  # Upgrade is hop-by-hop (RFC 9110 §7.8)
+        ("X-Content-Type-Options", "nosniff"),
+        *headers,
+    )
+    head = encode_head(status, fields)
+    return head if head_only else head + body
+
+
+def encode_head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
+    """Status line, ``headers`` and the blank line.
+
+    Raises:
+        ValueError: a header holds a line break or a character that is not Latin-1.
+    """
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
+    for line in lines:
+        if "\r" in line or "\n" in line:
+            raise ValueError(f"header {line!r} holds a line break; take it out")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")

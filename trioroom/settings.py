@@ -1,0 +1,50 @@
+"""Every number a user may turn, each with its unit, its default and the default's reason."""
+
+from __future__ import annotations
+
+import attrs
+from attrs import validators
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """Limits and deadlines of one server. Times are seconds; ``math.inf`` switches a deadline off."""
+
+    handshake_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """The whole opening handshake, absolute rather than per read, so that one byte a second is no way in."""
+    max_head_bytes: int = attrs.field(default=16_384, validator=validators.gt(0))
+    """Request line and headers together."""
+    max_headers: int = attrs.field(default=64, validator=validators.gt(0))
+    """Header lines of a request."""
+    max_message_bytes: int = attrs.field(default=65_536, validator=validators.gt(0))
+    """One inbound message, all fragments, after inflating; more is close code 1009."""
+    max_fragments: int = attrs.field(default=64, validator=validators.gt(0))
+    """Frames one message may come in, empty ones counted."""
+    max_outbox_bytes: int = attrs.field(default=1 << 20, validator=validators.gt(0))
+    """Bytes waiting for one peer beyond what its kernel socket took; more is close code 4108."""
+    max_outbox_messages: int = attrs.field(default=4_096, validator=validators.gt(0))
+    """Messages waiting for one peer; more is close code 4108."""
+    max_rooms_per_connection: int = attrs.field(default=128, validator=validators.gt(0))
+    """Rooms one v1 connection may be in at a time."""
+    max_calls_per_connection: int = attrs.field(default=16, validator=validators.gt(0))
+    """Calls of one v1 connection that may run at a time."""
+    max_room_name_bytes: int = attrs.field(default=255, validator=validators.gt(0))
+    """UTF-8 bytes of a room's name."""
+    room_channel_size: int = attrs.field(default=1_024, validator=validators.gt(0))
+    """Publications that may wait for a room's fan-out on this node; ``publish`` awaits when they are this many."""
+    ping_interval: float = attrs.field(default=25.0, validator=validators.gt(0))
+    """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
+    ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long a pong (or any other byte) may take before the connection is dropped with 4110."""
+    close_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
+    """How long a peer may take to answer our close frame, and to read what it was sent before."""
+    leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
+    """How long ``on_leave`` and ``on_close`` may run, shielded, when a member or a room goes."""
+    drain_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long a stopping server waits for its peers to close."""
+    compression: bool = False
+    """Offer permessage-deflate (RFC 7692). Off: it costs CPU per message and helps only verbose payloads."""
+    allowed_origins: tuple[str, ...] | None = None
+    """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
+    backlog: int = attrs.field(default=4_096, validator=validators.gt(0))
+    """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
