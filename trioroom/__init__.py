@@ -1,0 +1,49 @@
+"""trioroom: real-time rooms over WebSocket, on Trio.
+
+Subclass `Room`, route a pattern to it, and run the `App` with `serve` or `open_server`.
+"""
+
+from __future__ import annotations
+
+from trioroom._wire.message import Message
+from trioroom.app import App, Server, open_server, serve
+from trioroom.closecodes import CloseCode
+from trioroom.errors import (
+    BackplaneError,
+    BackplaneUnavailable,
+    ConnectionClosed,
+    HandshakeError,
+    JoinRefused,
+    LocalProtocolError,
+    PositionLost,
+    ProtocolError,
+    RemoteProtocolError,
+    TrioroomError,
+)
+from trioroom.member import Member
+from trioroom.room import Room
+from trioroom.settings import Settings
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "App",
+    "BackplaneError",
+    "BackplaneUnavailable",
+    "CloseCode",
+    "ConnectionClosed",
+    "HandshakeError",
+    "JoinRefused",
+    "LocalProtocolError",
+    "Member",
+    "Message",
+    "PositionLost",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "Room",
+    "Server",
+    "Settings",
+    "TrioroomError",
+    "open_server",
+    "serve",
+]

@@ -1,0 +1,1 @@
+"""Trio at the edges: sockets, tasks, deadlines."""

@@ -1,0 +1,182 @@
+"""A room that has members on this node: its task, its subscription, and who is in it.
+
+One task per active room, in the hub's nursery. It opens the subscription and the room's own nursery
+before the first member joins and closes them after the last has left. While it ends, its name is
+still taken: whoever wants to join waits for `closed` and then opens the room anew.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVarTuple
+
+import trio
+
+from trioroom._net.fanout import FanOut
+from trioroom._net.lazy_nursery import LazyNursery
+from trioroom._wire.envelopes import encode_publication
+from trioroom.closecodes import CloseCode
+from trioroom.errors import JoinRefused
+from trioroom.room import Members, Room
+
+if TYPE_CHECKING:
+    from trioroom._wire.message import Data
+    from trioroom.backplane.base import Backplane
+    from trioroom.member import Member
+    from trioroom.settings import Settings
+
+log = logging.getLogger("trioroom.room")
+Args = TypeVarTuple("Args")
+
+
+class RoomFailed(Exception):
+    """``on_open`` raised or a task of the room crashed; it has been logged."""
+
+
+class ActiveRoom:
+    """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
+
+    def __init__(self, room: Room, params: dict[str, str], name: str, backplane: Backplane, settings: Settings):
+        self.room = room
+        room.name, room.params, room.members, room._active = name, params, Members(self), self
+        self.closed = trio.Event()
+        self.ending = False
+        self._members = FanOut(name)
+        self._backplane = backplane
+        self._settings = settings
+        self._places = 0  # members, and those who wait to be
+        self._opened = trio.Event()
+        self._empty = trio.Event()
+
+    @property
+    def member_count(self) -> int:
+        """Members on this node, joining ones included."""
+        return len(self._members)
+
+    def snapshot(self) -> list[Member]:
+        """The members of this moment."""
+        return list(self._members)
+
+    def has(self, member: object) -> bool:
+        """Whether ``member`` is in this room now."""
+        return member in self._members
+
+    # -- the room's own task ---------------------------------------------------------------
+
+    async def run(self) -> None:
+        """The life of the room; never raises, for the hub's other rooms live in the same nursery."""
+        try:
+            await self._live()
+        except* Exception as group:  # a hook or a task of the room: the one boundary for both
+            log.error("room %s failed; its members are closed with 1011", self.room.name, exc_info=group)
+            for member in self._members:
+                member._connection.close(CloseCode.INTERNAL_ERROR, "the room failed; the server's log tells more")
+        finally:
+            self.ending = True
+            self._opened.set()
+            await self._close()
+
+    async def _live(self) -> None:
+        async with (
+            self._backplane.subscribe(self.room.name, self._settings.room_channel_size) as deliveries,
+            trio.open_nursery() as self.room.nursery,
+        ):
+            await self.room.on_open()
+            self.room.nursery.start_soon(self._members.pump, deliveries)
+            self._opened.set()
+            await self._empty.wait()
+            self.room.nursery.cancel_scope.cancel()
+
+    async def _close(self) -> None:
+        # Cancelled or failed, there may be members still: they leave under deadlines of their own.
+        timeout = self._settings.close_timeout + 2 * self._settings.leave_timeout
+        with trio.move_on_after(timeout, shield=True):
+            await self._empty.wait()
+        await self._call_shielded("on_close", self.room.on_close)
+
+    async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
+        timeout = self._settings.leave_timeout
+        with trio.move_on_after(timeout, shield=True) as scope:
+            try:
+                await fn(*args)
+            except Exception:
+                log.exception("room %s: %s failed", self.room.name, hook)
+        if scope.cancelled_caught:
+            log.error("room %s: %s cut off after leave_timeout=%g s", self.room.name, hook, timeout)
+
+    # -- members -----------------------------------------------------------------------------
+
+    def take_place(self) -> None:
+        """Keep the room alive for one who will `join` and then `leave`, or give the place back."""
+        self._places += 1
+
+    def release_place(self) -> None:
+        """The last one out ends the room; at once, so that nobody joins a room that is going."""
+        self._places -= 1
+        if not self._places:
+            self.ending = True
+            self._empty.set()
+
+    async def join(self, member: Member, welcome: Callable[[object], None]) -> None:
+        """Make ``member`` one of the room; ``welcome`` sends it the state, before any message.
+
+        The caller holds a place, which `leave` gives back; when this raises, it has been given back.
+
+        Raises:
+            JoinRefused: ``authorize`` (or ``on_join``) refused.
+            RoomFailed: the room could not be opened.
+        """
+        began = False
+        try:
+            await self._opened.wait()
+            if self.ending:
+                raise RoomFailed(self.room.name)
+            await self.room.authorize(member)
+            began = True
+            self._members.begin_join(member)
+            state = await self.room.on_join(member)
+            if member._put_out is not None:
+                raise JoinRefused(member._put_out, CloseCode.KICKED)
+            welcome(state)
+            self._members.finish_join(member)
+        except BaseException as exc:
+            if began:
+                await self.leave(member, str(exc) or type(exc).__name__)
+            else:
+                self.release_place()
+            raise
+
+    async def leave(self, member: Member, reason: str) -> bool:
+        """Take ``member`` out and run ``on_leave``, shielded; False when someone else has begun to."""
+        if not self._members.remove(member):
+            return False
+        try:
+            if member._tasks is not None:
+                with trio.move_on_after(self._settings.leave_timeout, shield=True):
+                    await member._tasks.aclose()
+            await self._call_shielded("on_leave", self.room.on_leave, member, reason)
+        finally:
+            self.release_place()
+        return True
+
+    def start_member_task(self, member: Member, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
+        """Run ``fn`` until it ends or ``member`` leaves; see `Member.start_soon`."""
+        if not self.has(member):
+            raise trio.ClosedResourceError(f"{member!r} has left; start no tasks for it")
+        if member._tasks is None:
+            member._tasks = LazyNursery(member._connection.nursery)
+        member._tasks.start_soon(_run_member_task, member, fn, *args)
+
+    async def publish(self, data: Data, *, exclude: Member | None, sender: Member | None) -> None:
+        """See `Room.publish`."""
+        author = sender or exclude
+        payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None)
+        await self._backplane.publish(self.room.name, payload)
+
+
+async def _run_member_task(member: Member, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
+    try:
+        await fn(*args)
+    except Exception:
+        member._connection.hook_failed(getattr(fn, "__qualname__", repr(fn)))

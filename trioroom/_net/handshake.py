@@ -1,0 +1,122 @@
+"""What happens on a byte stream before it is a connection: its HTTP head, and the answer to that."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from trioroom._net.connection import GONE, Connection
+from trioroom._net.session import PlainSession, V1Session
+from trioroom._wire.encoding import encoding_for
+from trioroom._wire.envelopes import CODECS
+from trioroom._wire.handshake import Acceptance, accept
+from trioroom._wire.http import HeadParser, Request, encode_response
+from trioroom.errors import HandshakeError
+
+if TYPE_CHECKING:
+    from trioroom._net.connection import Session
+    from trioroom._net.heartbeat import Heartbeat
+    from trioroom._net.http import HttpResponder
+    from trioroom._net.hub import Hub
+    from trioroom._net.transport import Transport
+
+log = logging.getLogger("trioroom.handshake")
+_LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its socket closes
+
+
+class Greeter:
+    """Takes streams in: an HTTP answer for most, a connection for those that upgrade."""
+
+    def __init__(self, hub: Hub, http: HttpResponder, heartbeat: Heartbeat) -> None:
+        self._hub = hub
+        self._http = http
+        self._heartbeat = heartbeat
+
+    async def serve(self, transport: Transport) -> None:
+        """Serve one peer until it is gone; never raises for what the peer does."""
+        try:
+            if (opened := await self._open(transport)) is not None:
+                request, acceptance, early = opened
+                await self.connect(transport, request, acceptance, early)
+        except GONE:
+            pass
+        finally:
+            await transport.aclose()
+
+    async def connect(self, transport: Transport, request: Request, acceptance: Acceptance, early: bytes = b"") -> None:
+        """Run the connection of a peer that has been accepted."""
+        codec = CODECS.get(acceptance.subprotocol or "")
+        window_bits = acceptance.deflate and acceptance.deflate.server_max_window_bits
+        connection = Connection(
+            self._hub.new_id(), transport, request, encoding_for(codec, window_bits), self._hub.settings
+        )
+        session: Session = (
+            V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection, room_of(request))
+        )
+        self._hub.add(connection)
+        self._heartbeat.add(connection)
+        try:
+            await connection.run(session, early)
+        finally:
+            self._heartbeat.remove(connection)
+            self._hub.remove(connection)
+
+    async def _open(self, transport: Transport) -> tuple[Request, Acceptance, bytes] | None:
+        answer = encode_response(408, b"the request took too long; send it at once\n")
+        with trio.move_on_after(self._hub.settings.handshake_timeout):
+            try:
+                request, early = await self._read_head(transport)
+                if request.wants_upgrade or self._hub.knows(room_of(request)):
+                    acceptance = self.accept(request)
+                    await _send(transport, acceptance.response)
+                    return request, acceptance, early
+                answer = await self._http.respond(request)
+            except HandshakeError as exc:
+                answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
+        with trio.move_on_after(_LINGER_TIMEOUT):
+            await _send(transport, answer)
+            transport.send_eof()
+            while await transport.receive():
+                pass  # or the kernel's reset might take the answer from the peer
+        return None
+
+    async def _read_head(self, transport: Transport) -> tuple[Request, bytes]:
+        settings = self._hub.settings
+        parser = HeadParser(settings.max_head_bytes, max_headers=settings.max_headers)
+        while True:
+            data = await transport.receive()
+            if not data:
+                raise ConnectionResetError("the peer left during the handshake")
+            if (request := parser.feed(data)) is not None:
+                return request, parser.trailing
+
+    def accept(self, request: Request) -> Acceptance:
+        """How to answer an upgrade.
+
+        Raises:
+            HandshakeError: it is not well formed, not allowed, or its path leads to no room.
+        """
+        settings = self._hub.settings
+        acceptance = accept(
+            request,
+            subprotocols=tuple(CODECS),
+            deflate=settings.compression,
+            allowed_origins=settings.allowed_origins,
+        )
+        if acceptance.subprotocol is None and not self._hub.knows(room_of(request)):
+            rooms = ", ".join("/" + pattern for pattern in self._hub.routes.patterns())
+            raise HandshakeError(404, f"no room at {request.path!r}; connect to {rooms or 'an app that has routes'}")
+        return acceptance
+
+
+def room_of(request: Request) -> str:
+    """The room that a plain connection's path names."""
+    return request.path.removeprefix("/")
+
+
+async def _send(transport: Transport, data: bytes) -> None:
+    sent = transport.send_nowait(data)
+    if sent < len(data):
+        await transport.send_all(data[sent:])

@@ -1,0 +1,65 @@
+"""Listening sockets and the accept loop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import trio
+
+log = logging.getLogger("trioroom.listener")
+_SLICE = 64  # accepts between two checkpoints
+_FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_FULL_PAUSE = 0.1  # seconds until we look again whether a descriptor has come free
+
+
+async def open_listeners(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Non-blocking listening sockets, one for each address of ``host``; port 0 picks one for all.
+
+    Raises:
+        OSError: the name has no address, or the port is taken; no socket is left open.
+    """
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AddressInfo.AI_PASSIVE)
+    with ExitStack() as opened:
+        listeners: list[socket.socket] = []
+        for family, _, _, _, address in dict.fromkeys(found):
+            if listeners and not port:
+                address = (address[0], listeners[0].getsockname()[1], *address[2:])
+            listener = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # or an IPv4 socket on the same port would be refused
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(backlog)
+            listener.setblocking(False)
+            listeners.append(listener)
+        opened.pop_all()
+        return listeners
+
+
+async def accept_forever(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
+    """Give every connection that comes to ``handle``, non-blocking and without Nagle's delay."""
+    accepted = 0
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            await trio.lowlevel.wait_readable(listener)
+            continue
+        except OSError as exc:
+            if exc.errno in _FULL:
+                log.warning("cannot accept: %s; raise the limit of open files (ulimit -n)", exc)
+                await trio.sleep(_FULL_PAUSE)
+            else:  # the peer was gone before we came (accept(2): treat like EAGAIN)
+                await trio.lowlevel.checkpoint()
+            continue
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handle(sock)
+        accepted += 1
+        if accepted % _SLICE == 0:
+            await trio.lowlevel.checkpoint()

@@ -1,0 +1,243 @@
+"""What a peer's messages mean: plain mode (the path names the one room) and protocol v1 (many rooms)."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import trio
+
+from trioroom._net.active_room import RoomFailed
+from trioroom._net.hub import Hub, UnknownRoom
+from trioroom._wire.envelopes import (
+    Auth,
+    Call,
+    Cancel,
+    Codec,
+    EnvelopeError,
+    Error,
+    Hello,
+    Id,
+    Join,
+    Kicked,
+    Leave,
+    Ok,
+    Publish,
+)
+from trioroom._wire.message import Data, Message
+from trioroom.closecodes import CloseCode
+from trioroom.errors import JoinRefused, RemoteProtocolError
+from trioroom.room import Room
+
+if TYPE_CHECKING:
+    from trioroom._net.connection import Connection
+    from trioroom.member import Member
+
+log = logging.getLogger("trioroom.session")
+
+
+class PlainSession:
+    """No envelopes: each data frame is one message of the one room, verbatim both ways."""
+
+    __slots__ = ("_connection", "_hub", "_member", "_name")
+
+    def __init__(self, hub: Hub, connection: Connection, room: str) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._name = room
+        self._member: Member | None = None
+
+    async def open(self) -> None:
+        """Join the room, or close with the code of the refusal."""
+        try:
+            self._member = await self._hub.join(self._name, self._connection, None, self._welcome)
+        except JoinRefused as refusal:
+            self._connection.close(refusal.close_code, refusal.reason)
+        except RoomFailed:
+            self._connection.close(CloseCode.INTERNAL_ERROR, "the room failed to open; the server's log tells more")
+        except Exception:
+            self._connection.hook_failed("on_join")
+
+    def _welcome(self, member: Member, state: object) -> None:
+        if state is not None:
+            self._connection.send(self._connection.encoding.message(self._name, state, None))
+
+    async def receive(self, message: Message) -> None:
+        """Hand one message to the room."""
+        member = self._member
+        if member is None:
+            return
+        try:
+            await member.room.on_message(member, message)
+        except Exception:
+            self._connection.hook_failed("on_message")
+
+    def put_out(self, member: Member, reason: str) -> None:
+        """A plain connection without its room has no purpose."""
+        self._connection.close(CloseCode.NORMAL, reason)
+
+    async def aclose(self, reason: str) -> None:
+        """Leave the room."""
+        if self._member is not None:
+            await self._member._active.leave(self._member, reason)
+            self._member = None
+
+
+class V1Session:
+    """Protocol v1: requests are served one after another, calls beside them."""
+
+    __slots__ = ("_calls", "_codec", "_connection", "_hub", "_members", "_token")
+
+    def __init__(self, hub: Hub, connection: Connection, codec: Codec) -> None:
+        self._hub = hub
+        self._connection = connection
+        self._codec = codec
+        self._members: dict[str, Member] = {}
+        self._calls: dict[Id, trio.CancelScope] = {}
+        self._token: str | None = None
+
+    async def open(self) -> None:
+        """Say hello."""
+        settings = self._hub.settings
+        self._send(Hello(self._connection.id, settings.ping_interval, settings.max_message_bytes))
+
+    async def receive(self, message: Message) -> None:
+        """Serve the requests of one frame, in order."""
+        assert isinstance(message.data, str | bytes)
+        try:
+            requests = self._codec.decode(message.data)
+        except RemoteProtocolError as exc:
+            return self._connection.close(exc.close_code, str(exc))
+        for request in requests:
+            if self._connection.closing is not None:
+                return
+            if isinstance(request, EnvelopeError):
+                self._send(request.error)
+            else:
+                await self._serve(request)
+
+    async def _serve(self, request: Auth | Join | Leave | Publish | Call | Cancel) -> None:
+        match request:
+            case Publish():
+                await self._publish(request)
+            case Join():
+                await self._join(request)
+            case Leave():
+                await self._leave(request)
+            case Call():
+                self._call(request)
+            case Cancel(id):
+                if id in self._calls:  # else it has been answered already
+                    self._calls[id].cancel()
+            case Auth(id, token):
+                self._token = token
+                self._send(Ok(id))
+
+    async def _join(self, request: Join) -> None:
+        name, limit = request.room, self._hub.settings.max_rooms_per_connection
+        if name in self._members:
+            return self._refuse(request.id, "already_joined", f"you are in {name!r}; leave it first")
+        if len(self._members) >= limit:
+            return self._refuse(
+                request.id, "too_many_rooms", f"max_rooms_per_connection={limit} reached; leave one first"
+            )
+
+        def welcome(member: Member, state: object) -> None:
+            self._send(Ok(request.id, name, state=state))
+            self._members[name] = member
+
+        try:
+            await self._hub.join(name, self._connection, self._token, welcome)
+        except UnknownRoom:
+            self._refuse(request.id, "unknown_room", f"no room is called {name!r}; check its spelling")
+        except JoinRefused as refusal:
+            self._refuse(request.id, "denied", refusal.reason)
+        except RoomFailed:
+            self._refuse(request.id, "failed", f"room {name!r} failed to open; try again later", retry=True)
+        except Exception:
+            self._connection.hook_failed("on_join")
+
+    async def _leave(self, request: Leave) -> None:
+        member = self._members.pop(request.room, None)
+        if member is None:
+            return self._not_joined(request.id, request.room)
+        await member._active.leave(member, "left")
+        self._send(Ok(request.id, request.room))
+
+    async def _publish(self, request: Publish) -> None:
+        member = self._members.get(request.room)
+        if member is None:
+            return self._not_joined(request.id, request.room)
+        try:
+            data = self._codec.decode_data(request.data, request.encoding)
+        except ValueError as exc:
+            return self._refuse(request.id, "bad_envelope", f"publish: {exc}")
+        try:
+            await member.room.on_message(member, Message(data))
+        except Exception:
+            return self._connection.hook_failed("on_message")
+        if request.id is not None:
+            self._send(Ok(request.id, request.room))
+
+    def _call(self, request: Call) -> None:
+        member = self._members.get(request.room)
+        limit = self._hub.settings.max_calls_per_connection
+        if member is None:
+            return self._not_joined(request.id, request.room)
+        if type(member.room).on_call is Room.on_call:
+            return self._refuse(request.id, "unsupported", f"room {request.room!r} answers no calls")
+        if request.id in self._calls:
+            return self._refuse(request.id, "duplicate_id", "a call with this id runs; give each its own")
+        if len(self._calls) >= limit:
+            return self._refuse(
+                request.id, "too_many_calls", f"max_calls_per_connection={limit} run; await their answers", retry=True
+            )
+        try:
+            data = self._codec.decode_data(request.data, request.encoding)
+        except ValueError as exc:
+            return self._refuse(request.id, "bad_envelope", f"call: {exc}")
+        timeout = math.inf if request.timeout is None else max(0.0, request.timeout)
+        scope = self._calls[request.id] = trio.CancelScope(deadline=trio.current_time() + timeout)
+        member.start_soon(self._answer, member, request.id, data, scope)
+
+    async def _answer(self, member: Member, id: Id, data: Data, scope: trio.CancelScope) -> None:
+        answer: Ok | Error = Error(id, "cancelled", "the call was cancelled, or its member left")
+        try:
+            with scope:
+                answer = Ok(id, member.room.name, data=await member.room.on_call(member, Message(data)))
+            if scope.cancelled_caught and trio.current_time() >= scope.deadline:
+                answer = Error(id, "timeout", "on_call took longer than the call's timeout", retry=True)
+        except Exception:
+            answer = Error(id, "failed", "on_call failed; the server's log tells more")
+            self._connection.hook_failed("on_call")
+        finally:
+            del self._calls[id]
+            self._send(answer)
+
+    def put_out(self, member: Member, reason: str) -> None:
+        """Out of one room; the connection and its other rooms stay."""
+        if self._members.get(member.room.name) is member:
+            del self._members[member.room.name]
+            self._connection.nursery.start_soon(self._kick, member, reason)
+
+    async def _kick(self, member: Member, reason: str) -> None:
+        await member._active.leave(member, reason)
+        self._send(Kicked(member.room.name, CloseCode.KICKED, reason))
+
+    async def aclose(self, reason: str) -> None:
+        """Leave all rooms, side by side, so that all have gone within one ``leave_timeout``."""
+        members = list(self._members.values())
+        self._members.clear()
+        async with trio.open_nursery() as nursery:
+            for member in members:
+                nursery.start_soon(member._active.leave, member, reason)
+
+    def _not_joined(self, id: Id | None, room: str) -> None:
+        self._refuse(id, "not_joined", f"you are not in {room!r}; join it first")
+
+    def _refuse(self, id: Id | None, code: str, message: str, *, retry: bool = False) -> None:
+        self._send(Error(id, code, message, retry))
+
+    def _send(self, envelope: object) -> None:
+        self._connection.send(self._connection.encoding.envelope(envelope))

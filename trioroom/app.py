@@ -1,0 +1,215 @@
+"""`App` (which rooms there are) and the server that runs it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from trioroom._core.routes import Routes
+from trioroom._net.drain import drain
+from trioroom._net.handshake import Greeter
+from trioroom._net.heartbeat import Heartbeat
+from trioroom._net.http import HttpResponder
+from trioroom._net.hub import Hub
+from trioroom._net.listener import accept_forever, open_listeners
+from trioroom._net.readiness import Readiness, open_readiness
+from trioroom._net.transport import SocketTransport, StreamTransport
+from trioroom._wire.envelopes import encode_publication
+from trioroom.backplane.memory import MemoryBackplane
+from trioroom.room import Room
+from trioroom.settings import Settings
+
+if TYPE_CHECKING:
+    from trioroom._wire.message import Data
+    from trioroom.backplane.base import Backplane
+
+RoomClass = TypeVar("RoomClass", bound=type[Room])
+
+
+class App:
+    """Which room class serves which names, and which files are served beside them."""
+
+    def __init__(self) -> None:
+        self._routes: Routes[type[Room]] = Routes()
+        self._static: list[tuple[str, Path]] = []
+        self._backplane: Backplane | None = None
+
+    def route(self, pattern: str, room_class: type[Room]) -> None:
+        """Serve rooms whose names match ``pattern``, such as ``chat/{name}``, with ``room_class``.
+
+        The first pattern that matches wins. A plain connection names its room by the URL's path.
+
+        Raises:
+            TypeError: ``room_class`` is no subclass of `Room`.
+            ValueError: the pattern is malformed or taken.
+        """
+        cls: object = room_class  # the type checker trusts its callers; we do not
+        if not (isinstance(cls, type) and issubclass(cls, Room)):
+            raise TypeError(f"route {pattern!r} needs a subclass of trioroom.Room, got {room_class!r}")
+        self._routes.add(pattern, room_class)
+
+    def static(self, prefix: str, directory: str | Path) -> None:
+        """Serve the files under ``directory`` at ``prefix``, with ``index.html`` for the prefix itself.
+
+        Raises:
+            ValueError: the prefix does not begin and end with a slash, or the directory is not there.
+        """
+        path = Path(directory).resolve()
+        if not (prefix.startswith("/") and prefix.endswith("/")):
+            raise ValueError(f"static prefix {prefix!r} must begin and end with '/'")
+        if not path.is_dir():
+            raise ValueError(f"static directory {str(path)!r} is not there")
+        self._static.append((prefix, path))
+
+    async def publish(self, room: str, data: Data) -> None:
+        """Send ``data`` to every member of ``room`` on every node, from outside of the room.
+
+        Raises:
+            RuntimeError: no server runs this app now.
+            TypeError: ``data`` is no text, bytes or JSON value.
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        if self._backplane is None:
+            raise RuntimeError("app.publish needs a running server; open one with trioroom.open_server(app)")
+        await self._backplane.publish(room, encode_publication(data, None, None))
+
+
+class Server:
+    """A running server; get it from `open_server`."""
+
+    def __init__(self, greeter: Greeter, hub: Hub, listeners: list[socket.socket]) -> None:
+        self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
+        """Host and port of each listening socket."""
+        self._greeter = greeter
+        self._hub = hub
+
+    @property
+    def port(self) -> int:
+        """The port of the listening sockets; the one that was picked when 0 was asked for."""
+        return self.addresses[0][1]
+
+    @property
+    def connection_count(self) -> int:
+        """WebSocket connections that are open now."""
+        return len(self._hub.connections)
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one peer that came by other ways than the listener: TLS, a Unix socket, memory.
+
+        Returns when the peer is gone; closes ``stream``. Cancelling closes with 1001.
+        """
+        await self._greeter.serve(StreamTransport(stream))
+
+
+@asynccontextmanager
+async def open_server(
+    app: App,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    settings: Settings | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    backplane: Backplane | None = None,
+) -> AsyncIterator[Server]:
+    """Run ``app`` while the context is open; port 0 picks a free one.
+
+    Leaving the context drains: accepting stops, peers are closed with 4101 and may take
+    ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
+    Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
+
+    Raises:
+        OSError: the address is taken or not ours.
+        RuntimeError: another server runs this app in this process.
+    """
+    if app._backplane is not None:
+        raise RuntimeError("this app runs already; make another App for another server")
+    settings = settings or Settings()
+    failure: BaseException | None = None
+    listeners = await open_listeners(host, port, settings.backlog)
+    app._backplane = backplane or MemoryBackplane()
+    try:
+        async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:
+            server = _start(app, settings, ssl_context, listeners, nursery, accepting)
+            try:
+                yield server
+            except trio.Cancelled:
+                raise
+            except BaseException as exc:  # carried past the nursery, which would wrap it in a group
+                failure = exc
+            else:
+                accepting.cancel_scope.cancel()
+                _close_all(listeners)  # what comes now is refused, not left waiting
+                await drain(server._hub, settings.drain_timeout)
+            nursery.cancel_scope.cancel()
+    finally:
+        app._backplane = None
+        _close_all(listeners)
+    if failure is not None:
+        raise failure
+
+
+def _start(
+    app: App,
+    settings: Settings,
+    ssl_context: ssl.SSLContext | None,
+    listeners: list[socket.socket],
+    nursery: trio.Nursery,
+    accepting: trio.Nursery,
+) -> Server:
+    """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
+    assert app._backplane is not None
+    readiness = open_readiness()
+    heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
+    hub = Hub(app._routes, app._backplane, settings, nursery)
+    http = HttpResponder(app._static, lambda: hub.backplane.ready)
+    greeter = Greeter(hub, http, heartbeat)
+    nursery.start_soon(readiness.run, name="readiness")
+    nursery.start_soon(heartbeat.run, name="heartbeat")
+
+    def handle(sock: socket.socket) -> None:
+        nursery.start_soon(_serve_socket, greeter, readiness, ssl_context, sock)
+
+    for listener in listeners:
+        accepting.start_soon(accept_forever, listener, handle, name="accept")
+    return Server(greeter, hub, listeners)
+
+
+async def _serve_socket(
+    greeter: Greeter, readiness: Readiness, ssl_context: ssl.SSLContext | None, sock: socket.socket
+) -> None:
+    if ssl_context is None:
+        await greeter.serve(SocketTransport(sock, readiness))
+    else:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        await greeter.serve(
+            StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
+        )
+
+
+def _close_all(listeners: list[socket.socket]) -> None:
+    for listener in listeners:
+        listener.close()
+
+
+async def serve(
+    app: App,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    settings: Settings | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    backplane: Backplane | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`."""
+    opened = partial(open_server, settings=settings, ssl_context=ssl_context, backplane=backplane)
+    async with opened(app, host, port) as server:
+        task_status.started(server)
+        await trio.sleep_forever()

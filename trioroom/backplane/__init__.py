@@ -1,0 +1,1 @@
+"""How servers act as one: the contract in ``base``, one module per broker."""

@@ -1,0 +1,56 @@
+"""The contract between a node and the link to other nodes.
+
+The server opens one backplane and holds it for its whole life. Every active room holds one
+subscription. Guarantees each implementation gives:
+
+* **Order**: all subscribers of a room, on every node, the publisher's own included, see its
+  publications in one order. A publication goes round through the broker to its own node too.
+* **At most once**: a publication that is lost while a subscription lives is told by a `Lost` in its
+  place, never by silence.
+* **Bounded**: a subscription is a memory channel of ``capacity``. No room holds up another one.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import attrs
+import trio
+
+
+@attrs.frozen
+class Lost:
+    """Publications of a room that this node did not get."""
+
+    reason: str
+    """``overflow``, ``backplane`` or ``expired``, as in the ``gap`` the members get."""
+    count: int | None = None
+    """How many, where that is known."""
+
+
+Delivery = bytes | Lost
+
+
+class Backplane(Protocol):
+    """What the server asks of a link; open it as an async context manager before use."""
+
+    async def publish(self, room: str, payload: bytes) -> None:
+        """Hand ``payload`` to every subscriber of ``room``, on every node.
+
+        Returns when the broker has it. Awaits while a local subscription is full: that is the
+        publisher's backpressure. Cancelled, the publication may or may not have gone out.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        ...
+
+    def subscribe(self, room: str, capacity: int) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Delivery]]:
+        """A channel of what is published to ``room`` from the moment the context is entered."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether publications come through now; ``/readyz`` says so."""
+        ...

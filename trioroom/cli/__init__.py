@@ -1,0 +1,20 @@
+"""The ``trioroom`` command."""
+
+from __future__ import annotations
+
+import click
+
+from trioroom import __version__
+from trioroom.cli.publish import publish
+from trioroom.cli.serve import demo, serve
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="trioroom")
+def main() -> None:
+    """Real-time rooms over WebSocket."""
+
+
+main.add_command(serve)
+main.add_command(demo)
+main.add_command(publish)

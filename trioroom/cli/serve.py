@@ -1,0 +1,165 @@
+"""``trioroom serve`` and ``trioroom demo``."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import logging
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import click
+import trio
+
+from trioroom.app import App, open_server
+from trioroom.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class AppType(click.ParamType[App]):
+    """``MODULE:APP``, imported; the current directory comes first on the path."""
+
+    name = "module:app"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> App:
+        """The `App` that ``value`` names; a usage error in one line when there is none."""
+        module_name, _, attribute = value.partition(":")
+        attribute = attribute or "app"
+        if sys.path[:1] != [""]:
+            sys.path.insert(0, "")
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
+                raise  # something that the module itself imports: its traceback says where
+            self.fail(f"no module {module_name!r} here or on the Python path; write MODULE:APP, as in chat:app")
+        app = getattr(module, attribute, None)
+        if not isinstance(app, App):
+            self.fail(f"module {module_name!r} has no trioroom.App called {attribute!r}; write MODULE:APP")
+        return app
+
+
+def _to_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Settings:
+    fields = attrs.fields_dict(Settings)
+    chosen: dict[str, Any] = {}
+    for value in values:
+        name, _, text = value.partition("=")
+        if name not in fields:
+            raise click.BadParameter(f"no setting is called {name!r}; there are: {', '.join(fields)}")
+        try:
+            chosen[name] = _parse(fields[name].default, text)
+        except ValueError as exc:
+            raise click.BadParameter(f"{name}: {exc}") from exc
+    try:
+        return Settings(**chosen)
+    except (TypeError, ValueError) as exc:
+        raise click.BadParameter(str(exc)) from exc
+
+
+def _parse(default: object, text: str) -> object:
+    """``text`` as a value of the kind that ``default`` is."""
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise ValueError(f"{text!r} is neither true nor false")
+        return text == "true"
+    if isinstance(default, int | float):
+        return type(default)(text)
+    return tuple(text.split(","))
+
+
+def _server_options(command: Command) -> Command:
+    for option in (
+        click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
+        click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0 picks a free one."),
+        click.option("--certfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
+        click.option("--keyfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_to_settings,
+            help="Change a setting, such as --set max_message_bytes=1048576.",
+        ),
+        click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("app", type=AppType(), metavar="MODULE:APP")
+@_server_options
+def serve(app: App, **options: Any) -> None:
+    """Serve the trioroom.App that MODULE calls APP, as in: trioroom serve chat:app"""
+    _run(app, **options)
+
+
+@click.command()
+@_server_options
+def demo(**options: Any) -> None:
+    """Serve the demo chat; open the address it prints in a browser."""
+    from trioroom.demo.app import app  # a server of other rooms has no need of it
+
+    _run(app, **options)
+
+
+def _run(
+    app: App, host: str, port: int, certfile: Path | None, keyfile: Path | None, settings: Settings, log_level: str
+) -> None:
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        trio.run(_serve_until_signal, app, host, port, settings, _tls(certfile, keyfile))
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise click.ClickException(f"port {port} of {host} is in use; choose another with --port") from exc
+        if exc.errno in (errno.EADDRNOTAVAIL, errno.EACCES) or isinstance(exc, socket.gaierror):
+            raise click.ClickException(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
+        raise
+
+
+def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
+    if certfile is None:
+        if keyfile is not None:
+            raise click.UsageError("--keyfile needs --certfile")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except ssl.SSLError as exc:
+        raise click.ClickException(
+            f"cannot use {certfile}: {exc.reason}; give --certfile and --keyfile as PEM"
+        ) from exc
+    return context
+
+
+async def _serve_until_signal(
+    app: App, host: str, port: int, settings: Settings, ssl_context: ssl.SSLContext | None
+) -> None:
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_heed, signals, stop, nursery.cancel_scope)
+            async with open_server(app, host, port, settings=settings, ssl_context=ssl_context) as server:
+                scheme = "http" if ssl_context is None else "https"
+                for address in server.addresses:
+                    click.echo(f"trioroom serves {scheme}://{_show(address)}/ (Ctrl-C stops)")
+                await stop.wait()
+                if server.connection_count:
+                    click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
+            nursery.cancel_scope.cancel()
+
+
+async def _heed(signals: AsyncIterator[int], stop: trio.Event, at_once: trio.CancelScope) -> None:
+    async for _ in signals:
+        if stop.is_set():
+            at_once.cancel()
+        stop.set()
+
+
+def _show(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,1 @@
+"""The chat that ``trioroom demo`` serves, with its page."""

@@ -1,0 +1,318 @@
+// The demo chat: one connection that speaks trioroom.v1.json, and the page around it.
+"use strict";
+
+const MAX_LINES = 500; // what the list keeps; older messages go
+const MAX_DELAY = 15; // seconds between two attempts to connect, at most
+const HELLO_TIMEOUT = 10; // seconds a server may take to say hello
+const SETTLED = 10; // seconds after which a connection counts as good, and back-off starts anew
+
+// ---- The connection: opens, asks, and comes back when it is lost ----------------------------
+
+class Connection {
+  #socket = null;
+  #timer = 0;
+  #helloTimer = 0;
+  #attempt = 0;
+  #since = Infinity; // when the server said hello
+  #after = null; // the range of seconds a bye asked for
+  #lastId = 0;
+  #asked = new Map(); // id -> function(envelope), called once; null when the connection was lost
+
+  constructor({ onState, onHello, onPush }) {
+    this.onState = onState;
+    this.onHello = onHello;
+    this.onPush = onPush;
+  }
+
+  open() {
+    this.close();
+    this.onState("connecting");
+    const socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/", ["trioroom.v1.json"]);
+    this.#socket = socket;
+    this.#since = Infinity;
+    this.#helloTimer = setTimeout(() => socket.close(), HELLO_TIMEOUT * 1000);
+    // A socket that `open` or `close` has replaced may still have events to deliver.
+    const current = (handle) => (event) => { if (this.#socket === socket) handle(event); };
+    socket.addEventListener("message", current((event) => this.#receive(event.data)));
+    socket.addEventListener("close", current((event) => this.#lost(event)));
+  }
+
+  close() {
+    const socket = this.#socket;
+    this.#socket = null;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#helloTimer);
+    socket?.close(1000);
+    this.#forget();
+  }
+
+  // Whether the connection is lost and waits for its next attempt.
+  get waiting() {
+    return this.#socket?.readyState === WebSocket.CLOSED;
+  }
+
+  ask(envelope, answered) {
+    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    const id = ++this.#lastId;
+    this.#asked.set(id, answered);
+    this.#socket.send(JSON.stringify({ ...envelope, id }));
+    return true;
+  }
+
+  #receive(data) {
+    for (const envelope of [JSON.parse(data)].flat()) { // a frame holds one or an array of them
+      if (envelope.type === "hello") {
+        clearTimeout(this.#helloTimer);
+        this.#since = performance.now();
+        this.onHello(envelope);
+      } else if (envelope.type === "bye") {
+        this.#after = envelope.after;
+      } else if (this.#asked.has(envelope.id)) {
+        const answered = this.#asked.get(envelope.id);
+        this.#asked.delete(envelope.id);
+        answered(envelope);
+      } else {
+        this.onPush(envelope);
+      }
+    }
+  }
+
+  #lost({ code, reason }) {
+    clearTimeout(this.#helloTimer);
+    this.#forget();
+    if (performance.now() - this.#since > SETTLED * 1000) this.#attempt = 0;
+    if (code >= 4000 && code <= 4099) {
+      this.onState("offline", reason || `the server closed the connection with code ${code}`);
+    } else {
+      this.#wait(this.#delay(code));
+    }
+  }
+
+  #delay(code) {
+    const after = this.#after;
+    this.#after = null;
+    const attempt = this.#attempt++;
+    if (after) return after[0] + Math.random() * (after[1] - after[0]);
+    // At once only the first time, lest a server that closes each connection so is hammered.
+    if (code >= 4200 && code <= 4299 && attempt === 0) return 0;
+    return Math.min(MAX_DELAY, 0.5 * 2 ** attempt) * (0.5 + Math.random() / 2);
+  }
+
+  #wait(seconds) {
+    if (seconds <= 0) return this.open();
+    this.onState("reconnecting", Math.ceil(seconds));
+    const step = Math.min(seconds, 1);
+    this.#timer = setTimeout(() => this.#wait(seconds - step), step * 1000);
+  }
+
+  #forget() {
+    const asked = [...this.#asked.values()];
+    this.#asked.clear();
+    for (const answered of asked) answered(null);
+  }
+}
+
+// ---- The page -------------------------------------------------------------------------------
+
+const $ = (id) => document.getElementById(id);
+const [log, messages, text, sendButton] = [$("log"), $("messages"), $("text"), $("send").querySelector("button")];
+
+let room = roomOfHash() || "lobby"; // the one we want to be in
+let joined = false;
+let self = null; // our id in `from`
+let interrupted = false;
+
+function roomOfHash() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)).trim();
+  } catch { // a stray % in the address
+    return "";
+  }
+}
+
+function store(name) {
+  try {
+    localStorage.setItem("trioroom.name", name);
+  } catch { /* no storage in this browser: the name lasts as long as the page */ }
+}
+
+function storedName() {
+  try {
+    return localStorage.getItem("trioroom.name");
+  } catch {
+    return null;
+  }
+}
+
+function hueOf(name) {
+  let hash = 0;
+  for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 360;
+  return hash;
+}
+
+// ---- The log
+
+function element(tag, className, content) {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = content; // never markup: names and texts come from strangers
+  return made;
+}
+
+function addLine(name, content, className) {
+  const now = new Date();
+  const time = element("time", "", now.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+  time.dateTime = now.toISOString();
+  const line = element("li", className, "");
+  line.style.setProperty("--hue", hueOf(name));
+  const previous = messages.lastElementChild;
+  if (previous?.className.includes(className) && previous.querySelector(".name").textContent === name) {
+    line.classList.add("again");
+  }
+  line.append(element("span", "name", name), time, element("span", "text", content));
+  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  messages.append(line);
+  while (messages.childElementCount > MAX_LINES) messages.firstElementChild.remove();
+  if (atEnd || className === "own") showLatest();
+  else $("latest").hidden = false;
+}
+
+const addNote = (content) => addLine("system", content, "system");
+const addError = (content) => addLine("system", content, "system error");
+
+function showLatest() {
+  log.scrollTop = log.scrollHeight;
+  $("latest").hidden = true;
+}
+
+// ---- State
+
+function showState(state, detail) {
+  const texts = { reconnecting: `reconnecting in ${detail} s` };
+  if (state !== "connected") setJoined(false);
+  if ((state === "reconnecting" || state === "offline") && !interrupted) {
+    interrupted = true;
+    addError(state === "offline" ? `Connection closed: ${detail}` : "Connection lost; trying to get it back.");
+  }
+  $("state").dataset.state = state;
+  $("state").textContent = texts[state] ?? state;
+  $("reconnect").hidden = state === "connecting" || state === "connected";
+}
+
+function setJoined(value, count) {
+  joined = value;
+  sendButton.disabled = !value;
+  $("count").textContent = count ?? "–";
+}
+
+// ---- Rooms
+
+function join() {
+  const wanted = room;
+  setJoined(false);
+  connection.ask({ type: "join", room: `chat/${wanted}` }, (answer) => {
+    if (answer === null || wanted !== room) return;
+    showState("connected");
+    if (answer.type === "error") return addError(`Not in room “${wanted}”: ${answer.message}`);
+    setJoined(true, answer.state?.count);
+    addNote(interrupted ? "Back again; what was said in between is not shown." : `You are in room “${wanted}”.`);
+    interrupted = false;
+  });
+}
+
+function changeRoom(wanted) {
+  if (wanted === room && joined) return;
+  const left = room;
+  room = wanted;
+  $("room").value = wanted;
+  if (roomOfHash() !== wanted) location.hash = encodeURIComponent(wanted);
+  if (left !== wanted) {
+    messages.replaceChildren();
+    $("latest").hidden = true;
+    interrupted = false;
+  }
+  // We may not be in it, after an error; the server's answer to that is of no interest.
+  connection.ask({ type: "leave", room: `chat/${left}` }, () => {});
+  join();
+}
+
+function receive(envelope) {
+  if (envelope.type === "error") return addError(envelope.message);
+  if (envelope.room !== `chat/${room}` || !joined) return; // late, from a room we have left
+  if (envelope.type === "kicked") {
+    setJoined(false);
+    addError(`You were put out of the room${envelope.reason ? `: ${envelope.reason}` : ""}. Join to come back.`);
+  } else if (envelope.type === "gap") {
+    addNote(`${envelope.lost ?? "Some"} messages were lost.`);
+  } else if (envelope.type === "message") {
+    show(envelope.data ?? {}, envelope.from === self);
+  }
+}
+
+function show(data, own) {
+  if (data.kind === "message") addLine(data.name, data.text, own ? "own" : "other");
+  else if (data.kind === "members") $("count").textContent = data.count;
+  else if (data.kind === "error") addError(data.text);
+}
+
+// ---- What the user does
+
+function send() {
+  const content = text.value.trim();
+  const name = $("name").value.trim();
+  if (!name) return $("join").reportValidity();
+  if (!content || !joined) return; // the text stays in the box
+  const giveBack = (why) => {
+    addError(why);
+    text.value ||= content;
+  };
+  const publication = { type: "publish", room: `chat/${room}`, data: { name, text: content } };
+  const sent = connection.ask(publication, (answer) => {
+    if (answer === null) giveBack("Your last message may not have arrived; it is back in the box.");
+    else if (answer.type === "error") giveBack(answer.message);
+  });
+  if (sent) text.value = "";
+}
+
+$("send").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+  text.focus();
+});
+
+text.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+});
+
+$("join").addEventListener("submit", (event) => {
+  event.preventDefault();
+  store($("name").value.trim());
+  changeRoom($("room").value.trim() || room);
+  text.focus();
+});
+
+$("name").addEventListener("change", () => store($("name").value.trim()));
+$("latest").addEventListener("click", showLatest);
+log.addEventListener("scroll", () => {
+  if (log.scrollHeight - log.scrollTop - log.clientHeight < 8) $("latest").hidden = true;
+});
+$("reconnect").addEventListener("click", () => connection.open());
+addEventListener("hashchange", () => changeRoom(roomOfHash() || "lobby"));
+addEventListener("online", () => { if (connection.waiting) connection.open(); });
+addEventListener("pagehide", () => connection.close());
+addEventListener("pageshow", (event) => { if (event.persisted) connection.open(); });
+
+const connection = new Connection({
+  onState: showState,
+  onHello: (hello) => {
+    self = hello.connection;
+    join();
+  },
+  onPush: receive,
+});
+
+$("name").value = storedName() || `guest-${Math.random().toString(36).slice(2, 6)}`;
+$("room").value = room;
+connection.open();
