@@ -1,0 +1,51 @@
+"""Sphinx for these pages. Needs no network: no intersphinx."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+import trioroom
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "trioroom"
+author = "trioroom developers"
+project_copyright = "2026, trioroom developers"
+release = version = trioroom.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build", "examples", "changelog.d"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "member-order": "bysource"}
+autodoc_typehints_format = "short"
+python_use_unqualified_type_names = True
+
+default_role = "py:obj"  # `Room` in a docstring is a link
+nitpick_ignore_regex = [
+    # Of other projects, which an offline build cannot link to.
+    (r"py:.*", r"(trio|msgspec|ssl|attrs|click)\..*"),
+    (r"py:.*", r"(Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext)"),
+    # Internal types in public signatures: they are told in words, and are free to change.
+    (r"py:.*", r"(Data|Request|Members|Connection|ActiveRoom|Backplane|Args|T)"),
+    (r"py:.*", r"trioroom\._.*"),
+]
+
+html_theme = "furo"
+html_title = f"trioroom {release}"
+
+
+def add_default(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """A setting's text ends with its default."""
+    owner, _, field = name.rpartition(".")
+    fields = attrs.fields_dict(trioroom.Settings)
+    if owner.endswith("Settings") and field in fields:
+        lines[:] = [*lines, "", f"Default: ``{fields[field].default!r}``.", ""]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", add_default)

@@ -1,0 +1,28 @@
+"""The reference page names what the facade exports, no more and no less."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import trioroom
+
+REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
+DIRECTIVE = re.compile(r"^\.\. auto\w+:: trioroom\.(\w+)$", re.M)
+
+
+def documented() -> list[str]:
+    return DIRECTIVE.findall((REFERENCE / "api.md").read_text("utf-8"))
+
+
+def test_reference_documents_every_public_name_once_and_no_other() -> None:
+    assert sorted(documented()) == sorted(trioroom.__all__)
+
+
+def test_public_names_are_sorted() -> None:
+    assert trioroom.__all__ == sorted(trioroom.__all__)
+
+
+def test_close_code_table_lists_the_catalogue() -> None:
+    rows = re.findall(r"^\| (\d{4}) \| `(\w+)` \|", (REFERENCE / "close-codes.md").read_text("utf-8"), re.M)
+    assert rows == [(str(code.value), code.name) for code in trioroom.CloseCode]

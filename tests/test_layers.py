@@ -1,0 +1,110 @@
+"""Imports point one way: cli, demo -> app -> _net -> _core, _wire; the rest is said in `MAY_IMPORT`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "trioroom"
+
+LEAVES = {"errors", "closecodes"}
+BELOW_APP = LEAVES | {"_net", "_core", "_wire", "backplane", "settings", "member", "room"}
+MAY_IMPORT = {
+    "closecodes": set[str](),
+    "errors": {"closecodes"},
+    "settings": LEAVES,
+    "_core": LEAVES | {"_core"},
+    "_wire": LEAVES | {"_wire"},
+    "backplane": LEAVES | {"_core", "backplane"},
+    "member": LEAVES | {"_core"},  # _net and _wire only for their types
+    "room": LEAVES | {"_core", "member"},
+    "_net": BELOW_APP,
+    "app": BELOW_APP,
+    "testing": BELOW_APP | {"", "testing", "app"},
+    "": LEAVES | {"_wire", "app", "settings", "member", "room"},  # the facade
+    "demo": LEAVES | {"", "demo", "app", "settings"},
+    "cli": LEAVES | {"", "cli", "demo", "app", "settings", "backplane"},
+    "__main__": {"cli"},
+}
+"""Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""
+
+ABROAD = {"asyncio", "logging", "random", "redis", "secrets", "socket", "ssl", "threading", "time", "trio"}
+"""What would bring I/O, a clock or chance into the parts that decide."""
+
+
+def runtime_imports(tree: ast.AST) -> Iterator[str]:
+    """Modules that ``tree`` imports when it runs: those under ``if TYPE_CHECKING`` are for the reader."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute in this package"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from runtime_imports(ast.Module(node.orelse, []))
+        else:
+            yield from runtime_imports(node)
+
+
+def part_of(path: Path) -> str:
+    """The first level of a module below the package; the package's own ``__init__`` is ""."""
+    name = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if name == "__init__" else name
+
+
+def part_imported(name: str) -> str | None:
+    """The part of trioroom that ``name`` lives in; None for anything else."""
+    top, _, rest = name.partition(".")
+    if top != "trioroom":
+        return None
+    first = rest.partition(".")[0]
+    return first if (PACKAGE / first).is_dir() or (PACKAGE / f"{first}.py").is_file() else ""
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    return set(runtime_imports(ast.parse(path.read_text("utf-8"))))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_imports_point_one_way(path: Path) -> None:
+    allowed = MAY_IMPORT[part_of(path)]
+    wrong = {name for name in imports_of(path) if part_imported(name) not in allowed | {None}}
+    assert not wrong, f"{path.name} may import only {sorted(allowed)} of trioroom"
+
+
+@pytest.mark.parametrize("part", ["_core", "_wire"])
+def test_decisions_know_no_io_clock_or_chance(part: str) -> None:
+    wrong = {
+        f"{path.name}: {name}"
+        for path in (PACKAGE / part).rglob("*.py")
+        for name in imports_of(path)
+        if name.partition(".")[0] in ABROAD
+    }
+    assert not wrong
+
+
+def test_no_module_is_longer_than_a_reader_can_hold() -> None:
+    long = {path.name for path in modules() if len(path.read_text("utf-8").splitlines()) > 350}
+    assert not long
+
+
+def test_imports_under_type_checking_are_exempt_and_others_are_seen() -> None:
+    source = """
+import time
+if TYPE_CHECKING:
+    import socket
+else:
+    import select
+def late():
+    from trioroom._net.hub import Hub
+"""
+    assert set(runtime_imports(ast.parse(source))) == {"time", "select", "trioroom._net.hub.Hub"}
