@@ -17,7 +17,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _VERSION = "13"
 _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[^\]/]+\]|[^:/]+)(?::([0-9]{1,5}))?")
-_HOST = re.compile(r"(\[[^\]]+\]|[^:]+)(?::([0-9]*))?")
+_HOST = re.compile(r"(\[[^\]]+\]|[^:]+)(?::([0-9]{0,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _SHOWN = 80  # characters of a wrong value that an error message repeats
 

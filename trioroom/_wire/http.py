@@ -99,7 +99,8 @@ class HeadParser:
         self._check_bytes(seen, size)
         if size > self._max_head_bytes or (end < 0 and size == self._max_head_bytes):
             raise HandshakeError(
-                431, f"request head exceeds max_head_bytes={self._max_head_bytes}; send fewer or shorter headers"
+                431,
+                f"request head exceeds max_head_bytes={self._max_head_bytes}; send fewer or shorter headers",
             )
         if end < 0:
             return None
@@ -238,7 +239,10 @@ def encode_head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:
     Raises:
         ValueError: a header holds a line break or a character that is not Latin-1.
     """
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
+    lines = [
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
     for line in lines:
         if "\r" in line or "\n" in line:
             raise ValueError(f"header {line!r} holds a line break; take it out")
