@@ -20,7 +20,7 @@ from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_forever, open_listeners
 from trioroom._net.readiness import Readiness, open_readiness
-from trioroom._net.transport import SocketTransport, StreamTransport
+from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.room import Room
@@ -174,23 +174,18 @@ def _start(
     nursery.start_soon(heartbeat.run, name="heartbeat")
 
     def handle(sock: socket.socket) -> None:
-        nursery.start_soon(_serve_socket, greeter, readiness, ssl_context, sock)
+        nursery.start_soon(greeter.serve, _transport(sock, readiness, ssl_context), name="connection")
 
     for listener in listeners:
         accepting.start_soon(accept_forever, listener, handle, name="accept")
     return Server(greeter, hub, listeners)
 
 
-async def _serve_socket(
-    greeter: Greeter, readiness: Readiness, ssl_context: ssl.SSLContext | None, sock: socket.socket
-) -> None:
+def _transport(sock: socket.socket, readiness: Readiness, ssl_context: ssl.SSLContext | None) -> Transport:
     if ssl_context is None:
-        await greeter.serve(SocketTransport(sock, readiness))
-    else:
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        await greeter.serve(
-            StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
-        )
+        return SocketTransport(sock, readiness)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    return StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
 
 
 def _close_all(listeners: list[socket.socket]) -> None:

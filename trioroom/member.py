@@ -21,12 +21,13 @@ Args = TypeVarTuple("Args")
 class Member:
     """What a hook gets. It is over when ``on_leave`` has run; sending to it then does nothing."""
 
-    __slots__ = ("_active", "_connection", "_held", "_put_out", "_tasks", "token")
+    __slots__ = ("_active", "_connection", "_held", "_present", "_put_out", "_tasks", "token")
 
     def __init__(self, active: ActiveRoom, connection: Connection, token: str | None) -> None:
         self._active = active
         self._connection = connection
         self._held: Outbox | None = None  # while on_join runs: the state that it returns goes first
+        self._present = False  # in the room: from before on_join until before on_leave
         self._put_out: str | None = None  # why, when `leave` was called while on_join ran
         self._tasks: LazyNursery | None = None
         self.token = token
@@ -59,7 +60,7 @@ class Member:
         Raises:
             TypeError: ``data`` is no text, bytes or JSON value.
         """
-        if not self._active.has(self):
+        if not self._present:
             return
         self._deliver(self._connection.encoding.message(self.room.name, data, None), 1)
 
@@ -80,7 +81,7 @@ class Member:
         """
         if self._held is not None:
             self._put_out = reason
-        elif self._active.has(self):
+        elif self._present:
             self._connection.put_out(self, reason)
 
     def _deliver(self, frames: bytes, messages: int) -> None:

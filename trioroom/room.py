@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioroom.member import Member
+
 if TYPE_CHECKING:
     from trioroom._net.active_room import ActiveRoom
     from trioroom._wire.message import Data, Message
-    from trioroom.member import Member
 
 
 class Members:
@@ -28,7 +29,7 @@ class Members:
         return iter(self._active.snapshot())
 
     def __contains__(self, member: object) -> bool:
-        return self._active.has(member)
+        return isinstance(member, Member) and member._present and member.room._active is self._active
 
 
 class Room:

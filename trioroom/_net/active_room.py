@@ -58,10 +58,6 @@ class ActiveRoom:
         """The members of this moment."""
         return list(self._members)
 
-    def has(self, member: object) -> bool:
-        """Whether ``member`` is in this room now."""
-        return member in self._members
-
     # -- the room's own task ---------------------------------------------------------------
 
     async def run(self) -> None:
@@ -162,7 +158,7 @@ class ActiveRoom:
 
     def start_member_task(self, member: Member, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
         """Run ``fn`` until it ends or ``member`` leaves; see `Member.start_soon`."""
-        if not self.has(member):
+        if not member._present:
             raise trio.ClosedResourceError(f"{member!r} has left; start no tasks for it")
         if member._tasks is None:
             member._tasks = LazyNursery(member._connection.nursery)

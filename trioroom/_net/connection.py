@@ -122,16 +122,14 @@ class Connection:
         if self._straight:
             try:
                 sent = self.transport.send_nowait(data)
+            except BlockingIOError:
+                sent = 0
             except OSError:
                 return self.abort()
             if sent == len(data):
                 return
             self._queue_rest(data, sent, messages)
-        elif (
-            self.closing is None
-            and self.outbox is not None
-            and self.outbox.offer(data, messages) is Verdict.OVERFLOW
-        ):
+        elif self.closing is None and self.outbox is not None and self.outbox.offer(data, messages) is Verdict.OVERFLOW:
             self.drop_slow_consumer(self.outbox)
 
     def _queue_rest(self, data: bytes, sent: int, messages: int) -> None:

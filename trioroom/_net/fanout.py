@@ -16,10 +16,10 @@ import trio
 
 from trioroom._wire.envelopes import Gap, Publication, decode_publication
 from trioroom.backplane.base import Delivery, Lost
-from trioroom.member import Member
 
 if TYPE_CHECKING:
     from trioroom._wire.encoding import Encoding
+    from trioroom.member import Member
 
 log = logging.getLogger("trioroom.fanout")
 _SLICE = 256  # sends between two checkpoints: about 1.5 ms, which other rooms wait at most
@@ -49,15 +49,10 @@ class FanOut:
             members += group.values()
         return iter(members)
 
-    def __contains__(self, member: object) -> bool:
-        if not isinstance(member, Member):
-            return False
-        group = self._groups.get(member._connection.encoding, {})
-        return group.get(member.id) is member or self._joining.get(member.id) is member
-
     def begin_join(self, member: Member) -> None:
         """From now on messages are held for ``member``."""
         self._joining[member.id] = member
+        member._present = True
         member._hold()
 
     def finish_join(self, member: Member) -> None:
@@ -68,8 +63,9 @@ class FanOut:
 
     def remove(self, member: Member) -> bool:
         """Nothing goes to ``member`` any more; False when that was so before."""
-        if member not in self:
+        if not member._present:
             return False
+        member._present = False
         self._departed = True
         if self._joining.pop(member.id, None) is None:
             encoding = member._connection.encoding
@@ -145,6 +141,9 @@ class FanOut:
             if start:
                 await trio.lowlevel.checkpoint()  # members may come and go here
             if self._departed:
-                part = [member for member in part if member in self]
+                part = [member for member in part if member._present]
             for member in part:
-                member._deliver(data, messages)
+                if member._held is None:
+                    member._connection.send(data, messages)  # the loop that a broadcast spends its time in
+                else:
+                    member._deliver(data, messages)

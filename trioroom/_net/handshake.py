@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioroom._net.connection import GONE, Connection
-from trioroom._net.session import PlainSession, V1Session
+from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.envelopes import CODECS
 from trioroom._wire.handshake import Acceptance, accept
@@ -36,42 +36,45 @@ class Greeter:
 
     async def serve(self, transport: Transport) -> None:
         """Serve one peer until it is gone; never raises for what the peer does."""
+        # All of a connection's life passes in this coroutine and the few below it: what they keep
+        # alive is kept a million times over, so the handshake's own values stay in `_open`.
+        connection = None
         try:
             if (opened := await self._open(transport)) is not None:
-                request, acceptance, early = opened
-                await self.connect(transport, request, acceptance, early)
+                connection, session, early = opened
+                del opened
+                await connection.run(session, early)
         except GONE:
             pass
         finally:
             await transport.aclose()
+            if connection is not None:
+                self.forget(connection)
 
-    async def connect(self, transport: Transport, request: Request, acceptance: Acceptance, early: bytes = b"") -> None:
-        """Run the connection of a peer that has been accepted."""
+    def connect(self, transport: Transport, request: Request, acceptance: Acceptance) -> tuple[Connection, Session]:
+        """The connection of a peer that has been accepted; run it and then `forget` it."""
         codec = CODECS.get(acceptance.subprotocol or "")
-        window_bits = acceptance.deflate and acceptance.deflate.server_max_window_bits
-        connection = Connection(
-            self._hub.new_id(), transport, request, encoding_for(codec, window_bits), self._hub.settings
-        )
-        session: Session = (
-            V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection, room_of(request))
-        )
+        window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
+        encoding = encoding_for(codec, window_bits)
+        connection = Connection(self._hub.new_id(), transport, request, encoding, self._hub.settings)
         self._hub.add(connection)
         self._heartbeat.add(connection)
-        try:
-            await connection.run(session, early)
-        finally:
-            self._heartbeat.remove(connection)
-            self._hub.remove(connection)
+        return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
-    async def _open(self, transport: Transport) -> tuple[Request, Acceptance, bytes] | None:
+    def forget(self, connection: Connection) -> None:
+        """The connection is over."""
+        self._heartbeat.remove(connection)
+        self._hub.remove(connection)
+
+    async def _open(self, transport: Transport) -> tuple[Connection, Session, bytes] | None:
         answer = encode_response(408, b"the request took too long; send it at once\n")
-        with trio.move_on_after(self._hub.settings.handshake_timeout):
+        with trio.CancelScope(deadline=trio.current_time() + self._hub.settings.handshake_timeout):
             try:
                 request, early = await self._read_head(transport)
                 if request.wants_upgrade or self._hub.knows(room_of(request)):
                     acceptance = self.accept(request)
                     await _send(transport, acceptance.response)
-                    return request, acceptance, early
+                    return *self.connect(transport, request, acceptance), early
                 answer = await self._http.respond(request)
             except HandshakeError as exc:
                 answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
@@ -111,12 +114,10 @@ class Greeter:
         return acceptance
 
 
-def room_of(request: Request) -> str:
-    """The room that a plain connection's path names."""
-    return request.path.removeprefix("/")
-
-
 async def _send(transport: Transport, data: bytes) -> None:
-    sent = transport.send_nowait(data)
+    try:
+        sent = transport.send_nowait(data)
+    except BlockingIOError:
+        sent = 0
     if sent < len(data):
         await transport.send_all(data[sent:])

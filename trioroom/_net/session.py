@@ -32,26 +32,33 @@ from trioroom.room import Room
 
 if TYPE_CHECKING:
     from trioroom._net.connection import Connection
+    from trioroom._wire.http import Request
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.session")
 
 
+def room_of(request: Request) -> str:
+    """The room that a plain connection's path names."""
+    return request.path.removeprefix("/")
+
+
 class PlainSession:
     """No envelopes: each data frame is one message of the one room, verbatim both ways."""
 
-    __slots__ = ("_connection", "_hub", "_member", "_name")
+    __slots__ = ("_connection", "_hub", "_member")
 
-    def __init__(self, hub: Hub, connection: Connection, room: str) -> None:
+    def __init__(self, hub: Hub, connection: Connection) -> None:
         self._hub = hub
         self._connection = connection
-        self._name = room
         self._member: Member | None = None
 
     async def open(self) -> None:
         """Join the room, or close with the code of the refusal."""
         try:
-            self._member = await self._hub.join(self._name, self._connection, None, self._welcome)
+            self._member = await self._hub.join(
+                room_of(self._connection.request), self._connection, None, self._welcome
+            )
         except JoinRefused as refusal:
             self._connection.close(refusal.close_code, refusal.reason)
         except RoomFailed:
@@ -61,7 +68,7 @@ class PlainSession:
 
     def _welcome(self, member: Member, state: object) -> None:
         if state is not None:
-            self._connection.send(self._connection.encoding.message(self._name, state, None))
+            self._connection.send(self._connection.encoding.message(member.room.name, state, None))
 
     async def receive(self, message: Message) -> None:
         """Hand one message to the room."""

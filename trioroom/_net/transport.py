@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -23,8 +24,9 @@ class Transport(Protocol):
         """Whether the reader waits for the peer (rather than being busy with a message)."""
         ...
 
-    def send_nowait(self, data: bytes) -> int:
-        """Bytes of ``data`` taken at once, maybe 0; OSError when the peer is gone."""
+    @property
+    def send_nowait(self) -> Callable[[bytes], int]:
+        """Bytes taken at once, maybe 0 (or BlockingIOError); OSError when the peer is gone."""
         ...
 
     async def send_all(self, data: bytes) -> None:
@@ -47,10 +49,11 @@ class Transport(Protocol):
 class SocketTransport:
     """A non-blocking kernel socket, woken by a `Readiness`."""
 
-    __slots__ = ("_readiness", "_reads", "hung_up", "reader", "ready", "socket")
+    __slots__ = ("_readiness", "_reads", "hung_up", "reader", "ready", "send_nowait", "socket")
 
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self.socket = sock
+        self.send_nowait = sock.send  # the system call itself: fan-out spends its time there
         self.ready = True  # try first: the request often came with the connection
         self.hung_up = False
         self.reader: trio.lowlevel.Task | None = None
@@ -61,12 +64,6 @@ class SocketTransport:
     @property
     def parked(self) -> bool:
         return self.reader is not None
-
-    def send_nowait(self, data: bytes) -> int:
-        try:
-            return self.socket.send(data)
-        except BlockingIOError:
-            return 0
 
     async def send_all(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -79,6 +76,11 @@ class SocketTransport:
                 await trio.lowlevel.wait_writable(self.socket)
             else:
                 await trio.lowlevel.checkpoint()
+
+    def stop_waiting(self, _: object) -> trio.lowlevel.Abort:
+        """The reader, parked by the readiness source, is cancelled."""
+        self.reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def receive(self) -> bytes:
         while True:

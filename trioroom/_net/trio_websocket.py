@@ -10,7 +10,7 @@ from __future__ import annotations
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from trioroom._wire.frames import Opcode, encode_masked, split_frames
+from trioroom._wire.frames import Opcode, encode_masked, take_frame
 from trioroom.closecodes import CloseCode
 
 
@@ -30,7 +30,8 @@ class WebSocketTransport:
     async def send_all(self, data: bytes) -> None:
         """Send the messages that the frames in ``data`` carry."""
         try:
-            for opcode, payload in split_frames(data):
+            while frame := take_frame(data):
+                opcode, payload, data = frame
                 if opcode == Opcode.TEXT:
                     await self._ws.send_message(payload.decode())
                 elif opcode == Opcode.BINARY:

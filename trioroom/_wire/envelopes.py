@@ -194,7 +194,7 @@ class Codec:
         Raises:
             ValueError: ``encoding`` is base64 and the data is not.
         """
-        data: Data = self._data.decode(raw)  # type: ignore[assignment]  # as above
+        data: Data = self._data.decode(raw)
         if encoding is None:
             return data
         if not isinstance(data, str):

@@ -8,6 +8,7 @@ framing) is refused rather than guessed at: a proxy before us may have guessed o
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ _SHOWN = 80  # bytes of a wrong value that an error message repeats
 _BAD_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|(?<!\r)\n|\r(?=[^\n])|\n[ \t]")
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _AUTHORITY_PREFIX = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
+_OWN = frozenset(("authorization", "cookie", "sec-websocket-key"))  # headers no two peers have in common
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 
@@ -139,7 +141,7 @@ def _parse(head: bytes, max_headers: int) -> Request:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise HandshakeError(400, f"request line {line[:_SHOWN]!r} is malformed; send 'GET /path HTTP/1.1'")
-    method, target, version = (group.decode() for group in match.groups())
+    method, target, version = (sys.intern(group.decode()) for group in match.groups())
     if version not in ("1.0", "1.1"):
         raise HandshakeError(505, f"HTTP/{version} is not spoken here; send the request as HTTP/1.1")
     count = head.count(_LINE_END) - 2  # the request line's and the blank line's
@@ -159,7 +161,10 @@ class _Headers:
         self.found: list[tuple[str, str]] = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.found.append((name.decode("ascii").lower(), value.strip(b" \t").decode("latin-1")))
+        key = sys.intern(name.decode("ascii").lower())
+        text = value.strip(b" \t").decode("latin-1")
+        # A connection keeps its request: what browsers of one kind all send is kept once.
+        self.found.append((key, text if key in _OWN else sys.intern(text)))
 
 
 def _parse_headers(head: bytes) -> tuple[tuple[str, str], ...]:

@@ -51,8 +51,9 @@ class Connection {
     return this.#socket?.readyState === WebSocket.CLOSED;
   }
 
+  // Sends a request; false when there is no connection that has said hello.
   ask(envelope, answered) {
-    if (this.#socket?.readyState !== WebSocket.OPEN) return false;
+    if (this.#socket?.readyState !== WebSocket.OPEN || this.#since === Infinity) return false;
     const id = ++this.#lastId;
     this.#asked.set(id, answered);
     this.#socket.send(JSON.stringify({ ...envelope, id }));
@@ -79,13 +80,13 @@ class Connection {
 
   #lost({ code, reason }) {
     clearTimeout(this.#helloTimer);
-    this.#forget();
     if (performance.now() - this.#since > SETTLED * 1000) this.#attempt = 0;
     if (code >= 4000 && code <= 4099) {
       this.onState("offline", reason || `the server closed the connection with code ${code}`);
     } else {
       this.#wait(this.#delay(code));
     }
+    this.#forget();
   }
 
   #delay(code) {
@@ -119,8 +120,10 @@ const [log, messages, text, sendButton] = [$("log"), $("messages"), $("text"), $
 
 let room = roomOfHash() || "lobby"; // the one we want to be in
 let joined = false;
+let joinCount = 0; // answers to all joins but the last one come too late
 let self = null; // our id in `from`
-let interrupted = false;
+let interrupted = false; // the log says that the connection is lost
+let following = true; // the log is scrolled to its end
 
 function roomOfHash() {
   try {
@@ -145,9 +148,9 @@ function storedName() {
 }
 
 function hueOf(name) {
-  let hash = 0;
-  for (const letter of name) hash = (hash * 31 + letter.codePointAt(0)) % 360;
-  return hash;
+  let hash = 2166136261; // FNV-1a, which sets short names far apart
+  for (const letter of name) hash = Math.imul(hash ^ letter.codePointAt(0), 16777619);
+  return (hash >>> 0) % 360;
 }
 
 // ---- The log
@@ -170,10 +173,9 @@ function addLine(name, content, className) {
     line.classList.add("again");
   }
   line.append(element("span", "name", name), time, element("span", "text", content));
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   messages.append(line);
   while (messages.childElementCount > MAX_LINES) messages.firstElementChild.remove();
-  if (atEnd || className === "own") showLatest();
+  if (following || className === "own") showLatest();
   else $("latest").hidden = false;
 }
 
@@ -181,6 +183,7 @@ const addNote = (content) => addLine("system", content, "system");
 const addError = (content) => addLine("system", content, "system error");
 
 function showLatest() {
+  following = true;
   log.scrollTop = log.scrollHeight;
   $("latest").hidden = true;
 }
@@ -202,20 +205,22 @@ function showState(state, detail) {
 function setJoined(value, count) {
   joined = value;
   sendButton.disabled = !value;
-  $("count").textContent = count ?? "–";
+  $("count").textContent = count ?? "";
+  $("members").hidden = count === undefined;
 }
 
 // ---- Rooms
 
 function join() {
-  const wanted = room;
+  const count = ++joinCount;
+  document.title = `${room} – trioroom chat`;
   setJoined(false);
-  connection.ask({ type: "join", room: `chat/${wanted}` }, (answer) => {
-    if (answer === null || wanted !== room) return;
+  connection.ask({ type: "join", room: `chat/${room}` }, (answer) => {
+    if (answer === null || count !== joinCount) return;
     showState("connected");
-    if (answer.type === "error") return addError(`Not in room “${wanted}”: ${answer.message}`);
+    if (answer.type === "error") return addError(`Not in room “${room}”: ${answer.message}`);
     setJoined(true, answer.state?.count);
-    addNote(interrupted ? "Back again; what was said in between is not shown." : `You are in room “${wanted}”.`);
+    addNote(interrupted ? "Back again; what was said in between is not shown." : `You are in room “${room}”.`);
     interrupted = false;
   });
 }
@@ -296,10 +301,16 @@ $("join").addEventListener("submit", (event) => {
 $("name").addEventListener("change", () => store($("name").value.trim()));
 $("latest").addEventListener("click", showLatest);
 log.addEventListener("scroll", () => {
-  if (log.scrollHeight - log.scrollTop - log.clientHeight < 8) $("latest").hidden = true;
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+  if (following) $("latest").hidden = true;
 });
+// A phone's keyboard and a growing box take height from the log: its end stays in sight.
+new ResizeObserver(() => { if (following) showLatest(); }).observe(log);
 $("reconnect").addEventListener("click", () => connection.open());
-addEventListener("hashchange", () => changeRoom(roomOfHash() || "lobby"));
+addEventListener("hashchange", () => {
+  const wanted = roomOfHash() || "lobby";
+  if (wanted !== room) changeRoom(wanted); // else it was us who set it
+});
 addEventListener("online", () => { if (connection.waiting) connection.open(); });
 addEventListener("pagehide", () => connection.close());
 addEventListener("pageshow", (event) => { if (event.persisted) connection.open(); });

@@ -1,0 +1,142 @@
+"""A server without a socket, and WebSocket peers that reach it through memory.
+
+They work with ``trio.testing.MockClock``, so minutes of heartbeat pass in no time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+import trio.testing
+
+from trioroom._wire.frames import Close, Event, Opcode, Ping, Pong, encode_masked, take_frame
+from trioroom._wire.message import Data, Message
+from trioroom.app import App, Server, open_server
+from trioroom.closecodes import CloseCode
+from trioroom.errors import ConnectionClosed
+from trioroom.settings import Settings
+
+
+class Peer:
+    """A client's end of one connection; answers pings and close frames by itself unless told not to."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        """For bytes that no well-behaved peer would send."""
+        self.answers = True
+        """Whether pings and close frames are answered."""
+        self.head = b""
+        """The server's answer to the handshake."""
+        self._received = b""
+
+    async def send(self, data: str | bytes) -> None:
+        """Send one message."""
+        if isinstance(data, str):
+            await self.send_frame(Opcode.TEXT, data.encode())
+        else:
+            await self.send_frame(Opcode.BINARY, data)
+
+    async def send_json(self, *envelopes: dict[str, object]) -> None:
+        """Send v1 envelopes in one frame: one as it is, several as an array."""
+        await self.send(msgspec.json.encode(envelopes[0] if len(envelopes) == 1 else envelopes).decode())
+
+    async def send_frame(self, opcode: int, payload: bytes = b"") -> None:
+        """Send one masked frame."""
+        await self.stream.send_all(encode_masked(opcode, payload))
+
+    async def receive_event(self) -> Event:
+        """The next frame, of any type.
+
+        Raises:
+            ConnectionClosed: the server ended the stream; 1006, as without a close frame.
+        """
+        while not (taken := take_frame(self._received)):
+            data = await self.stream.receive_some()
+            if not data:
+                raise ConnectionClosed(CloseCode.ABNORMAL, "the stream ended", by_peer=True)
+            self._received += data
+        opcode, payload, self._received = taken
+        return _to_event(opcode, payload)
+
+    async def receive(self) -> Data:
+        """The next message.
+
+        Raises:
+            ConnectionClosed: the server closed; code and reason are its own.
+        """
+        while True:
+            event = await self.receive_event()
+            if isinstance(event, Message):
+                return event.data
+            if isinstance(event, Ping) and self.answers:
+                await self.send_frame(Opcode.PONG, event.payload)
+            elif isinstance(event, Close):
+                if self.answers:
+                    await self.send_frame(Opcode.CLOSE, b"" if event.code == 1005 else event.code.to_bytes(2, "big"))
+                raise ConnectionClosed(event.code, event.reason, by_peer=True)
+
+    async def receive_json(self) -> dict[str, object]:
+        """The next message, decoded: a v1 envelope or an application's JSON."""
+        decoded: dict[str, object] = msgspec.json.decode(str(await self.receive()))
+        return decoded
+
+    async def close(self, code: int = CloseCode.NORMAL) -> None:
+        """Begin the closing handshake."""
+        await self.send_frame(Opcode.CLOSE, code.to_bytes(2, "big"))
+
+
+def _to_event(opcode: int, payload: bytes) -> Event:
+    if opcode == Opcode.TEXT:
+        return Message(payload.decode())
+    if opcode == Opcode.BINARY:
+        return Message(payload)
+    if opcode == Opcode.PING:
+        return Ping(payload)
+    if opcode == Opcode.PONG:
+        return Pong(payload)
+    code = int.from_bytes(payload[:2], "big") if payload else CloseCode.NO_STATUS
+    return Close(code, payload[2:].decode())
+
+
+@asynccontextmanager
+async def open_test_server(app: App, settings: Settings | None = None) -> AsyncIterator[Server]:
+    """`open_server` on a free loopback port, with deadlines that suit a test."""
+    settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
+    async with open_server(app, port=0, settings=settings) as server:
+        yield server
+
+
+@asynccontextmanager
+async def open_peer(server: Server, path: str, *, subprotocol: str | None = None) -> AsyncIterator[Peer]:
+    """A connection to ``server`` through memory; leaving the context drops it without a close frame.
+
+    Raises:
+        ConnectionClosed: the server refused; the reason is its HTTP answer.
+    """
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        peer = Peer(ours)
+        await _shake_hands(peer, path, subprotocol)
+        yield peer
+        await ours.aclose()
+
+
+async def _shake_hands(peer: Peer, path: str, subprotocol: str | None) -> None:
+    offer = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
+    await peer.stream.send_all(
+        f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offer}"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += (data := await peer.stream.receive_some())
+        if not data:
+            break
+    head, _, rest = received.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 101 "):
+        raise ConnectionClosed(CloseCode.ABNORMAL, received.decode(), by_peer=True)
+    peer.head, peer._received = head, rest
