@@ -21,12 +21,15 @@ from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_forever, open_listeners
 from trioroom._net.readiness import Readiness, open_readiness
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
+from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.room import Room
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:
+    from trio_websocket import WebSocketRequest
+
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
@@ -106,6 +109,15 @@ class Server:
         Returns when the peer is gone; closes ``stream``. Cancelling closes with 1001.
         """
         await self._greeter.serve(StreamTransport(stream))
+
+    async def serve_websocket_request(self, request: WebSocketRequest) -> None:
+        """Serve a peer of a trio-websocket server: call this in the handler you gave to ``serve_websocket``.
+
+        The path or the subprotocol says what it wants, as with our own listener; what leads to no room
+        is rejected with 404. Browsers get in when ``Settings.allowed_origins`` names where they come from.
+        Returns when the peer is gone.
+        """
+        await serve_websocket_request(self._greeter, self._hub.settings, request)
 
 
 @asynccontextmanager

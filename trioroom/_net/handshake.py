@@ -108,10 +108,18 @@ class Greeter:
             deflate=settings.compression,
             allowed_origins=settings.allowed_origins,
         )
-        if acceptance.subprotocol is None and not self._hub.knows(room_of(request)):
+        self.check_room(request, acceptance.subprotocol)
+        return acceptance
+
+    def check_room(self, request: Request, subprotocol: str | None) -> None:
+        """A plain connection's path has to name a room.
+
+        Raises:
+            HandshakeError: 404, it does not.
+        """
+        if subprotocol is None and not self._hub.knows(room_of(request)):
             rooms = ", ".join("/" + pattern for pattern in self._hub.routes.patterns())
             raise HandshakeError(404, f"no room at {request.path!r}; connect to {rooms or 'an app that has routes'}")
-        return acceptance
 
 
 async def _send(transport: Transport, data: bytes) -> None:

@@ -7,21 +7,36 @@ itself takes, and everything above the transport stays the same.
 
 from __future__ import annotations
 
-import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
+from typing import TYPE_CHECKING
 
+import trio
+from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
+
+from trioroom._wire.envelopes import CODECS
 from trioroom._wire.frames import Opcode, encode_masked, take_frame
+from trioroom._wire.handshake import Acceptance
+from trioroom._wire.http import Request, split_target
 from trioroom.closecodes import CloseCode
+from trioroom.errors import HandshakeError
+
+if TYPE_CHECKING:
+    from trioroom._net.connection import Connection
+    from trioroom._net.handshake import Greeter
+    from trioroom.settings import Settings
 
 
 class WebSocketTransport:
     """Sends and receives through ``ws``; the closing handshake is trio-websocket's."""
 
-    __slots__ = ("_ws", "parked")
+    __slots__ = ("_ws",)
 
     def __init__(self, ws: WebSocketConnection) -> None:
         self._ws = ws
-        self.parked = False
+
+    @property
+    def parked(self) -> bool:
+        """Never for the heartbeat wheel: `_watch` asks through trio-websocket, which has the pongs."""
+        return False
 
     def send_nowait(self, data: bytes) -> int:
         """Nothing at once: all goes through the outbox and its writer."""
@@ -29,37 +44,83 @@ class WebSocketTransport:
 
     async def send_all(self, data: bytes) -> None:
         """Send the messages that the frames in ``data`` carry."""
+        rest = memoryview(data)
         try:
-            while frame := take_frame(data):
-                opcode, payload, data = frame
+            while frame := take_frame(rest):
+                opcode, payload, rest = frame
                 if opcode == Opcode.TEXT:
-                    await self._ws.send_message(payload.decode())
+                    await self._ws.send_message(str(payload, "utf-8"))
                 elif opcode == Opcode.BINARY:
-                    await self._ws.send_message(payload)
+                    await self._ws.send_message(bytes(payload))
                 elif opcode == Opcode.CLOSE:
-                    await self._ws.aclose(int.from_bytes(payload[:2], "big") or 1000, payload[2:].decode())
-                # a ping is not ours to send: `watch` asks through trio-websocket
+                    code = int.from_bytes(payload[:2], "big") if payload else CloseCode.NORMAL
+                    await self._ws.aclose(code, str(payload[2:], "utf-8"))
         except ConnectionClosed as exc:
-            raise trio.BrokenResourceError from exc
+            raise trio.BrokenResourceError("trio-websocket's connection is closed") from exc
 
     async def receive(self) -> bytes:
         """The next message, as the frame that carried it; the close frame at the end."""
-        self.parked = True
         try:
             message = await self._ws.get_message()
         except ConnectionClosed as exc:
-            if exc.reason is None or exc.reason.code == CloseCode.ABNORMAL:
+            code = CloseCode.ABNORMAL if exc.reason is None else exc.reason.code
+            if code == CloseCode.ABNORMAL:
                 return b""
-            payload = b"" if exc.reason.code == CloseCode.NO_STATUS else exc.reason.code.to_bytes(2, "big")
-            return encode_masked(Opcode.CLOSE, payload)
-        finally:
-            self.parked = False
+            return encode_masked(Opcode.CLOSE, b"" if code == CloseCode.NO_STATUS else code.to_bytes(2, "big"))
         if isinstance(message, str):
             return encode_masked(Opcode.TEXT, message.encode())
         return encode_masked(Opcode.BINARY, message)
 
     def send_eof(self) -> None:
-        """Not a WebSocket's to say."""
+        """Not for a WebSocket to say."""
 
     async def aclose(self) -> None:
-        """The handler that accepted the request closes it."""
+        """Left to trio-websocket's handler, which owns the connection."""
+
+
+async def serve_websocket_request(greeter: Greeter, settings: Settings, asked: WebSocketRequest) -> None:
+    """See `trioroom.Server.serve_websocket_request`."""
+    try:
+        request = _to_request(asked)
+        _check_origin(request, settings)
+        subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
+        greeter.check_room(request, subprotocol)
+    except HandshakeError as exc:
+        await asked.reject(exc.status, body=f"{exc}\n".encode())
+        return
+    ws = await asked.accept(subprotocol=subprotocol)
+    connection, session = greeter.connect(WebSocketTransport(ws), request, Acceptance(subprotocol, None, b""))
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch, ws, connection, settings)
+            await connection.run(session, b"")
+            nursery.cancel_scope.cancel()
+    finally:
+        greeter.forget(connection)
+
+
+def _to_request(asked: WebSocketRequest) -> Request:
+    headers = tuple((name.decode("ascii").lower(), value.decode("latin-1")) for name, value in asked.headers)
+    return Request("GET", asked.path, *split_target(asked.path), headers)
+
+
+def _check_origin(request: Request, settings: Settings) -> None:
+    # trio-websocket keeps the Host header to itself, so the same-host default cannot be checked here;
+    # a browser that might come from anywhere stays out until someone has said from where it may.
+    origin, allowed = request.header("origin"), settings.allowed_origins or ()
+    if origin is not None and "*" not in allowed and origin not in allowed:
+        raise HandshakeError(403, f"origin {origin[:80]!r} is not allowed; have it added to allowed_origins")
+
+
+async def _watch(ws: WebSocketConnection, connection: Connection, settings: Settings) -> None:
+    """This connection's heartbeat."""
+    while True:
+        await trio.sleep(settings.ping_interval)
+        with trio.move_on_after(settings.ping_timeout) as scope:
+            try:
+                await ws.ping()
+            except ConnectionClosed:
+                return
+        if scope.cancelled_caught:
+            connection.close(CloseCode.PING_TIMEOUT, f"no pong within {settings.ping_timeout:g} s")
+            return

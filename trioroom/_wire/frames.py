@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 from enum import IntEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -49,6 +50,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 Event = Message | Ping | Pong | Close
+Buffer = TypeVar("Buffer", bytes, memoryview)
 
 _FIN, _RSV1, _RSV, _OPCODE, _MASKED = 0x80, 0x40, 0x70, 0x0F, 0x80
 _CONTROL = 0x8  # this bit of an opcode
@@ -309,7 +311,7 @@ def encode_masked(opcode: int, payload: bytes, mask: bytes = b"\0\0\0\0") -> byt
     return bytes((frame[0], frame[1] | _MASKED)) + frame[2:head] + mask + apply_mask(payload, mask)
 
 
-def take_frame(data: bytes) -> tuple[int, bytes, bytes] | None:
+def take_frame(data: Buffer) -> tuple[int, Buffer, Buffer] | None:
     """Opcode and payload of the first frame in ``data`` as `encode_frame` makes them, and what follows.
 
     None when it is not whole. For adapters and tests, which get such frames from us; it checks nothing.

@@ -148,7 +148,7 @@ def _parse(head: bytes, max_headers: int) -> Request:
     if count > max_headers:
         raise HandshakeError(431, f"{count} headers exceed max_headers={max_headers}; send fewer")
     headers = _parse_headers(head)
-    request = Request(method, target, *_split_target(target), headers, version)
+    request = Request(method, target, *split_target(target), headers, version)
     _check_host(request)
     _check_no_body(request)
     return request
@@ -178,7 +178,12 @@ def _parse_headers(head: bytes) -> tuple[tuple[str, str], ...]:
     return tuple(headers.found)
 
 
-def _split_target(target: str) -> tuple[str, str]:
+def split_target(target: str) -> tuple[str, str]:
+    """Path, percent-decoded, and query of a request target.
+
+    Raises:
+        HandshakeError: 400, it is neither a path nor a URL, or its path is not UTF-8.
+    """
     prefix = _AUTHORITY_PREFIX.match(target)  # a proxy may send the whole URL (RFC 9112 §3.2.2)
     path, _, query = target[prefix.end() if prefix else 0 :].partition("?")
     if prefix and not path:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 import msgspec
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
-from trioroom._wire.envelopes import JSON
-from trioroom._wire.message import Json
-
+_SUBPROTOCOL = "trioroom.v1.json"
 _TIMEOUT = 10.0  # seconds for all of it
 
 
@@ -21,7 +21,7 @@ _TIMEOUT = 10.0  # seconds for all of it
 @click.option("--token", help="For rooms that ask who you are.")
 def publish(room: str, data: str, url: str, as_json: bool, token: str | None) -> None:
     """Join ROOM, send DATA as one message, and leave. DATA "-" is read from standard input."""
-    value: Json = click.get_text_stream("stdin").read() if data == "-" else data
+    value: object = sys.stdin.read() if data == "-" else data
     if as_json:
         try:
             value = msgspec.json.decode(str(value))
@@ -38,12 +38,15 @@ def publish(room: str, data: str, url: str, as_json: bool, token: str | None) ->
     click.echo(f"sent to {room}")
 
 
-async def _publish(url: str, room: str, data: Json, token: str | None) -> None:
-    requests: list[dict[str, Json]] = [{"type": "join", "room": room}, {"type": "publish", "room": room, "data": data}]
+async def _publish(url: str, room: str, data: object, token: str | None) -> None:
+    requests: list[dict[str, object]] = [
+        {"type": "join", "room": room},
+        {"type": "publish", "room": room, "data": data},
+    ]
     if token is not None:
         requests.insert(0, {"type": "auth", "token": token})
     with trio.fail_after(_TIMEOUT):
-        async with open_websocket_url(url, subprotocols=[JSON.subprotocol]) as ws:
+        async with open_websocket_url(url, subprotocols=[_SUBPROTOCOL]) as ws:
             for id, request in enumerate(requests, start=1):
                 await ws.send_message(msgspec.json.encode({**request, "id": id}).decode())
                 while (reply := msgspec.json.decode(await ws.get_message())).get("id") != id:

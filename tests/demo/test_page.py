@@ -1,0 +1,225 @@
+"""The page in a real Chromium. What the browser does runs in a thread, beside the server in the test's loop."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVarTuple
+
+import pytest
+import trio
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
+from trio_websocket import WebSocketConnection, open_websocket_url
+
+from trioroom import open_server
+from trioroom.demo.app import app
+
+pytestmark = pytest.mark.browser
+Args = TypeVarTuple("Args")
+WAIT = 20  # seconds for one thing to show up on the page; reconnecting takes up to 5 of them
+
+
+async def in_browser(fn: Callable[[*Args], object], *args: *Args) -> None:
+    await trio.to_thread.run_sync(fn, *args)
+
+
+class Page:
+    """The chat in one window of ``driver``."""
+
+    def __init__(self, driver: Chrome, port: int, room: str, name: str | None = None) -> None:
+        self.driver = driver
+        self.window = driver.current_window_handle
+        driver.get(f"http://127.0.0.1:{port}/#{room}")
+        self.wait_for(lambda: self.state == "connected")
+        if name is not None:
+            self.fill("name", name)
+
+    def fill(self, id: str, text: str) -> None:
+        self.driver.switch_to.window(self.window)
+        box = self.driver.find_element(By.ID, id)
+        box.clear()
+        box.send_keys(text)
+
+    def say(self, text: str) -> None:
+        self.fill("text", text + Keys.ENTER)
+
+    def text_of(self, id: str) -> str:
+        self.driver.switch_to.window(self.window)
+        return self.driver.find_element(By.ID, id).text
+
+    @property
+    def state(self) -> str | None:
+        return self.driver.find_element(By.ID, "state").get_attribute("data-state")
+
+    @property
+    def draft(self) -> str | None:
+        return self.driver.find_element(By.ID, "text").get_attribute("value")
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """Names and texts in the log, without the page's own notes; read in one go, for lines come and go."""
+        self.driver.switch_to.window(self.window)
+        lines = self.driver.execute_script(
+            "return [...document.querySelectorAll('#messages li:not(.system)')].map("
+            "(line) => ['.name', '.text'].map((part) => line.querySelector(part).textContent))"
+        )
+        return [(name, text) for name, text in lines]
+
+    @property
+    def notes(self) -> str:
+        self.driver.switch_to.window(self.window)
+        lines = self.driver.execute_script(
+            "return [...document.querySelectorAll('#messages .system .text')].map((text) => text.textContent)"
+        )
+        return "\n".join(lines)
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        self.driver.switch_to.window(self.window)
+        WebDriverWait(self.driver, WAIT, poll_frequency=0.05).until(lambda _: condition())
+
+    def wait_count(self, count: str) -> None:
+        self.wait_for(lambda: self.text_of("count") == count)
+
+
+def open_pair(driver: Chrome, port: int, room: str) -> tuple[Page, Page]:
+    first = Page(driver, port, room, "Ada")
+    driver.switch_to.new_window("window")
+    return first, Page(driver, port, room, "Grace")
+
+
+async def test_two_pages_see_each_other(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        ada, grace = open_pair(chromium, port, "lobby")
+        ada.wait_count("2")
+        grace.wait_count("2")
+        ada.say("hello <b>there</b>")
+        said = [("Ada", "hello <b>there</b>")]
+        grace.wait_for(lambda: grace.said == said)
+        grace.say("hello Ada")
+        said.append(("Grace", "hello Ada"))
+        ada.wait_for(lambda: ada.said == said)
+        assert grace.said == said
+        assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]  # nothing broke its CSP
+        chromium.switch_to.window(grace.window)
+        chromium.close()
+        ada.wait_count("1")
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(act, server.port)
+
+
+async def test_changing_the_room_leaves_the_old_one(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        ada, grace = open_pair(chromium, port, "lobby")
+        grace.say("in the lobby")
+        grace.wait_for(lambda: len(grace.said) == 1)
+        grace.fill("room", "kitchen" + Keys.ENTER)
+        grace.wait_for(lambda: "kitchen" in grace.notes)
+        assert grace.said == []
+        assert chromium.current_url.endswith("#kitchen")
+        grace.wait_count("1")
+        ada.wait_count("1")
+        grace.fill("room", "no/such" + Keys.ENTER)
+        grace.wait_for(lambda: "no room is called 'chat/no/such'" in grace.notes)
+        assert not chromium.find_element(By.CSS_SELECTOR, "#send button").is_enabled()
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(act, server.port)
+
+
+async def test_page_reconnects_and_keeps_what_was_being_written(chromium: Chrome) -> None:
+    pages: list[Page] = []
+
+    def begin(port: int) -> None:
+        pages.append(Page(chromium, port, "lobby", "Ada"))
+
+    def write_meanwhile() -> None:
+        (page,) = pages
+        page.wait_for(lambda: page.state == "reconnecting")
+        page.say("still here")
+        assert page.draft == "still here"
+
+    def come_back() -> None:
+        (page,) = pages
+        page.wait_count("1")
+        assert page.said == []
+        assert page.draft == "still here"
+        chromium.find_element(By.CSS_SELECTOR, "#send button").click()
+        page.wait_for(lambda: page.said == [("Ada", "still here")])
+        assert page.draft == ""
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(begin, server.port)
+        await in_browser(write_meanwhile)
+        async with open_server(app, port=server.port):
+            await in_browser(come_back)
+
+
+async def message_text(client: WebSocketConnection) -> str:
+    """The text of the next message, past the counts."""
+    while True:
+        data = json.loads(await client.get_message())
+        if data.get("kind") == "message":
+            return str(data["text"])
+
+
+async def test_plain_websocket_of_a_page_talks_to_another_plain_client(chromium: Chrome) -> None:
+    def open_socket(port: int) -> None:
+        chromium.get(f"http://127.0.0.1:{port}/chat.css")  # any page of this origin, but not a chat
+        chromium.execute_async_script("""
+            const done = arguments[0];
+            window.got = [];
+            window.socket = new WebSocket(location.origin.replace(/^http/, "ws") + "/chat/x");
+            socket.onmessage = (event) => got.push(JSON.parse(event.data));
+            socket.onopen = () => { socket.send("from the page"); done(); };
+        """)
+
+    def wait_for_answer() -> None:
+        script = "return got.filter((data) => data.kind === 'message').map((data) => data.text)"
+        heard = WebDriverWait(chromium, WAIT, poll_frequency=0.05)
+        heard.until(lambda _: chromium.execute_script(script) == ["from the page", "from the other"])
+
+    with trio.fail_after(60):
+        async with (
+            open_server(app, port=0) as server,
+            open_websocket_url(f"ws://127.0.0.1:{server.port}/chat/x") as client,
+        ):
+            await in_browser(open_socket, server.port)
+            assert await message_text(client) == "from the page"
+            await client.send_message("from the other")
+            await in_browser(wait_for_answer)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_page_fits_desktop_and_phone(chromium: Chrome, scheme: str) -> None:
+    def act(port: int) -> None:
+        ada, grace = open_pair(chromium, port, "lobby")
+        emulate("setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        grace.say("Is a longer line wrapped when the window is as narrow as that of a phone held upright?")
+        ada.say("It is, and so is a word without a gap: " + "room" * 40)
+        ada.say("Two of us are here.")
+        grace.wait_for(lambda: len(grace.said) == 3)
+        grace.say("See you!")
+        grace.wait_for(lambda: len(grace.said) == 4)
+        for screen, width, height in (("desktop", 1280, 800), ("phone", 390, 844)):
+            emulate("setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
+            grace.wait_for(lambda width=width: chromium.execute_script("return innerWidth") == width)  # type: ignore[misc]
+            assert chromium.execute_script("return document.documentElement.scrollWidth") == width
+            if folder := os.environ.get("TRIOROOM_SCREENSHOTS"):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+                assert chromium.save_screenshot(str(Path(folder) / f"chat-{screen}-{scheme}.png"))
+
+    def emulate(what: str, **arguments: object) -> None:
+        chromium.execute_cdp_cmd(f"Emulation.{what}", arguments)
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(act, server.port)
