@@ -6,7 +6,6 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +13,7 @@ import trio
 
 from trioroom._core.routes import Routes
 from trioroom._net.drain import drain
+from trioroom._net.gc_policy import server_gc_policy
 from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
@@ -215,8 +215,12 @@ async def serve(
     backplane: Backplane | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`."""
-    opened = partial(open_server, settings=settings, ssl_context=ssl_context, backplane=backplane)
-    async with opened(app, host, port) as server:
-        task_status.started(server)
-        await trio.sleep_forever()
+    """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
+
+    Meanwhile the process is a server: its garbage collector is tuned for many long-lived connections.
+    """
+    opened = open_server(app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane)
+    async with opened as server:
+        with server_gc_policy():
+            task_status.started(server)
+            await trio.sleep_forever()

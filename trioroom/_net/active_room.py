@@ -125,7 +125,8 @@ class ActiveRoom:
         """
         began = False
         try:
-            await self._opened.wait()
+            if not self._opened.is_set():  # it mostly is, and a checkpoint for each join would show
+                await self._opened.wait()
             if self.ending:
                 raise RoomFailed(self.room.name)
             await self.room.authorize(member)

@@ -67,7 +67,7 @@ class Greeter:
         self._hub.remove(connection)
 
     async def _open(self, transport: Transport) -> tuple[Connection, Session, bytes] | None:
-        answer = encode_response(408, b"the request took too long; send it at once\n")
+        answer = b""
         with trio.CancelScope(deadline=trio.current_time() + self._hub.settings.handshake_timeout):
             try:
                 request, early = await self._read_head(transport)
@@ -79,7 +79,7 @@ class Greeter:
             except HandshakeError as exc:
                 answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         with trio.move_on_after(_LINGER_TIMEOUT):
-            await _send(transport, answer)
+            await _send(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
             transport.send_eof()
             while await transport.receive():
                 pass  # or the kernel's reset might take the answer from the peer

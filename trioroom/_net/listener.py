@@ -57,8 +57,7 @@ async def accept_forever(listener: socket.socket, handle: Callable[[socket.socke
                 await trio.lowlevel.checkpoint()
             continue
         sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         handle(sock)
         accepted += 1
         if accepted % _SLICE == 0:

@@ -30,7 +30,7 @@ def publish(room: str, data: str, url: str, as_json: bool, token: str | None) ->
     try:
         trio.run(_publish, url, room, value, token)
     except (OSError, HandshakeError) as exc:
-        raise click.ClickException(f"cannot reach {url}: {exc}; is the server running there?") from exc
+        raise click.ClickException(f"cannot reach {url}: {exc.__cause__ or exc}; is the server running there?") from exc
     except ConnectionClosed as exc:
         raise click.ClickException(f"the server closed the connection: {exc.reason}") from exc
     except trio.TooSlowError as exc:

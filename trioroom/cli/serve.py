@@ -6,7 +6,6 @@ import errno
 import importlib
 import logging
 import signal
-import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ import attrs
 import click
 import trio
 
+from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App, open_server
 from trioroom.settings import Settings
 
@@ -75,7 +75,7 @@ def _parse(default: object, text: str) -> object:
 
 
 def _server_options(command: Command) -> Command:
-    for option in (
+    for option in reversed((
         click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
         click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0 picks a free one."),
         click.option("--certfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
@@ -85,7 +85,7 @@ def _server_options(command: Command) -> Command:
             help="Change a setting, such as --set max_message_bytes=1048576.",
         ),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
-    ):  # fmt: skip
+    )):  # fmt: skip
         command = option(command)
     return command
 
@@ -111,14 +111,20 @@ def _run(
     app: App, host: str, port: int, certfile: Path | None, keyfile: Path | None, settings: Settings, log_level: str
 ) -> None:
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    failures: list[BaseException] = []
     try:
-        trio.run(_serve_until_signal, app, host, port, settings, _tls(certfile, keyfile))
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            raise click.ClickException(f"port {port} of {host} is in use; choose another with --port") from exc
-        if exc.errno in (errno.EADDRNOTAVAIL, errno.EACCES) or isinstance(exc, socket.gaierror):
-            raise click.ClickException(f"cannot listen on {host} port {port}: {exc.strerror or exc}") from exc
-        raise
+        with server_gc_policy():
+            trio.run(_serve_until_signal, app, host, port, settings, _tls(certfile, keyfile))
+    except* OSError as group:
+        failures += group.exceptions
+    for failure in failures:
+        raise click.ClickException(_explain(failure, host, port)) from failure
+
+
+def _explain(failure: BaseException, host: str, port: int) -> str:
+    if isinstance(failure, OSError) and failure.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is in use; choose another with --port"
+    return f"cannot listen on port {port} of {host}: {failure}; see --host and --port"
 
 
 def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
