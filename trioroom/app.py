@@ -18,7 +18,7 @@ from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
-from trioroom._net.listener import accept_forever, open_listeners
+from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.readiness import Readiness, open_readiness
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
@@ -147,7 +147,8 @@ async def open_server(
     listeners = await open_listeners(host, port, settings.backlog)
     app._backplane = backplane or MemoryBackplane()
     try:
-        async with trio.open_nursery() as nursery, trio.open_nursery() as accepting:
+        async with trio.open_nursery() as nursery:
+            accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
             server = _start(app, settings, ssl_context, listeners, nursery, accepting)
             try:
                 yield server
@@ -156,7 +157,7 @@ async def open_server(
             except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
             else:
-                accepting.cancel_scope.cancel()
+                accepting.cancel()
                 _close_all(listeners)  # what comes now is refused, not left waiting
                 await drain(server._hub, settings.drain_timeout)
             nursery.cancel_scope.cancel()
@@ -173,7 +174,7 @@ def _start(
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     nursery: trio.Nursery,
-    accepting: trio.Nursery,
+    accepting: trio.CancelScope,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
     assert app._backplane is not None
@@ -188,8 +189,7 @@ def _start(
     def handle(sock: socket.socket) -> None:
         nursery.start_soon(greeter.serve, _transport(sock, readiness, ssl_context), name="connection")
 
-    for listener in listeners:
-        accepting.start_soon(accept_forever, listener, handle, name="accept")
+    nursery.start_soon(accept_until_cancelled, listeners, handle, accepting, name="accept")
     return Server(greeter, hub, listeners)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import attrs
 from attrs import validators
 
@@ -48,3 +50,10 @@ class Settings:
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
     backlog: int = attrs.field(default=4_096, validator=validators.gt(0))
     """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
+
+    def __attrs_post_init__(self) -> None:
+        if not (self.ping_timeout < self.ping_interval or math.isinf(self.ping_interval)):
+            raise ValueError(
+                f"ping_timeout={self.ping_timeout:g} must be below ping_interval={self.ping_interval:g}: "
+                "the verdict on a ping comes before the next one"
+            )

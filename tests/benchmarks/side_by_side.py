@@ -102,6 +102,8 @@ def running(command: list[str]) -> Iterator[tuple[int, int]]:
             except OSError:
                 time.sleep(0.05)
         time.sleep(0.5)
+        if server.poll() is not None:
+            raise SystemExit(f"{' '.join(command)} ended at once; run it by hand to see why")
         yield port, server.pid
     finally:
         server.kill()

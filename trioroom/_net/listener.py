@@ -40,8 +40,17 @@ async def open_listeners(host: str, port: int, backlog: int) -> list[socket.sock
         return listeners
 
 
-async def accept_forever(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
-    """Give every connection that comes to ``handle``, non-blocking and without Nagle's delay."""
+async def accept_until_cancelled(
+    listeners: list[socket.socket], handle: Callable[[socket.socket], None], scope: trio.CancelScope
+) -> None:
+    """Give every connection that comes to ``handle``, non-blocking and without Nagle's delay, until ``scope`` ends."""
+    with scope:
+        async with trio.open_nursery() as nursery:
+            for listener in listeners:
+                nursery.start_soon(_accept, listener, handle)
+
+
+async def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
     accepted = 0
     while True:
         try:

@@ -1,0 +1,112 @@
+"""Rooms mounted in a server that trio-websocket runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, open_websocket_url, serve_websocket
+
+import trioroom
+from trioroom.testing import open_peer, open_test_server
+
+
+class Chat(trioroom.Room):
+    """Says who left."""
+
+    left: list[str]
+
+    async def on_open(self) -> None:
+        self.left = []
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        if message.data == "out":
+            member.leave("asked to")
+        else:
+            await self.publish(message.data, exclude=member)
+
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        await self.publish(f"left: {reason}")
+
+
+@asynccontextmanager
+async def mounted(**settings: object) -> AsyncIterator[tuple[trioroom.Server, str]]:
+    """Our server, and the URL of a trio-websocket one that has its rooms."""
+    app = trioroom.App()
+    app.route("chat/{name}", Chat)
+    settings = {"close_timeout": 1.0, **settings}
+    with trio.fail_after(20):
+        async with open_test_server(app, trioroom.Settings(**settings)) as server:  # type: ignore[arg-type]  # by name
+            async with trio.open_nursery() as nursery:
+                other = await nursery.start(serve_websocket, server.serve_websocket_request, "127.0.0.1", 0, None)
+                yield server, f"ws://127.0.0.1:{other.port}"
+                nursery.cancel_scope.cancel()
+
+
+async def test_members_on_both_sides_share_a_room() -> None:
+    async with mounted() as (server, url):
+        async with open_websocket_url(f"{url}/chat/a") as there, open_peer(server, "/chat/a") as here:
+            await here.send("hi")
+            assert await there.get_message() == "hi"
+            await there.send_message(b"ho")
+            assert await here.receive() == b"ho"
+
+
+async def test_batches_arrive_as_single_messages() -> None:
+    async with mounted() as (server, url):
+        async with open_websocket_url(f"{url}/chat/a") as there, open_peer(server, "/chat/a") as here:
+            sent = [f"{number}" * size for number, size in enumerate((1, 125, 126, 40_000, 1))]
+            for text in sent:
+                await here.send(text)
+            assert [await there.get_message() for _ in sent] == sent
+
+
+async def test_v1_is_spoken_when_offered() -> None:
+    async with mounted() as (_, url):
+        async with open_websocket_url(f"{url}/", subprotocols=["trioroom.v1.json"]) as there:
+            assert msgspec.json.decode(await there.get_message())["type"] == "hello"
+            await there.send_message('{"type":"join","id":1,"room":"chat/a"}')
+            assert msgspec.json.decode(await there.get_message())["type"] == "ok"
+
+
+async def test_close_of_the_peer_ends_the_membership() -> None:
+    async with mounted() as (server, url):
+        async with open_peer(server, "/chat/a") as here:
+            async with open_websocket_url(f"{url}/chat/a") as there:
+                await there.aclose(4321, "bye")
+            assert await here.receive() == "left: closed with 4321"
+
+
+async def test_close_code_of_the_room_reaches_the_peer() -> None:
+    async with mounted() as (_, url):
+        async with open_websocket_url(f"{url}/chat/a") as there:
+            await there.send_message("out")
+            with pytest.raises(ConnectionClosed) as closed:
+                await there.get_message()
+    assert closed.value.reason is not None
+    assert (closed.value.reason.code, closed.value.reason.reason) == (1000, "asked to")
+
+
+async def test_path_without_a_room_is_rejected() -> None:
+    async with mounted() as (_, url):
+        with pytest.raises(ConnectionRejected) as rejected:
+            async with open_websocket_url(f"{url}/nowhere"):
+                pass
+    assert rejected.value.status_code == 404
+    assert rejected.value.body == b"no room at '/nowhere'; connect to /chat/{name}\n"
+
+
+@pytest.mark.parametrize(("allowed", "status"), [(None, 403), (("https://a.example",), None), (("*",), None)])
+async def test_browser_needs_an_allowed_origin(allowed: tuple[str, ...] | None, status: int | None) -> None:
+    async with mounted(allowed_origins=allowed) as (_, url):
+        opened = open_websocket_url(f"{url}/chat/a", extra_headers=[(b"origin", b"https://a.example")])
+        if status is None:
+            async with opened:
+                return
+        with pytest.raises(ConnectionRejected) as rejected:
+            async with opened:
+                pass
+        assert rejected.value.status_code == status

@@ -1,0 +1,60 @@
+"""The in-memory peers that users test their rooms with."""
+
+from __future__ import annotations
+
+import pytest
+
+import trioroom
+from trioroom._wire.frames import Opcode, Ping, Pong
+from trioroom.testing import open_peer, open_test_server
+
+
+class Echo(trioroom.Room):
+    """Sends back what comes."""
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        member.send(message.data)
+
+
+@pytest.fixture
+def app() -> trioroom.App:
+    app = trioroom.App()
+    app.route("echo", Echo)
+    return app
+
+
+async def test_messages_go_both_ways(app: trioroom.App) -> None:
+    async with open_test_server(app) as server, open_peer(server, "/echo") as peer:
+        for data in ("text", b"bytes", "x" * 60_000):
+            await peer.send(data)
+            assert await peer.receive() == data
+        await peer.send_json({"a": 1})
+        assert await peer.receive_json() == {"a": 1}
+        assert peer.head.startswith(b"HTTP/1.1 101 ")
+
+
+async def test_refusal_carries_the_answer(app: trioroom.App) -> None:
+    async with open_test_server(app) as server:
+        with pytest.RaisesGroup(trioroom.ConnectionClosed) as refused:
+            async with open_peer(server, "/nowhere"):
+                pass
+    assert "404" in str(refused.value.exceptions[0])
+
+
+async def test_close_is_answered_and_told(app: trioroom.App) -> None:
+    async with open_test_server(app) as server, open_peer(server, "/echo") as peer:
+        await peer.close(3000)
+        with pytest.raises(trioroom.ConnectionClosed) as closed:
+            await peer.receive()
+        assert (closed.value.code, closed.value.by_peer) == (3000, True)
+        with pytest.raises(trioroom.ConnectionClosed) as closed:
+            await peer.receive()
+        assert closed.value.code == 1006
+
+
+async def test_pings_are_answered_by_either_side(app: trioroom.App, autojump_clock: object) -> None:
+    settings = trioroom.Settings(ping_interval=10, ping_timeout=2)
+    async with open_test_server(app, settings) as server, open_peer(server, "/echo") as peer:
+        await peer.send_frame(Opcode.PING, b"abc")
+        assert await peer.receive_event() == Pong(b"abc")
+        assert isinstance(await peer.receive_event(), Ping)
