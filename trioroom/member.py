@@ -62,7 +62,7 @@ class Member:
         """
         if not self._present:
             return
-        self._deliver(self._connection.encoding.message(self.room.name, data, None), 1)
+        self._deliver(self._connection.encoding.message(self._active.room.name, data, None), 1)
 
     def start_soon(self, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
         """Run ``fn(*args)`` as a task of this membership, cancelled when the member leaves.

@@ -9,6 +9,7 @@ same path and gives the connection a deadline; it ends when the peer answers or 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -59,7 +60,8 @@ class Connection:
         self.closing: Close | None = None
         self.heard = True  # something came since the heartbeat last asked
         self._pong: bytes | None = None
-        self._straight = True
+        # The transport's non-blocking send, while nobody else sends and nothing waits; else None.
+        self._straight: Callable[[bytes], int] | None = transport.send_nowait
         self._half_close = False  # the writer ends our side once it has sent all
         self._settings = settings
         self._parser = FrameParser(
@@ -119,9 +121,9 @@ class Connection:
 
     def send(self, data: bytes, messages: int = 1) -> None:
         """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""
-        if self._straight:
+        if (send_nowait := self._straight) is not None:
             try:
-                sent = self.transport.send_nowait(data)
+                sent = send_nowait(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -133,7 +135,7 @@ class Connection:
             self.drop_slow_consumer(self.outbox)
 
     def _queue_rest(self, data: bytes, sent: int, messages: int) -> None:
-        self._straight = False
+        self._straight = None
         self.outbox = self.new_outbox()
         self.outbox.begin(data, sent, messages)
         self.nursery.start_soon(self._write)
@@ -173,7 +175,7 @@ class Connection:
         except GONE:
             self.abort()
         self.outbox = None
-        self._straight = self.closing is None
+        self._straight = self.transport.send_nowait if self.closing is None else None
         if self._half_close:
             self.transport.send_eof()
 
@@ -193,14 +195,14 @@ class Connection:
             self.send(frame, 0)
         if self.closing is None:  # else the send found the peer gone
             self.closing = Close(code, reason)
-            self._straight = False
+            self._straight = None
             self._limit(self._settings.close_timeout)
 
     def abort(self) -> None:
         """Drop the connection without a handshake."""
         if self.closing is None:
             self.closing = Close(CloseCode.ABNORMAL, "connection lost")
-        self._straight = False
+        self._straight = None
         self.nursery.cancel_scope.cancel()
 
     def _limit(self, timeout: float) -> None:

@@ -8,6 +8,7 @@ peer can make us hold is bounded by ``max_message_bytes`` and not by how cleverl
 from __future__ import annotations
 
 import codecs
+import struct
 from enum import IntEnum
 from typing import TypeVar
 
@@ -57,6 +58,9 @@ _CONTROL = 0x8  # this bit of an opcode
 _MAX_CONTROL_BYTES = 125
 _OPCODES = frozenset(Opcode)
 _WHOLE_TEXT, _WHOLE_BINARY = _FIN | Opcode.TEXT, _FIN | Opcode.BINARY
+# Heads of the three forms of a payload's length (RFC 6455 §5.2): a third of the time of building them from bytes.
+_head_7, _head_16, _head_64 = (struct.Struct(form).pack for form in ("!BB", "!BBH", "!BBQ"))
+_to_int = int.from_bytes
 _UTF8_DECODER = codecs.getincrementaldecoder("utf-8")
 
 
@@ -107,23 +111,17 @@ class FrameParser:
         events: list[Event] = []
         if self._closed:
             return events
-        if self._assembly is None and not self._head and (payload := _whole(data, self._max_message_bytes)) is not None:
-            try:
-                events.append(Message(_decode(payload) if data[0] == _WHOLE_TEXT else payload))
-            except RemoteProtocolError as exc:
-                self._fail(exc)
-            return events
         try:
-            self._parse(self._head + data if self._head else data, events)
+            if not self._head and self._assembly is None and (message := _only_message(data, self._max_message_bytes)):
+                events.append(message)
+            else:
+                self._parse(self._head + data if self._head else data, events)
         except RemoteProtocolError as exc:
-            self._fail(exc)
+            self.error = exc
+            self._closed = True
         if self._closed:
             self._assembly, self._head = None, b""
         return events
-
-    def _fail(self, error: RemoteProtocolError) -> None:
-        self.error = error
-        self._closed = True
 
     def _parse(self, data: bytes, events: list[Event]) -> None:
         at, end = 0, len(data)
@@ -233,8 +231,11 @@ class FrameParser:
             self._closed = True
 
 
-def _whole(data: bytes, max_message_bytes: int) -> bytes | None:
-    """The payload, if ``data`` is one whole message in one frame and nothing else, as it mostly is."""
+def _only_message(data: bytes, max_message_bytes: int) -> Message | None:
+    """The message, if ``data`` is one whole message in one frame and nothing else, as it mostly is.
+
+    What it does not recognise, the general parser does; it is here for speed alone.
+    """
     size = len(data)
     if size < 6 or (data[0] != _WHOLE_TEXT and data[0] != _WHOLE_BINARY):
         return None
@@ -244,7 +245,10 @@ def _whole(data: bytes, max_message_bytes: int) -> bytes | None:
         body = 8
     else:
         return None
-    return apply_mask(data[body:], data[body - 4 : body]) if size - body <= max_message_bytes else None
+    if size - body > max_message_bytes:
+        return None
+    payload = apply_mask(data[body:], data[body - 4 : body])
+    return Message(_decode(payload) if data[0] == _WHOLE_TEXT else payload)
 
 
 def _decode(payload: bytes) -> str:
@@ -289,19 +293,23 @@ def apply_mask(payload: bytes, mask: bytes) -> bytes:
     One XOR of two large integers: linear, and the fastest there is without a C extension of our own.
     """
     size = len(payload)
-    key = (mask * ((size + 3) // 4))[:size]
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
+    key = mask * ((size + 3) >> 2)
+    if size & 3:
+        key = key[:size]
+    return (_to_int(payload, "little") ^ _to_int(key, "little")).to_bytes(size, "little")
 
 
 def encode_frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
     """A whole, unmasked frame, as a server sends it."""
-    first = _FIN | opcode | (_RSV1 if compressed else 0)
+    first = _FIN | opcode
+    if compressed:
+        first |= _RSV1
     size = len(payload)
     if size <= _MAX_CONTROL_BYTES:
-        return bytes((first, size)) + payload
+        return _head_7(first, size) + payload
     if size < 1 << 16:
-        return bytes((first, 126)) + size.to_bytes(2, "big") + payload
-    return bytes((first, 127)) + size.to_bytes(8, "big") + payload
+        return _head_16(first, 126, size) + payload
+    return _head_64(first, 127, size) + payload
 
 
 def encode_masked(opcode: int, payload: bytes, mask: bytes = b"\0\0\0\0") -> bytes:

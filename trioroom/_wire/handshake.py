@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import attrs
 
 from trioroom._wire.deflate import DeflateParameters, negotiate_deflate
-from trioroom._wire.http import Request, encode_head
+from trioroom._wire.http import Request, encode_head, split_list
 from trioroom.errors import HandshakeError
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
@@ -140,5 +140,7 @@ def _is_same_host(origin: tuple[str, str, int | None], host: str) -> bool:
 
 def _choose_subprotocol(request: Request, known: Sequence[str]) -> str | None:
     # Not `tokens`: the names of subprotocols are case-sensitive.
-    offered = ",".join(request.values("sec-websocket-protocol")).split(",")
-    return next((name for element in offered if (name := element.strip(" \t")) in known), None)
+    for offered in split_list(request.values("sec-websocket-protocol")):
+        if offered in known:
+            return offered
+    return None

@@ -25,6 +25,7 @@ _SHOWN = 80  # bytes of a wrong value that an error message repeats
 
 # Besides control bytes: 0x85, which many a text function takes for the end of a line.
 _BAD_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|(?<!\r)\n|\r(?=[^\n])|\n[ \t]")
+_PLAIN_BYTES = bytes(byte for byte in range(256) if byte in b"\t\r\n" or (byte >= 0x20 and byte not in b"\x7f\x85"))
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _AUTHORITY_PREFIX = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 _OWN = frozenset(("authorization", "cookie", "sec-websocket-key"))  # headers no two peers have in common
@@ -50,22 +51,30 @@ class Request:
 
     def header(self, name: str) -> str | None:
         """The first value of header ``name``, in any case; None if there is none."""
-        return next(iter(self.values(name)), None)
+        name = name.lower()
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
     def values(self, name: str) -> tuple[str, ...]:
         """All values of header ``name``, one for each line."""
         name = name.lower()
-        return tuple(value for key, value in self.headers if key == name)
+        return tuple([value for key, value in self.headers if key == name])
 
     def tokens(self, name: str) -> tuple[str, ...]:
         """The elements of header ``name``, a comma-separated list, in lower case."""
-        elements = ",".join(self.values(name)).lower().split(",")
-        return tuple(token for element in elements if (token := element.strip(" \t")))
+        return tuple([token.lower() for token in split_list(self.values(name))])
 
     @property
     def wants_upgrade(self) -> bool:
         """Whether the client asks for WebSocket. Whether it does so properly is for `accept` to say."""
         return "websocket" in self.tokens("upgrade")
+
+
+def split_list(values: Sequence[str]) -> list[str]:
+    """The elements of a header that is a comma-separated list, over all its lines (RFC 9110 §5.6.1)."""
+    return [token for value in values for element in value.split(",") if (token := element.strip(" \t"))]
 
 
 class HeadParser:
@@ -128,12 +137,25 @@ class HeadParser:
         if size and self._buffer[0] == _TLS_HANDSHAKE:
             raise HandshakeError(400, "TLS on a port without it; connect with ws:// or http://")
         # From one byte back: a CR or LF there may have been waiting for what comes next.
-        if bad := _BAD_BYTES.search(self._buffer, max(seen - 1, 0), size):
+        if not _has_only_lines(self._buffer[max(seen - 1, 0) : size]) and (
+            bad := _BAD_BYTES.search(self._buffer, max(seen - 1, 0), size)
+        ):
             raise HandshakeError(
                 400,
                 f"byte {bad[0][0]:#04x} at {bad.start()} of the request head is out of place; "
                 "end lines with CR LF, fold none and send no control bytes",
             )
+
+
+def _has_only_lines(text: bytearray) -> bool:
+    """Whether ``text`` is plain lines, in a tenth of the time of a search for what is not; False is no verdict."""
+    lines = text.count(_LINE_END)
+    return (
+        text.count(b"\r") == lines == text.count(b"\n")
+        and b"\n " not in text
+        and b"\n\t" not in text
+        and not text.translate(None, _PLAIN_BYTES)
+    )
 
 
 def _parse(head: bytes, max_headers: int) -> Request:
