@@ -9,7 +9,11 @@ from types import ModuleType
 
 import pytest
 
-pytestmark = [pytest.mark.autobahn, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.autobahn,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),  # kosoku's own test data
+]
 
 
 def load_runner() -> ModuleType:

@@ -19,7 +19,7 @@ import msgspec
 from attrs.validators import instance_of, optional
 
 from trioroom._wire.envelopes import JSON, Join
-from trioroom._wire.frames import Message
+from trioroom._wire.message import Message
 
 FRAME = '{"type":"join","id":2,"room":"chat/lobby","position":{"epoch":"e7f1","offset":41}}'
 RAW = FRAME.encode()

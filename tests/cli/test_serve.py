@@ -11,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,7 @@ async def test_publish_reaches_the_room(chat: Path) -> None:
                 (("hello", "--token", "secret"), None, "hello"),
             ):
                 command = ["publish", "--url", url, "chat/a", *arguments]
-                result = await trio.to_thread.run_sync(lambda c=command, s=stdin: run(*c, stdin=s))
+                result = await trio.to_thread.run_sync(partial(run, *command, stdin=stdin))
                 assert result.output == "sent to chat/a\n"
                 assert await member.get_message() == expected
         refused = await trio.to_thread.run_sync(lambda: run("publish", "--url", url, "nowhere", "x"))

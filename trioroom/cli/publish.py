@@ -30,12 +30,19 @@ def publish(room: str, data: str, url: str, as_json: bool, token: str | None) ->
     try:
         trio.run(_publish, url, room, value, token)
     except (OSError, HandshakeError) as exc:
-        raise click.ClickException(f"cannot reach {url}: {exc.__cause__ or exc}; is the server running there?") from exc
+        raise click.ClickException(f"cannot reach {url}: {_root_of(exc)}; is the server running there?") from exc
     except ConnectionClosed as exc:
         raise click.ClickException(f"the server closed the connection: {exc.reason}") from exc
     except trio.TooSlowError as exc:
         raise click.ClickException(f"no answer from {url} within {_TIMEOUT:g} s") from exc
     click.echo(f"sent to {room}")
+
+
+def _root_of(exc: BaseException) -> BaseException:
+    """What began it: Trio and trio-websocket wrap the refusal of each address they tried."""
+    while (cause := exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc.__cause__) is not None:
+        exc = cause
+    return exc
 
 
 async def _publish(url: str, room: str, data: object, token: str | None) -> None:

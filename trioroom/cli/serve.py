@@ -137,7 +137,7 @@ def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
         context.load_cert_chain(certfile, keyfile)
     except ssl.SSLError as exc:
         raise click.ClickException(
-            f"cannot use {certfile}: {exc.reason}; give --certfile and --keyfile as PEM"
+            f"cannot use {certfile} ({exc.reason or exc}); give certificate and key as PEM"
         ) from exc
     return context
 
