@@ -9,10 +9,10 @@ from chat import app
 import trioroom
 
 
-async def main(certificate: str, key: str) -> None:
+async def main(certificate: str, key: str, port: int = 8443) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)
-    async with trioroom.open_server(app, host="127.0.0.1", port=8443, ssl_context=context) as server:
+    async with trioroom.open_server(app, host="127.0.0.1", port=port, ssl_context=context) as server:
         print(f"wss://127.0.0.1:{server.port}/chat/lobby")
         await trio.sleep_forever()
 

@@ -1,0 +1,129 @@
+"""The programs in the documentation run, and do what the page beside them says."""
+
+from __future__ import annotations
+
+import re
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+from trio_websocket import WebSocketConnection, open_websocket_url
+
+from trioroom.testing import open_peer, open_test_server
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+DEADLINE = 20  # seconds for one example
+
+
+@contextmanager
+def running(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A Python process in the folder of the examples, where they find each other as a user's files do."""
+    command = [sys.executable, "-u", *arguments]
+    with subprocess.Popen(
+        command, cwd=EXAMPLES, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def url_of(process: subprocess.Popen[str]) -> str:
+    """The address that a server prints first."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.search(r"wss?://\S+", line)
+    assert found is not None, line + process.stdout.read()
+    return found[0]
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=DEADLINE)
+
+
+async def text_from(connection: WebSocketConnection) -> str:
+    message = await connection.get_message()
+    assert isinstance(message, str)
+    return message
+
+
+def test_chat_of_the_readme_is_the_one_that_is_tested() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
+    assert (EXAMPLES / "chat.py").read_text("utf-8") in blocks
+
+
+async def test_first_room_sends_back_to_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from first_room import app
+
+    async with open_test_server(app) as server, open_peer(server, "/echo") as one, open_peer(server, "/echo") as two:
+        await one.send("hello")
+        assert (await one.receive(), await two.receive()) == ("hello", "hello")
+
+
+async def test_chat_tells_who_came_what_was_said_and_who_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from chat import app
+
+    async with open_test_server(app) as server, open_peer(server, "/chat/lobby") as one:
+        async with open_peer(server, "/chat/lobby") as two:
+            assert re.fullmatch(r"\* \w{16} came to lobby", str(await one.receive()))
+            await two.send("hello")
+            assert re.fullmatch(r"\w{16}: hello", str(await one.receive()))
+        assert re.fullmatch(r"\* \w{16} left: connection lost", str(await one.receive()))
+
+
+async def test_server_in_a_program_serves_until_interrupted() -> None:
+    with trio.fail_after(DEADLINE), running("in_a_program.py") as process:
+        url = url_of(process)
+        async with open_websocket_url(url) as one, open_websocket_url(url) as two:
+            assert "came to lobby" in await text_from(one)
+            await two.send_message("hello")
+            assert (await text_from(one)).endswith(": hello")
+        stop(process)
+
+
+async def test_tls_server_is_reached_by_wss(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+    for blob in certificate.cert_chain_pems:
+        blob.write_to_path(tmp_path / "cert.pem", append=True)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    program = f"import trio, tls_server; trio.run(tls_server.main, '{tmp_path}/cert.pem', '{tmp_path}/key.pem', 0)"
+    with trio.fail_after(DEADLINE), running("-c", program) as process:
+        url = url_of(process)
+        assert url.startswith("wss://")
+        async with open_websocket_url(url, ssl_context=trusting) as one, open_websocket_url(url, trusting) as two:
+            assert "came to lobby" in await text_from(one)
+            await two.send_message("hello")
+            assert (await text_from(one)).endswith(": hello")
+        stop(process)
+
+
+async def test_client_shows_what_comes_and_sends_what_is_typed() -> None:
+    with trio.fail_after(DEADLINE), running("in_a_program.py") as server:
+        url = url_of(server)
+        async with open_websocket_url(url) as witness:
+            with running("plain_client.py", url) as client:
+                assert "came to lobby" in await text_from(witness)
+                assert client.stdin is not None
+                client.stdin.write("hello\n")
+                client.stdin.flush()
+                assert (await text_from(witness)).endswith(": hello")
+                await witness.send_message("good day")
+                assert client.stdout is not None
+                assert client.stdout.readline().endswith(": good day\n")
+                client.communicate(timeout=DEADLINE)  # closes its input, and so the client ends
+                assert client.returncode == 0
+        stop(server)
