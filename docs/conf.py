@@ -27,10 +27,10 @@ python_use_unqualified_type_names = True
 default_role = "py:obj"  # `Room` in a docstring is a link
 nitpick_ignore_regex = [
     # Of other projects, which an offline build cannot link to.
-    (r"py:.*", r"(trio|msgspec|ssl|attrs|click)\..*"),
-    (r"py:.*", r"(Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext)"),
+    (r"py:.*", r"(trio|msgspec|ssl|socket|attrs|click|pathlib|collections\.abc)\..*"),
+    (r"py:.*", r"(Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext|WebSocketRequest)"),
     # Internal types in public signatures: they are told in words, and are free to change.
-    (r"py:.*", r"(Data|Request|Members|Connection|ActiveRoom|Backplane|Args|T)"),
+    (r"py:.*", r"(Data|Json|Request|Members|Connection|ActiveRoom|Backplane|Args|T)"),
     (r"py:.*", r"trioroom\._.*"),
 ]
 

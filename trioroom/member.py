@@ -48,7 +48,7 @@ class Member:
 
     @property
     def request(self) -> Request:
-        """The opening HTTP request: path, query, headers. Kept until the connection ends."""
+        """The opening HTTP request, with its path, query and headers. Kept until the connection ends."""
         return self._connection.request
 
     def send(self, data: Data) -> None:

@@ -45,7 +45,7 @@ class Settings:
     drain_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """How long a stopping server waits for its peers to close."""
     compression: bool = False
-    """Offer permessage-deflate (RFC 7692). Off: it costs CPU per message and helps only verbose payloads."""
+    """Offer permessage-deflate (RFC 7692). Off, as it costs CPU per message and helps only verbose payloads."""
     allowed_origins: tuple[str, ...] | None = None
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
     backlog: int = attrs.field(default=4_096, validator=validators.gt(0))

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
-Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
-Data: TypeAlias = "Json | bytes"
+Json: TypeAlias = str | int | float | bool | Sequence["Json"] | Mapping[str, "Json"] | None
+Data: TypeAlias = Json | bytes
 """What a message may carry: text, bytes, or (in v1) any JSON value."""
 
 
