@@ -127,3 +127,24 @@ async def test_client_shows_what_comes_and_sends_what_is_typed() -> None:
                 client.communicate(timeout=DEADLINE)  # closes its input, and so the client ends
                 assert client.returncode == 0
         stop(server)
+
+
+async def test_rooms_are_shared_with_a_trio_websocket_server() -> None:
+    program = "import trio, mounted; trio.run(mounted.main, 0)"
+    with trio.fail_after(DEADLINE), running("-c", program) as process:
+        assert process.stdout is not None
+        mounted, own = re.findall(r"ws://\S+", process.stdout.readline())
+        async with open_websocket_url(mounted) as one, open_websocket_url(own) as two:
+            assert "came to lobby" in await text_from(one)
+            await two.send_message("hello")
+            assert (await text_from(one)).endswith(": hello")
+        async with open_websocket_url(mounted.replace("/chat/lobby", "/time")) as clock:
+            assert ":" in await text_from(clock)
+        stop(process)
+
+
+def test_tests_of_the_chat_pass() -> None:
+    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", "."]
+    with running(*command, "--import-mode=prepend", "test_chat.py") as process:
+        output, _ = process.communicate(timeout=DEADLINE)
+    assert "2 passed" in output, output
