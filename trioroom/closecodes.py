@@ -59,4 +59,4 @@ def should_reconnect(code: int) -> bool:
 
 def clip_reason(reason: str) -> bytes:
     """``reason`` as UTF-8, cut at a character boundary to what a close frame holds."""
-    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
+    return reason.encode(errors="replace")[:MAX_REASON_BYTES].decode(errors="ignore").encode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trioroom.closecodes import CloseCode
+from trioroom.closecodes import CloseCode, is_valid_on_wire
 
 
 class TrioroomError(Exception):
@@ -48,6 +48,8 @@ class JoinRefused(TrioroomError):
     """Raised by ``Room.authorize`` to keep a member out; ``reason`` reaches the peer."""
 
     def __init__(self, reason: str = "not allowed", close_code: int = CloseCode.JOIN_REFUSED) -> None:
+        if not is_valid_on_wire(close_code):
+            raise ValueError(f"close_code={int(close_code)} cannot go over the wire; use 1008 or one from 3000 to 4999")
         super().__init__(reason)
         self.reason = reason
         self.close_code = int(close_code)

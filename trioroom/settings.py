@@ -7,6 +7,9 @@ import math
 import attrs
 from attrs import validators
 
+_COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
+_ORIGINS = validators.optional(validators.deep_iterable(validators.instance_of(str), validators.instance_of(tuple)))
+
 
 @attrs.frozen(kw_only=True)
 class Settings:
@@ -14,25 +17,25 @@ class Settings:
 
     handshake_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """The whole opening handshake, absolute rather than per read, so that one byte a second is no way in."""
-    max_head_bytes: int = attrs.field(default=16_384, validator=validators.gt(0))
+    max_head_bytes: int = attrs.field(default=16_384, validator=_COUNT)
     """Request line and headers together."""
-    max_headers: int = attrs.field(default=64, validator=validators.gt(0))
+    max_headers: int = attrs.field(default=64, validator=_COUNT)
     """Header lines of a request."""
-    max_message_bytes: int = attrs.field(default=65_536, validator=validators.gt(0))
+    max_message_bytes: int = attrs.field(default=65_536, validator=_COUNT)
     """One inbound message, all fragments, after inflating; more is close code 1009."""
-    max_fragments: int = attrs.field(default=64, validator=validators.gt(0))
+    max_fragments: int = attrs.field(default=64, validator=_COUNT)
     """Frames one message may come in, empty ones counted."""
-    max_outbox_bytes: int = attrs.field(default=1 << 20, validator=validators.gt(0))
+    max_outbox_bytes: int = attrs.field(default=1 << 20, validator=_COUNT)
     """Bytes waiting for one peer beyond what its kernel socket took; more is close code 4108."""
-    max_outbox_messages: int = attrs.field(default=4_096, validator=validators.gt(0))
+    max_outbox_messages: int = attrs.field(default=4_096, validator=_COUNT)
     """Messages waiting for one peer; more is close code 4108."""
-    max_rooms_per_connection: int = attrs.field(default=128, validator=validators.gt(0))
+    max_rooms_per_connection: int = attrs.field(default=128, validator=_COUNT)
     """Rooms one v1 connection may be in at a time."""
-    max_calls_per_connection: int = attrs.field(default=16, validator=validators.gt(0))
+    max_calls_per_connection: int = attrs.field(default=16, validator=_COUNT)
     """Calls of one v1 connection that may run at a time."""
-    max_room_name_bytes: int = attrs.field(default=255, validator=validators.gt(0))
+    max_room_name_bytes: int = attrs.field(default=255, validator=_COUNT)
     """UTF-8 bytes of a room's name."""
-    room_channel_size: int = attrs.field(default=1_024, validator=validators.gt(0))
+    room_channel_size: int = attrs.field(default=1_024, validator=_COUNT)
     """Publications that may wait for a room's fan-out on this node; ``publish`` awaits when they are this many."""
     ping_interval: float = attrs.field(default=25.0, validator=validators.gt(0))
     """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
@@ -46,9 +49,9 @@ class Settings:
     """How long a stopping server waits for its peers to close."""
     compression: bool = False
     """Offer permessage-deflate (RFC 7692). Off, as it costs CPU per message and helps only verbose payloads."""
-    allowed_origins: tuple[str, ...] | None = None
+    allowed_origins: tuple[str, ...] | None = attrs.field(default=None, validator=_ORIGINS)
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
-    backlog: int = attrs.field(default=4_096, validator=validators.gt(0))
+    backlog: int = attrs.field(default=4_096, validator=_COUNT)
     """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
 
     def __attrs_post_init__(self) -> None:

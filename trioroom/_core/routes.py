@@ -50,6 +50,7 @@ def _to_regex(pattern: str) -> str:
         parts += [re.escape(pattern[end : found.start()]), f"(?P<{found[1]}>[^/]+)"]
         end = found.end()
     rest = pattern[end:]
-    if "{" in rest or "}" in rest or any("{" in part and not part.startswith("(?P") for part in parts):
+    parts.append(re.escape(rest))
+    if any(brace in part for part in parts for brace in "{}"):
         raise ValueError(f"route pattern {pattern!r} has a brace that is no {{parameter}}")
-    return "".join([*parts, re.escape(rest)])
+    return "".join(parts)

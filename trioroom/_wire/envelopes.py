@@ -129,6 +129,10 @@ class _Anonymous(msgspec.Struct):
     type: str | None = None
 
 
+_MAX_NESTING = 64
+_SCALARS = (str, bytes, float, bool, type(None))
+# A string that is not UTF-8 and endless nesting raise errors that are not msgspec's own.
+_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TYPES = ("auth", "join", "leave", "publish", "call", "cancel")
 
 
@@ -165,7 +169,7 @@ class Codec:
         raw = payload.encode() if isinstance(payload, str) else payload
         try:
             parts = self._array.decode(raw) if self._is_array(raw) else [raw]
-        except msgspec.DecodeError as exc:
+        except _UNDECODABLE as exc:
             raise _undecodable(exc) from exc
         return [self._decode_one(part) for part in parts]
 
@@ -174,14 +178,14 @@ class Codec:
             request: Request = self._request.decode(raw)  # type: ignore[assignment]  # one decoder type for all
         except msgspec.ValidationError as exc:
             return self._explain(raw, exc)
-        except msgspec.DecodeError as exc:
+        except _UNDECODABLE as exc:
             raise _undecodable(exc) from exc
         return request
 
     def _explain(self, raw: bytes | msgspec.Raw, exc: msgspec.ValidationError) -> EnvelopeError:
         try:
             head: _Anonymous = self._anonymous.decode(raw)  # type: ignore[assignment]  # as above
-        except msgspec.DecodeError:
+        except _UNDECODABLE:
             return EnvelopeError(Error(None, "bad_envelope", f"{exc}; send an object with type and id"))
         if head.type not in _TYPES:
             known = ", ".join(_TYPES)
@@ -194,7 +198,11 @@ class Codec:
         Raises:
             ValueError: ``encoding`` is base64 and the data is not.
         """
-        data: Data = self._data.decode(raw)
+        try:
+            data: Data = self._data.decode(raw)
+        except _UNDECODABLE as exc:
+            raise ValueError(f"data cannot be decoded: {exc}") from exc
+        _check_json(data)
         if encoding is None:
             return data
         if not isinstance(data, str):
@@ -210,6 +218,30 @@ class Codec:
             text = base64.b64encode(data).decode("ascii")
             return self.encode(Push(room, text, sender, offset, "base64"))
         return self.encode(Push(room, data, sender, offset))
+
+
+def _check_json(data: object) -> None:
+    """Refuse what one of the encodings, or the backplane, has no words for: a room's members may use both."""
+    level = [data]
+    for _ in range(_MAX_NESTING):
+        below: list[object] = []
+        for value in level:
+            if isinstance(value, _SCALARS):
+                continue
+            if isinstance(value, dict):
+                if not all(isinstance(key, str) for key in value):
+                    raise ValueError("data has a key that is no string; send its keys as strings")
+                below += value.values()
+            elif isinstance(value, list):
+                below += value
+            elif not isinstance(value, int):
+                raise ValueError(f"data has a {type(value).__name__}; send JSON values and bytes")
+            elif not -(1 << 63) <= value < 1 << 64:
+                raise ValueError("data has an integer of more than 64 bits; send it as a string")
+        if not below:
+            return
+        level = below
+    raise ValueError(f"data nests deeper than {_MAX_NESTING} levels; flatten it")
 
 
 def _undecodable(exc: Exception) -> RemoteProtocolError:
@@ -246,9 +278,15 @@ def encode_publication(data: Data, sender: str | None, exclude: str | None) -> b
     Raises:
         TypeError: ``data`` holds something other than text, bytes and JSON values.
     """
-    return msgspec.msgpack.encode(Publication(data, sender, exclude))
+    try:
+        return msgspec.msgpack.encode(Publication(data, sender, exclude))
+    except OverflowError as exc:
+        raise TypeError(f"{exc}; publish it as a string") from exc
 
 
 def decode_publication(payload: bytes) -> Publication:
     """The reverse of `encode_publication`; ``msgspec.DecodeError`` for what another program wrote there."""
-    return _publication.decode(payload)
+    try:
+        return _publication.decode(payload)
+    except (UnicodeDecodeError, RecursionError) as exc:
+        raise msgspec.DecodeError(str(exc)) from exc

@@ -117,7 +117,9 @@ class FrameParser:
             else:
                 self._parse(self._head + data if self._head else data, events)
         except RemoteProtocolError as exc:
-            self.error = exc
+            # Traceback and cause would hold the frames they came through, and those the message under way.
+            exc.__cause__ = exc.__context__ = None
+            self.error = exc.with_traceback(None)
             self._closed = True
         if self._closed:
             self._assembly, self._head = None, b""
@@ -186,8 +188,10 @@ class FrameParser:
             raise RemoteProtocolError("continuation of no message; begin with a text or binary frame")
         if length >> 63:
             raise RemoteProtocolError("frame length has its top bit set (RFC 6455 section 5.2); send less")
-        held = 0 if assembly is None else len(assembly.data)
-        if held + length > self._max_message_bytes:
+        held, bound = 0 if assembly is None else len(assembly.data), self._max_message_bytes
+        if first & _RSV1 if assembly is None else assembly.compressed:
+            bound += bound // 8 + 64  # what does not compress comes a little longer; `inflate` has the last word
+        if held + length > bound:
             raise _too_big(held + length, self._max_message_bytes)
         if assembly is not None and assembly.fragments >= self._max_fragments:
             raise RemoteProtocolError(

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import pytest
+
+from trioroom.settings import Settings
+
+DEFAULTS: dict[str, object] = {
+    "handshake_timeout": 10.0,
+    "max_head_bytes": 16_384,
+    "max_headers": 64,
+    "max_message_bytes": 65_536,
+    "max_fragments": 64,
+    "max_outbox_bytes": 1_048_576,
+    "max_outbox_messages": 4_096,
+    "max_rooms_per_connection": 128,
+    "max_calls_per_connection": 16,
+    "max_room_name_bytes": 255,
+    "room_channel_size": 1_024,
+    "ping_interval": 25.0,
+    "ping_timeout": 10.0,
+    "close_timeout": 5.0,
+    "leave_timeout": 5.0,
+    "drain_timeout": 10.0,
+    "compression": False,
+    "allowed_origins": None,
+    "backlog": 4_096,
+}
+TIMES = [name for name, value in DEFAULTS.items() if type(value) is float]
+COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int]
+
+
+def make_settings(**changes: Any) -> Settings:  # Any: values that no type checker would let through
+    return Settings(**changes)
+
+
+def test_defaults() -> None:
+    assert attrs.asdict(Settings()) == DEFAULTS
+
+
+def test_times_and_counts_are_told_by_their_names() -> None:
+    assert {name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))} == set(TIMES)
+    assert {name for name in DEFAULTS if name.startswith("max_")} <= set(COUNTS)
+
+
+@pytest.mark.parametrize("name", TIMES + COUNTS)
+@pytest.mark.parametrize("value", [0, -1])
+def test_limit_that_is_not_positive_is_refused(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=name):
+        make_settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", TIMES)
+@pytest.mark.parametrize("value", [-0.1, math.nan, -math.inf])
+def test_time_that_does_not_pass_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=name):
+        make_settings(**{name: value})
+
+
+@pytest.mark.parametrize("name", TIMES + COUNTS)
+@pytest.mark.parametrize("value", [None, "10"])
+def test_limit_that_is_no_number_is_refused(name: str, value: object) -> None:
+    with pytest.raises(TypeError):
+        make_settings(**{name: value})
+
+
+@pytest.mark.parametrize("value", [1.5, math.inf, math.nan])
+def test_count_that_is_no_whole_number_is_refused(value: float) -> None:
+    """Infinity switches deadlines off, not bounds: zlib, listen(2) and slices want an integer when it is too late."""
+    accepted = []
+    for name in COUNTS:
+        try:
+            make_settings(**{name: value})
+        except (TypeError, ValueError):
+            continue
+        accepted.append(name)
+    assert accepted == []
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_smallest_count_is_one(name: str) -> None:
+    assert getattr(make_settings(**{name: 1}), name) == 1
+
+
+@pytest.mark.parametrize("name", sorted(set(TIMES) - {"ping_interval"}))
+def test_time_may_be_a_fraction_of_a_second(name: str) -> None:
+    assert getattr(make_settings(**{name: 0.001}), name) == 0.001
+
+
+@pytest.mark.parametrize("name", sorted(set(TIMES) - {"ping_timeout"}))
+def test_deadline_may_be_switched_off(name: str) -> None:
+    assert getattr(make_settings(**{name: math.inf}), name) == math.inf
+
+
+@pytest.mark.parametrize(("timeout", "interval"), [(9.9, 10.0), (0.1, 0.2), (30.0, math.inf), (math.inf, math.inf)])
+def test_verdict_on_a_ping_may_come_any_time_before_the_next_ping(timeout: float, interval: float) -> None:
+    settings = Settings(ping_timeout=timeout, ping_interval=interval)
+    assert (settings.ping_timeout, settings.ping_interval) == (timeout, interval)
+
+
+@pytest.mark.parametrize(("timeout", "interval"), [(10.0, 10.0), (10.1, 10.0), (math.inf, 25.0)])
+def test_ping_timeout_must_be_below_ping_interval(timeout: float, interval: float) -> None:
+    with pytest.raises(ValueError, match="ping") as raised:
+        Settings(ping_timeout=timeout, ping_interval=interval)
+    assert str(raised.value) == (
+        f"ping_timeout={timeout:g} must be below ping_interval={interval:g}: the verdict on a ping comes before the "
+        "next one"
+    )
+
+
+def test_default_ping_timeout_counts_too() -> None:
+    with pytest.raises(ValueError, match="ping_timeout=10 must be below ping_interval=5"):
+        Settings(ping_interval=5.0)
+
+
+@pytest.mark.parametrize("origins", ["https://a.example", "https://*.a.example", "*"])
+def test_origins_given_as_one_string_are_refused(origins: str) -> None:
+    """A string is a sequence too: its characters would be the origins, and a star in it lets everyone in."""
+    with pytest.raises((TypeError, ValueError), match="allowed_origins"):
+        make_settings(allowed_origins=origins)
+
+
+@pytest.mark.parametrize("origins", [None, (), ("*",), ("https://a.example", "http://localhost:8000")])
+def test_origins_are_kept(origins: tuple[str, ...] | None) -> None:
+    assert Settings(allowed_origins=origins).allowed_origins == origins
+
+
+def test_compression_can_be_switched_on() -> None:
+    assert Settings(compression=True).compression is True
+
+
+def test_settings_are_given_by_name_and_stay_as_they_are() -> None:
+    with pytest.raises(TypeError):
+        Settings(5.0)  # type: ignore[call-arg]  # which is what is tested
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        Settings().backlog = 1  # type: ignore[misc]  # as above
+
+
+def test_changed_copy_is_checked_again() -> None:
+    with pytest.raises(ValueError, match="ping_timeout"):
+        attrs.evolve(Settings(), ping_interval=5.0)
