@@ -136,6 +136,8 @@ async def open_server(
     ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
+    Args:
+        backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
@@ -144,9 +146,10 @@ async def open_server(
         raise RuntimeError("this app runs already; make another App for another server")
     settings = settings or Settings()
     failure: BaseException | None = None
-    listeners = await open_listeners(host, port, settings.backlog)
-    app._backplane = backplane or MemoryBackplane()
+    listeners: list[socket.socket] = []
+    app._backplane = MemoryBackplane() if backplane is None else backplane  # before we await: it marks the app as taken
     try:
+        listeners += await open_listeners(host, port, settings.backlog)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
             server = _start(app, settings, ssl_context, listeners, nursery, accepting)
@@ -185,6 +188,7 @@ def _start(
     greeter = Greeter(hub, http, heartbeat)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
+    nursery.start_soon(hub.run, name="hub")
 
     def handle(sock: socket.socket) -> None:
         nursery.start_soon(greeter.serve, _transport(sock, readiness, ssl_context), name="connection")

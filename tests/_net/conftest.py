@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from trioroom._net.readiness import (
     Readiness,
     open_readiness,
 )
+from trioroom._wire.frames import Event
 from trioroom.testing import Peer
 
 # -- an app --------------------------------------------------------------------------------------
@@ -32,28 +33,46 @@ class Lobby:
 
     def __init__(self) -> None:
         self.joined: list[trioroom.Member] = []
+        self.received: list[object] = []
         self.left: list[str] = []
         self.someone_left = trio.Event()
+        self.held_hook = ""
+        """The hook that waits for `release` after it has taken its note."""
+        self.release = trio.Event()
         self.app = trioroom.App()
         lobby = self
 
         class Echo(trioroom.Room):
             async def on_join(self, member: trioroom.Member) -> None:
                 lobby.joined.append(member)
+                await lobby._hold("on_join")
 
             async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+                lobby.received.append(message.data)
+                await lobby._hold("on_message")
                 member.send(message.data)
 
             async def on_leave(self, member: trioroom.Member, reason: str) -> None:
                 lobby.left.append(reason)
                 lobby.someone_left.set()
+                await lobby._hold("on_leave")
 
         self.app.route("echo/{name}", Echo)
+
+    async def _hold(self, hook: str) -> None:
+        if hook == self.held_hook:
+            await self.release.wait()
 
 
 @pytest.fixture
 def lobby() -> Lobby:
     return Lobby()
+
+
+@pytest.fixture
+def make_lobby() -> type[Lobby]:
+    """For tests that need more than one."""
+    return Lobby
 
 
 # -- peers ---------------------------------------------------------------------------------------
@@ -67,16 +86,23 @@ class OpenPeer(Protocol):
     def __call__(self, server: trioroom.Server, path: str = ...) -> AbstractAsyncContextManager[Peer]: ...
 
 
+EventsUntilTheEnd = Callable[[Peer], Awaitable[list[Event]]]
+
+
+class Upgrade(Protocol):
+    def __call__(self, path: str = ..., headers: tuple[str, ...] = ...) -> bytes: ...
+
+
 @pytest.fixture
-def upgrade() -> Callable[..., bytes]:
+def upgrade() -> Upgrade:
     """A proper opening handshake, with further header lines."""
     return _upgrade
 
 
-def _upgrade(path: str = "/echo/a", headers: tuple[str, ...] = (), host: str = "test") -> bytes:
+def _upgrade(path: str = "/echo/a", headers: tuple[str, ...] = ()) -> bytes:
     lines = (
         f"GET {path} HTTP/1.1",
-        f"Host: {host}",
+        "Host: test",
         "Upgrade: websocket",
         "Connection: Upgrade",
         "Sec-WebSocket-Version: 13",
@@ -104,18 +130,6 @@ async def _greet(stream: trio.abc.Stream, path: str = "/echo/a", headers: tuple[
 
 
 @pytest.fixture
-def open_socket_peer() -> OpenPeer:
-    """A peer on a real socket."""
-
-    @asynccontextmanager
-    async def open_socket_peer(server: trioroom.Server, path: str = "/echo/a") -> AsyncIterator[Peer]:
-        async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
-            yield await _greet(stream, path)
-
-    return open_socket_peer
-
-
-@pytest.fixture
 def open_narrow_peer() -> OpenPeer:
     """A peer on a pipe that holds nothing: what is sent waits until the other side has read it all."""
 
@@ -128,6 +142,22 @@ def open_narrow_peer() -> OpenPeer:
             await trio.aclose_forcefully(ours)
 
     return open_narrow_peer
+
+
+@pytest.fixture
+def events_until_the_end() -> EventsUntilTheEnd:
+    """Every frame that comes until the stream ends; each must be whole."""
+    return _events_until_the_end
+
+
+async def _events_until_the_end(peer: Peer) -> list[Event]:
+    events: list[Event] = []
+    while True:
+        try:
+            events.append(await peer.receive_event())
+        except trioroom.ConnectionClosed:
+            assert peer._received == b"", "a torn frame at the end"
+            return events
 
 
 @pytest.fixture

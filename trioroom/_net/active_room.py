@@ -78,8 +78,9 @@ class ActiveRoom:
             self._backplane.subscribe(self.room.name, self._settings.room_channel_size) as deliveries,
             trio.open_nursery() as self.room.nursery,
         ):
-            await self.room.on_open()
+            # First, for on_open may publish more than waits for a fan-out that does not run.
             self.room.nursery.start_soon(self._members.pump, deliveries)
+            await self.room.on_open()
             self._opened.set()
             await self._empty.wait()
             self.room.nursery.cancel_scope.cancel()
@@ -91,15 +92,19 @@ class ActiveRoom:
             await self._empty.wait()
         await self._call_shielded("on_close", self.room.on_close)
 
-    async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> None:
+    async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:
+        """Whether ``fn`` did not raise; that it did, or took too long, is logged."""
         timeout = self._settings.leave_timeout
+        failed = False
         with trio.move_on_after(timeout, shield=True) as scope:
             try:
                 await fn(*args)
-            except Exception:
+            except* Exception:  # one that is cut off may fail over it, in a group with Cancelled
+                failed = True
                 log.exception("room %s: %s failed", self.room.name, hook)
         if scope.cancelled_caught:
             log.error("room %s: %s cut off after leave_timeout=%g s", self.room.name, hook, timeout)
+        return not failed
 
     # -- members -----------------------------------------------------------------------------
 
@@ -130,6 +135,8 @@ class ActiveRoom:
             if self.ending:
                 raise RoomFailed(self.room.name)
             await self.room.authorize(member)
+            if self.ending:  # it failed meanwhile
+                raise RoomFailed(self.room.name)
             began = True
             self._members.begin_join(member)
             state = await self.room.on_join(member)
@@ -139,7 +146,7 @@ class ActiveRoom:
             self._members.finish_join(member)
         except BaseException as exc:
             if began:
-                await self.leave(member, str(exc) or type(exc).__name__)
+                await self.leave(member, _reason(member, exc))
             else:
                 self.release_place()
             raise
@@ -152,7 +159,8 @@ class ActiveRoom:
             if member._tasks is not None:
                 with trio.move_on_after(self._settings.leave_timeout, shield=True):
                     await member._tasks.aclose()
-            await self._call_shielded("on_leave", self.room.on_leave, member, reason)
+            if not await self._call_shielded("on_leave", self.room.on_leave, member, reason):
+                member._connection.close(CloseCode.INTERNAL_ERROR, "on_leave failed; the server's log tells more")
         finally:
             self.release_place()
         return True
@@ -172,8 +180,16 @@ class ActiveRoom:
         await self._backplane.publish(self.room.name, payload)
 
 
+def _reason(member: Member, exc: BaseException) -> str:
+    """Why a join that had begun came to nothing."""
+    if isinstance(exc, Exception):
+        return str(exc) or type(exc).__name__
+    closing = member._connection.closing
+    return closing.reason if closing is not None else "the server stops"
+
+
 async def _run_member_task(member: Member, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
     try:
         await fn(*args)
-    except Exception:
+    except* Exception:  # one that is cancelled may fail over it, in a group with Cancelled
         member._connection.hook_failed(getattr(fn, "__qualname__", repr(fn)))

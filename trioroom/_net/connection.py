@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from trioroom._core.outbox import Outbox, Verdict
+from trioroom._net.transport import receive
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, encode_close, encode_frame
 from trioroom._wire.message import Message
 from trioroom.closecodes import CloseCode
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from trioroom.settings import Settings
 
 log = logging.getLogger("trioroom.connection")
+_READS_BEFORE_CHECKPOINT = 16  # a peer that never lets up must let others run
+_LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
 _WRITE_BYTES = 262_144  # chunks the writer joins for one system call
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -45,7 +48,7 @@ class Connection:
 
     __slots__ = (
         "_half_close", "_parser", "_pong", "_settings", "_straight", "closing", "encoding", "heard", "id",
-        "nursery", "outbox", "request", "session", "transport",
+        "nursery", "outbox", "request", "session", "transport", "writing",
     )  # fmt: skip
 
     nursery: trio.Nursery
@@ -59,6 +62,7 @@ class Connection:
         self.outbox: Outbox | None = None
         self.closing: Close | None = None
         self.heard = True  # something came since the heartbeat last asked
+        self.writing: trio.CancelScope | None = None  # of the writer task, while there is one
         self._pong: bytes | None = None
         # The transport's non-blocking send, while nobody else sends and nothing waits; else None.
         self._straight: Callable[[bytes], int] | None = transport.send_nowait
@@ -75,10 +79,10 @@ class Connection:
             try:
                 await session.open()
                 await self._read(early)
-            except GONE:
+            except* GONE:
                 pass  # the peer is gone without a close frame
-            except trio.Cancelled:
-                self.close(CloseCode.GOING_AWAY, "the server stops")  # unless that is why we are here
+            except* trio.Cancelled:
+                self.stop()  # unless a close of ours is why we are here
                 raise
             finally:
                 await self._end()
@@ -90,9 +94,16 @@ class Connection:
         await self.session.aclose(self.closing.reason or f"closed with {self.closing.code}")
         # Now the nursery waits for a writer with the last bytes; close() has set its deadline.
 
-    async def _read(self, data: bytes) -> None:
-        while True:
-            if data:
+    async def _read(self, early: bytes) -> None:
+        transport = self.transport
+        data = early or transport.receive_nowait()
+        reads = 0
+        while data != b"":
+            if data is None:
+                reads = 0
+                await transport.wait_readable()  # idle connections are here: each frame of ours would cost memory
+            else:
+                self.heard = True
                 for event in self._parser.feed(data):
                     if type(event) is Message:
                         if self.closing is None:
@@ -100,15 +111,15 @@ class Connection:
                     elif type(event) is Ping:
                         self._send_pong(event.payload)
                     elif type(event) is Close:
-                        self.close(event.code, event.reason)
-                        return
+                        return self.close(event.code, event.reason)
                 if (error := self._parser.error) is not None:
                     self.close(error.close_code, str(error))
                     return await self._linger()
-            data = await self.transport.receive()
-            if not data:
-                return
-            self.heard = True
+                reads += 1
+                if reads == _READS_BEFORE_CHECKPOINT:
+                    reads = 0
+                    await trio.lowlevel.checkpoint()
+            data = transport.receive_nowait()
 
     async def _linger(self) -> None:
         """Read on after our last frame: closing a socket with unread bytes resets it, and the peer
@@ -116,8 +127,8 @@ class Connection:
         self._half_close = True
         if self.outbox is None:
             self.transport.send_eof()
-        while await self.transport.receive():
-            pass
+        while await receive(self.transport):
+            await trio.lowlevel.checkpoint()
 
     def send(self, data: bytes, messages: int = 1) -> None:
         """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""
@@ -138,7 +149,10 @@ class Connection:
         self._straight = None
         self.outbox = self.new_outbox()
         self.outbox.begin(data, sent, messages)
-        self.nursery.start_soon(self._write)
+        # Cancelling the connection must not tear a frame, nor keep the close frame back: the writer has
+        # a scope of its own, whose deadline `close` and `stop` set.
+        self.writing = trio.CancelScope(shield=True)
+        self.nursery.start_soon(self._write, self.outbox, self.writing)
 
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
@@ -163,18 +177,17 @@ class Connection:
         else:
             self.send(encode_frame(Opcode.PONG, payload), 0)
 
-    async def _write(self) -> None:
-        outbox = self.outbox
-        assert outbox is not None
+    async def _write(self, outbox: Outbox, scope: trio.CancelScope) -> None:
         try:
-            while outbox or self._pong is not None:
-                if self._pong is not None and self.closing is None:
-                    outbox.force(encode_frame(Opcode.PONG, self._pong))
-                self._pong = None
-                await self.transport.send_all(outbox.take(_WRITE_BYTES))
+            with scope:
+                while outbox or self._pong is not None:
+                    if self._pong is not None and self.closing is None:
+                        outbox.force(encode_frame(Opcode.PONG, self._pong))
+                    self._pong = None
+                    await self.transport.send_all(outbox.take(_WRITE_BYTES))
         except GONE:
             self.abort()
-        self.outbox = None
+        self.outbox = self.writing = None
         self._straight = self.transport.send_nowait if self.closing is None else None
         if self._half_close:
             self.transport.send_eof()
@@ -198,16 +211,24 @@ class Connection:
             self._straight = None
             self._limit(self._settings.close_timeout)
 
+    def stop(self) -> None:
+        """Close with 1001 and leave all rooms now; the peer has a moment to read what it was sent."""
+        self.close(CloseCode.GOING_AWAY, "the server stops")
+        self._limit(_LAST_WORDS_TIMEOUT)
+        self.nursery.cancel_scope.cancel()
+
     def abort(self) -> None:
         """Drop the connection without a handshake."""
         if self.closing is None:
             self.closing = Close(CloseCode.ABNORMAL, "connection lost")
         self._straight = None
+        self._limit(0)
         self.nursery.cancel_scope.cancel()
 
     def _limit(self, timeout: float) -> None:
-        scope = self.nursery.cancel_scope
-        scope.deadline = min(scope.deadline, trio.current_time() + timeout)
+        for scope in (self.nursery.cancel_scope, self.writing):
+            if scope is not None:
+                scope.deadline = min(scope.deadline, trio.current_time() + timeout)
 
     def put_out(self, member: Member, reason: str) -> None:
         """Take ``member`` out of its room; the session decides what that means for the connection."""

@@ -20,8 +20,10 @@ _SLICE = 256  # closes between two checkpoints
 async def drain(hub: Hub, timeout: float) -> bool:
     """Close every connection with 4101 and wait for their ends; False when some outstayed ``timeout``.
 
-    The caller has stopped accepting. Cancelled, connections are left to end by themselves.
+    Those are dropped then, whoever runs them. The caller has stopped accepting. Cancelled, connections
+    are left to end by themselves.
     """
+    hub.draining = True
     with trio.move_on_after(timeout) as scope:
         for closed, connection in enumerate(list(hub.connections), start=1):
             if connection.encoding.codec is not None:
@@ -30,4 +32,7 @@ async def drain(hub: Hub, timeout: float) -> bool:
             if closed % _SLICE == 0:
                 await trio.lowlevel.checkpoint()
         await hub.wait_empty()
+    if scope.cancelled_caught:
+        for connection in list(hub.connections):
+            connection.abort()
     return not scope.cancelled_caught

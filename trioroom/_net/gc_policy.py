@@ -18,11 +18,15 @@ YOUNG_OBJECTS = 10_000
 
 @contextmanager
 def server_gc_policy() -> Iterator[None]:
-    """While the context is open: modules and code are not looked at again, young objects less often."""
+    """While the context is open: modules and code are not looked at again, young objects less often.
+
+    A program that has switched the collector off (a threshold of 0) or slowed it down more keeps that.
+    """
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+    if 0 < before[0] < YOUNG_OBJECTS:
+        gc.set_threshold(YOUNG_OBJECTS, *before[1:])
     try:
         yield
     finally:

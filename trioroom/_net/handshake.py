@@ -9,6 +9,7 @@ import trio
 
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.session import PlainSession, V1Session, room_of
+from trioroom._net.transport import receive
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.envelopes import CODECS
 from trioroom._wire.handshake import Acceptance, accept
@@ -44,12 +45,14 @@ class Greeter:
                 connection, session, early = opened
                 del opened
                 await connection.run(session, early)
-        except GONE:
+        except* GONE:
             pass
+        except* Exception:  # a fault of our own: it must not end the other connections
+            log.exception("%s: failed; please report this", "handshake" if connection is None else connection.id)
         finally:
-            await transport.aclose()
             if connection is not None:
                 self.forget(connection)
+            await transport.aclose()
 
     def connect(self, transport: Transport, request: Request, acceptance: Acceptance) -> tuple[Connection, Session]:
         """The connection of a peer that has been accepted; run it and then `forget` it."""
@@ -74,6 +77,8 @@ class Greeter:
                 if request.wants_upgrade or self._hub.knows(room_of(request)):
                     acceptance = self.accept(request)
                     await _send(transport, acceptance.response)
+                    if self._hub.draining:
+                        raise ConnectionResetError("draining began while the peer was let in")
                     return *self.connect(transport, request, acceptance), early
                 answer = await self._http.respond(request)
             except HandshakeError as exc:
@@ -81,7 +86,7 @@ class Greeter:
         with trio.move_on_after(_LINGER_TIMEOUT):
             await _send(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
             transport.send_eof()
-            while await transport.receive():
+            while await receive(transport):
                 pass  # or the kernel's reset might take the answer from the peer
         return None
 
@@ -89,7 +94,7 @@ class Greeter:
         settings = self._hub.settings
         parser = HeadParser(settings.max_head_bytes, max_headers=settings.max_headers)
         while True:
-            data = await transport.receive()
+            data = await receive(transport)
             if not data:
                 raise ConnectionResetError("the peer left during the handshake")
             if (request := parser.feed(data)) is not None:
@@ -99,7 +104,7 @@ class Greeter:
         """How to answer an upgrade.
 
         Raises:
-            HandshakeError: it is not well formed, not allowed, or its path leads to no room.
+            HandshakeError: it is not well formed, not allowed, leads to no room, or comes too late.
         """
         settings = self._hub.settings
         acceptance = accept(
@@ -108,15 +113,17 @@ class Greeter:
             deflate=settings.compression,
             allowed_origins=settings.allowed_origins,
         )
-        self.check_room(request, acceptance.subprotocol)
+        self.check_admission(request, acceptance.subprotocol)
         return acceptance
 
-    def check_room(self, request: Request, subprotocol: str | None) -> None:
-        """A plain connection's path has to name a room.
+    def check_admission(self, request: Request, subprotocol: str | None) -> None:
+        """Whether a peer may come in now: a plain one's path has to name a room.
 
         Raises:
-            HandshakeError: 404, it does not.
+            HandshakeError: 503, the server drains; 404, there is no such room.
         """
+        if self._hub.draining:
+            raise HandshakeError(503, "the server drains; connect again in a moment", (("Retry-After", "1"),))
         if subprotocol is None and not self._hub.knows(room_of(request)):
             rooms = ", ".join("/" + pattern for pattern in self._hub.routes.patterns())
             raise HandshakeError(404, f"no room at {request.path!r}; connect to {rooms or 'an app that has routes'}")

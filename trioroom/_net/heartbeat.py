@@ -27,7 +27,7 @@ class Heartbeat:
 
     def __init__(self, ping_interval: float, ping_timeout: float) -> None:
         self._turn = ping_interval / _SLOTS
-        self._behind = math.ceil(_SLOTS * ping_timeout / ping_interval)
+        self._behind = 0 if math.isinf(ping_interval) else math.ceil(_SLOTS * ping_timeout / ping_interval)
         self._timeout = ping_timeout
         self._slots: list[set[Connection]] = [set() for _ in range(_SLOTS)]
 

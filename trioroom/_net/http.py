@@ -11,6 +11,8 @@ import trio
 
 from trioroom._wire.http import Request, encode_response
 
+_READERS = 8  # threads that read files; the default ones are for the application
+
 
 class HttpResponder:
     """Answers whatever is no WebSocket handshake."""
@@ -18,6 +20,7 @@ class HttpResponder:
     def __init__(self, static: list[tuple[str, Path]], ready: Callable[[], bool]) -> None:
         self._static = static
         self._ready = ready
+        self._readers = trio.CapacityLimiter(_READERS)
 
     async def respond(self, request: Request) -> bytes:
         """The whole response to ``request``."""
@@ -28,7 +31,7 @@ class HttpResponder:
             return respond(200, b"ok\n")
         if request.path == "/readyz":
             return respond(200, b"ready\n") if self._ready() else respond(503, b"not ready: the backplane is down\n")
-        found = await trio.to_thread.run_sync(self._read, request.path)
+        found = await trio.to_thread.run_sync(self._read, request.path, limiter=self._readers)
         if found is None:
             return respond(404, b"nothing here; rooms are reached by WebSocket\n")
         body, content_type = found
@@ -39,15 +42,18 @@ class HttpResponder:
             if not path.startswith(prefix):
                 continue
             name = path[len(prefix) :] or "index.html"
-            if "\0" in name:
-                return None  # no file's name has one, and resolve() would raise
-            file = (directory / name).resolve()
-            # Resolved first, so neither ".." nor a link leads out of the directory.
-            if file.is_relative_to(directory) and file.is_file():
-                return file.read_bytes(), _content_type(file)
+            try:
+                # Resolved first, so neither ".." nor a link leads out of the directory.
+                file = (directory / name).resolve()
+                if file.is_relative_to(directory) and file.is_file():
+                    return file.read_bytes(), _content_type(file)
+            except (OSError, RuntimeError, ValueError):
+                pass  # too long a name, a loop of links, a NUL byte, not ours to read, or gone just now
         return None
 
 
 def _content_type(file: Path) -> str:
-    guessed = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+    guessed, compression = mimetypes.guess_type(file.name)
+    if guessed is None or compression is not None:  # page.html.gz is no HTML to one who unpacks nothing
+        return "application/octet-stream"
     return f"{guessed}; charset=utf-8" if guessed.startswith("text/") else guessed

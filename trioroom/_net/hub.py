@@ -34,8 +34,17 @@ class Hub:
         self.settings = settings
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
+        self.draining = False
         self._nursery = nursery
         self._empty = trio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled: then every connection stops, also those that other nurseries own."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            for connection in list(self.connections):
+                connection.stop()
 
     def add(self, connection: Connection) -> None:
         """``connection`` is open."""

@@ -65,9 +65,13 @@ async def _accept(listener: socket.socket, handle: Callable[[socket.socket], Non
             else:  # the peer was gone before we came (accept(2): treat like EAGAIN)
                 await trio.lowlevel.checkpoint()
             continue
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        handle(sock)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            handle(sock)
+        except OSError as exc:  # such as a bound of the kernel's on what an epoll may watch
+            log.warning("dropped a connection just accepted: %s", exc)
+            sock.close()
         accepted += 1
         if accepted % _SLICE == 0:
             await trio.lowlevel.checkpoint()

@@ -1,15 +1,17 @@
-"""Who may read: one edge-triggered epoll for all connections, or Trio's own waiting elsewhere.
+"""Who may read: one edge-triggered queue of the kernel for all connections, or Trio's own waiting.
 
-Trio's ``wait_readable`` costs an epoll_ctl call for each wait. Here each socket is added once,
-edge-triggered; one task watches the epoll's own descriptor and wakes the parked readers.
+Trio's ``wait_readable`` costs a system call or two for each wait. Here each socket is added once,
+edge-triggered, to an epoll (Linux) or a kqueue (macOS, BSD); one task watches the queue's own
+descriptor and wakes the parked readers. Which rules make edges safe: docs/decisions/0001.
 """
 
 from __future__ import annotations
 
 import select
 import socket
-from collections.abc import Awaitable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Protocol, cast
 
 import trio
 
@@ -36,21 +38,28 @@ class Readiness(Protocol):
     async def run(self) -> None: ...
 
 
-class EpollReadiness:
-    """Linux. ``ready`` stays set until a short read has shown that the socket is empty."""
+class _KernelQueue(Protocol):
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
 
-    def __init__(self) -> None:
-        self._epoll = select.epoll()
+
+class _EdgeReadiness:
+    """What epoll and kqueue share. ``ready`` stays set until a short read has shown that the socket is empty."""
+
+    def __init__(self, queue: _KernelQueue, poll: Callable[[], Iterable[tuple[int, int]]], hang_up: int) -> None:
+        self._queue = queue
+        self._poll = poll  # descriptor and flags of the sockets that have a new edge; never waits
+        self._hang_up = hang_up  # flags that tell of the end, which may come along with the last bytes
         self._transports: dict[int, Wakeable] = {}
 
-    def register(self, transport: Wakeable) -> None:
-        fd = transport.socket.fileno()
-        self._transports[fd] = transport
-        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
-
     def unregister(self, transport: Wakeable) -> None:
-        # Closing the socket, which follows, takes it out of the epoll: no system call for that.
+        """Watch it no more. Who still waits for it is woken, to find its socket closed."""
+        # Closing the socket, which follows, takes it out of the queue: no system call for that.
         self._transports.pop(transport.socket.fileno(), None)
+        if transport.reader is not None:
+            transport.ready = True
+            task, transport.reader = transport.reader, None
+            trio.lowlevel.reschedule(task)
 
     def wait_readable(self, transport: Wakeable) -> Awaitable[object]:
         """Park the calling task until `run` finds its socket readable; only when ``ready`` is not set."""
@@ -60,22 +69,84 @@ class EpollReadiness:
 
     async def run(self) -> None:
         """Wake readers as their sockets become readable, until cancelled."""
-        hang_up = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+        hang_up = self._hang_up
         try:
             while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
-                for fd, mask in self._epoll.poll(0, _BATCH):
-                    transport = self._transports.get(fd)
-                    if transport is None:
-                        continue  # closed between the poll and now
-                    transport.ready = True
-                    if mask & hang_up:
-                        transport.hung_up = True
-                    if transport.reader is not None:
-                        task, transport.reader = transport.reader, None
-                        trio.lowlevel.reschedule(task)
+                await trio.lowlevel.wait_readable(self._queue.fileno())
+                while events := self._poll():
+                    for fd, flags in events:
+                        transport = self._transports.get(fd)
+                        if transport is None:
+                            continue  # closed between the poll and now
+                        transport.ready = True
+                        if flags & hang_up:
+                            transport.hung_up = True
+                        if transport.reader is not None:
+                            task, transport.reader = transport.reader, None
+                            trio.lowlevel.reschedule(task)
+                    # Not back to Trio's waiting at once: it arms its own epoll anew each time, and
+                    # those that were woken just now have mostly made their peers answer meanwhile.
+                    await trio.lowlevel.checkpoint()
         finally:
-            self._epoll.close()
+            self._queue.close()
+
+
+class EpollReadiness(_EdgeReadiness):
+    """Linux."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        hang_up = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+        super().__init__(self._epoll, partial(self._epoll.poll, 0, _BATCH), hang_up)
+
+    def register(self, transport: Wakeable) -> None:
+        fd = transport.socket.fileno()
+        self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+        self._transports[fd] = transport
+
+
+class Kevent(Protocol):
+    """As far as it is needed here."""
+
+    ident: int
+    filter: int
+    flags: int
+
+
+class Kqueue(_KernelQueue, Protocol):
+    """As far as it is needed here."""
+
+    def control(self, changes: Iterable[Kevent] | None, max_events: int, timeout: float, /) -> Iterable[Kevent]: ...
+
+
+class KqueueModule(Protocol):
+    """What `select` has on macOS and BSD only; by this the class below can be checked and tested elsewhere."""
+
+    KQ_FILTER_READ: int
+    KQ_EV_ADD: int
+    KQ_EV_CLEAR: int
+    KQ_EV_EOF: int
+
+    def kqueue(self) -> Kqueue: ...
+    def kevent(self, ident: int, filter: int, flags: int, /) -> Kevent: ...
+
+
+class KqueueReadiness(_EdgeReadiness):
+    """macOS and BSD."""
+
+    def __init__(self, module: KqueueModule) -> None:
+        self._module = module
+        self._kqueue = module.kqueue()
+        super().__init__(self._kqueue, self._take_edges, module.KQ_EV_EOF)
+
+    def register(self, transport: Wakeable) -> None:
+        module, fd = self._module, transport.socket.fileno()
+        edges = module.kevent(fd, module.KQ_FILTER_READ, module.KQ_EV_ADD | module.KQ_EV_CLEAR)
+        self._kqueue.control([edges], 0, 0)
+        self._transports[fd] = transport
+
+    def _take_edges(self) -> list[tuple[int, int]]:
+        return [(event.ident, event.flags) for event in self._kqueue.control(None, _BATCH, 0)]
 
 
 class PollReadiness:
@@ -92,6 +163,7 @@ class PollReadiness:
         transport.reader = trio.lowlevel.current_task()
         try:
             await trio.lowlevel.wait_readable(transport.socket)
+            transport.ready = True
         finally:
             transport.reader = None
 
@@ -102,4 +174,8 @@ class PollReadiness:
 
 def open_readiness() -> Readiness:
     """The best source this platform has."""
-    return EpollReadiness() if hasattr(select, "epoll") else PollReadiness()
+    if hasattr(select, "epoll"):
+        return EpollReadiness()
+    if hasattr(select, "kqueue"):
+        return KqueueReadiness(cast("KqueueModule", select))
+    return PollReadiness()

@@ -55,16 +55,16 @@ class PlainSession:
 
     async def open(self) -> None:
         """Join the room, or close with the code of the refusal."""
+        connection = self._connection
         try:
-            self._member = await self._hub.join(
-                room_of(self._connection.request), self._connection, None, self._welcome
-            )
-        except JoinRefused as refusal:
-            self._connection.close(refusal.close_code, refusal.reason)
-        except RoomFailed:
-            self._connection.close(CloseCode.INTERNAL_ERROR, "the room failed to open; the server's log tells more")
-        except Exception:
-            self._connection.hook_failed("on_join")
+            try:
+                self._member = await self._hub.join(room_of(connection.request), connection, None, self._welcome)
+            except JoinRefused as refusal:
+                connection.close(refusal.close_code, refusal.reason)
+            except RoomFailed:
+                connection.close(CloseCode.INTERNAL_ERROR, "the room failed to open; the server's log tells more")
+        except* Exception:
+            connection.hook_failed("on_join")
 
     def _welcome(self, member: Member, state: object) -> None:
         if state is not None:
@@ -77,7 +77,7 @@ class PlainSession:
             return
         try:
             await member.room.on_message(member, message)
-        except Exception:
+        except* Exception:  # one that is cancelled may fail over it, in a group with Cancelled
             self._connection.hook_failed("on_message")
 
     def put_out(self, member: Member, reason: str) -> None:
@@ -94,13 +94,14 @@ class PlainSession:
 class V1Session:
     """Protocol v1: requests are served one after another, calls beside them."""
 
-    __slots__ = ("_calls", "_codec", "_connection", "_hub", "_members", "_token")
+    __slots__ = ("_calls", "_codec", "_connection", "_hub", "_leaving", "_members", "_token")
 
     def __init__(self, hub: Hub, connection: Connection, codec: Codec) -> None:
         self._hub = hub
         self._connection = connection
         self._codec = codec
         self._members: dict[str, Member] = {}
+        self._leaving: dict[str, trio.Event] = {}  # rooms that this connection is being put out of
         self._calls: dict[Id, trio.CancelScope] = {}
         self._token: str | None = None
 
@@ -143,6 +144,8 @@ class V1Session:
 
     async def _join(self, request: Join) -> None:
         name, limit = request.room, self._hub.settings.max_rooms_per_connection
+        if name in self._leaving:  # a connection has one place in a room
+            await self._leaving[name].wait()
         if name in self._members:
             return self._refuse(request.id, "already_joined", f"you are in {name!r}; leave it first")
         if len(self._members) >= limit:
@@ -155,14 +158,15 @@ class V1Session:
             self._members[name] = member
 
         try:
-            await self._hub.join(name, self._connection, self._token, welcome)
-        except UnknownRoom:
-            self._refuse(request.id, "unknown_room", f"no room is called {name!r}; check its spelling")
-        except JoinRefused as refusal:
-            self._refuse(request.id, "denied", refusal.reason)
-        except RoomFailed:
-            self._refuse(request.id, "failed", f"room {name!r} failed to open; try again later", retry=True)
-        except Exception:
+            try:
+                await self._hub.join(name, self._connection, self._token, welcome)
+            except UnknownRoom:
+                self._refuse(request.id, "unknown_room", f"no room is called {name!r}; check its spelling")
+            except JoinRefused as refusal:
+                self._refuse(request.id, "denied", refusal.reason)
+            except RoomFailed:
+                self._refuse(request.id, "failed", f"room {name!r} failed to open; try again later", retry=True)
+        except* Exception:
             self._connection.hook_failed("on_join")
 
     async def _leave(self, request: Leave) -> None:
@@ -180,12 +184,14 @@ class V1Session:
             data = self._codec.decode_data(request.data, request.encoding)
         except ValueError as exc:
             return self._refuse(request.id, "bad_envelope", f"publish: {exc}")
+        answer = None if request.id is None else Ok(request.id, request.room)
         try:
             await member.room.on_message(member, Message(data))
-        except Exception:
-            return self._connection.hook_failed("on_message")
-        if request.id is not None:
-            self._send(Ok(request.id, request.room))
+        except* Exception:
+            answer = None
+            self._connection.hook_failed("on_message")
+        if answer is not None:
+            self._send(answer)
 
     def _call(self, request: Call) -> None:
         member = self._members.get(request.room)
@@ -209,28 +215,32 @@ class V1Session:
         member.start_soon(self._answer, member, request.id, data, scope)
 
     async def _answer(self, member: Member, id: Id, data: Data, scope: trio.CancelScope) -> None:
-        answer: Ok | Error = Error(id, "cancelled", "the call was cancelled, or its member left")
+        answer: Ok | Error | None = Error(id, "cancelled", "the call was cancelled, or its member left")
         try:
             with scope:
                 answer = Ok(id, member.room.name, data=await member.room.on_call(member, Message(data)))
             if scope.cancelled_caught and trio.current_time() >= scope.deadline:
                 answer = Error(id, "timeout", "on_call took longer than the call's timeout", retry=True)
-        except Exception:
-            answer = Error(id, "failed", "on_call failed; the server's log tells more")
+        except* Exception:
+            answer = None
+            self._send(Error(id, "failed", "on_call failed; the server's log tells more"))
             self._connection.hook_failed("on_call")
         finally:
             del self._calls[id]
-            self._send(answer)
+            if answer is not None:
+                self._send(answer)
 
     def put_out(self, member: Member, reason: str) -> None:
         """Out of one room; the connection and its other rooms stay."""
         if self._members.get(member.room.name) is member:
             del self._members[member.room.name]
+            self._leaving[member.room.name] = trio.Event()
             self._connection.nursery.start_soon(self._kick, member, reason)
 
     async def _kick(self, member: Member, reason: str) -> None:
         await member._active.leave(member, reason)
         self._send(Kicked(member.room.name, CloseCode.KICKED, reason))
+        self._leaving.pop(member.room.name).set()
 
     async def aclose(self, reason: str) -> None:
         """Leave all rooms, side by side, so that all have gone within one ``leave_timeout``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import trio
@@ -13,7 +13,6 @@ from trioroom._net.readiness import Readiness
 
 RECEIVE_BYTES = 65_536
 """One read; the largest message of the default settings fits."""
-_READS_BEFORE_CHECKPOINT = 16  # a peer that never lets up must let others run
 
 
 class Transport(Protocol):
@@ -33,8 +32,12 @@ class Transport(Protocol):
         """Send all of ``data``; OSError or trio.BrokenResourceError when the peer is gone."""
         ...
 
-    async def receive(self) -> bytes:
-        """Some bytes; empty when the peer sends no more."""
+    def receive_nowait(self) -> bytes | None:
+        """Some bytes; empty when the peer sends no more; None when there are none yet: `wait_readable`."""
+        ...
+
+    def wait_readable(self) -> Awaitable[object]:
+        """Until `receive_nowait`, which has just returned None, may have something else."""
         ...
 
     def send_eof(self) -> None:
@@ -49,7 +52,7 @@ class Transport(Protocol):
 class SocketTransport:
     """A non-blocking kernel socket, woken by a `Readiness`."""
 
-    __slots__ = ("_readiness", "_reads", "hung_up", "reader", "ready", "send_nowait", "socket")
+    __slots__ = ("_readiness", "hung_up", "reader", "ready", "send_nowait", "socket")
 
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self.socket = sock
@@ -57,7 +60,6 @@ class SocketTransport:
         self.ready = True  # try first: the request often came with the connection
         self.hung_up = False
         self.reader: trio.lowlevel.Task | None = None
-        self._reads = 0
         self._readiness = readiness
         readiness.register(self)
 
@@ -82,25 +84,22 @@ class SocketTransport:
         self.reader = None
         return trio.lowlevel.Abort.SUCCEEDED
 
-    async def receive(self) -> bytes:
-        while True:
-            if not self.ready:
-                self._reads = 0
-                await self._readiness.wait_readable(self)
-            elif self._reads >= _READS_BEFORE_CHECKPOINT:
-                self._reads = 0
-                await trio.lowlevel.checkpoint()
-            try:
-                data = self.socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                self.ready = False
-                continue
-            # A short read has emptied the socket, and new bytes are a new edge: no EAGAIN needed.
-            # An end that came along with these bytes makes no new edge, hence hung_up.
-            if len(data) < RECEIVE_BYTES and not self.hung_up:
-                self.ready = False
-            self._reads += 1
-            return data
+    def receive_nowait(self) -> bytes | None:
+        if not self.ready:
+            return None
+        try:
+            data = self.socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            self.ready = False
+            return None
+        # A short read has emptied the socket, and new bytes are a new edge: no EAGAIN needed.
+        # An end that came along with these bytes makes no new edge, hence hung_up.
+        if len(data) < RECEIVE_BYTES and not self.hung_up:
+            self.ready = False
+        return data
+
+    def wait_readable(self) -> Awaitable[object]:
+        return self._readiness.wait_readable(self)
 
     def send_eof(self) -> None:
         with contextlib.suppress(OSError):
@@ -111,22 +110,43 @@ class SocketTransport:
         self.socket.close()
 
 
-class StreamTransport:
-    """Any byte stream. It takes nothing at once, so all goes through the outbox and its writer."""
+class AwaitedTransport:
+    """A peer whose bytes are awaited, not polled for. It takes nothing at once: all goes through the outbox."""
 
-    __slots__ = ("_stream", "parked")
+    __slots__ = ("_received",)
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self.parked = False
+    def __init__(self) -> None:
+        self._received: bytes | None = None
 
     def send_nowait(self, data: bytes) -> int:
         return 0
 
+    def receive_nowait(self) -> bytes | None:
+        data, self._received = self._received, None
+        return data
+
+    async def wait_readable(self) -> None:
+        self._received = await self._receive()
+
+    async def _receive(self) -> bytes:
+        """Some bytes; empty when the peer sends no more."""
+        raise NotImplementedError
+
+
+class StreamTransport(AwaitedTransport):
+    """Any byte stream."""
+
+    __slots__ = ("_stream", "parked")
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        super().__init__()
+        self._stream = stream
+        self.parked = False
+
     async def send_all(self, data: bytes) -> None:
         await self._stream.send_all(data)
 
-    async def receive(self) -> bytes:
+    async def _receive(self) -> bytes:
         self.parked = True
         try:
             return bytes(await self._stream.receive_some(RECEIVE_BYTES))
@@ -141,3 +161,9 @@ class StreamTransport:
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self._stream)
 
+
+async def receive(transport: Transport) -> bytes:
+    """Some bytes; empty when the peer sends no more. For where a frame of the stack more costs nothing."""
+    while (data := transport.receive_nowait()) is None:
+        await transport.wait_readable()
+    return data

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 
+from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.envelopes import CODECS
 from trioroom._wire.frames import Opcode, encode_masked, take_frame
 from trioroom._wire.handshake import Acceptance
@@ -25,22 +26,16 @@ if TYPE_CHECKING:
     from trioroom.settings import Settings
 
 
-class WebSocketTransport:
+class WebSocketTransport(AwaitedTransport):
     """Sends and receives through ``ws``; the closing handshake is trio-websocket's."""
 
     __slots__ = ("_ws",)
 
+    parked = False  # not for the heartbeat wheel: `_watch` asks through trio-websocket, which has the pongs
+
     def __init__(self, ws: WebSocketConnection) -> None:
+        super().__init__()
         self._ws = ws
-
-    @property
-    def parked(self) -> bool:
-        """Never for the heartbeat wheel: `_watch` asks through trio-websocket, which has the pongs."""
-        return False
-
-    def send_nowait(self, data: bytes) -> int:
-        """Nothing at once: all goes through the outbox and its writer."""
-        return 0
 
     async def send_all(self, data: bytes) -> None:
         """Send the messages that the frames in ``data`` carry."""
@@ -58,7 +53,7 @@ class WebSocketTransport:
         except ConnectionClosed as exc:
             raise trio.BrokenResourceError("trio-websocket's connection is closed") from exc
 
-    async def receive(self) -> bytes:
+    async def _receive(self) -> bytes:
         """The next message, as the frame that carried it; the close frame at the end."""
         try:
             message = await self._ws.get_message()
@@ -84,7 +79,7 @@ async def serve_websocket_request(greeter: Greeter, settings: Settings, asked: W
         request = _to_request(asked)
         _check_origin(request, settings)
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
-        greeter.check_room(request, subprotocol)
+        greeter.check_admission(request, subprotocol)
     except HandshakeError as exc:
         await asked.reject(exc.status, body=f"{exc}\n".encode())
         return

@@ -1,13 +1,16 @@
 """The contract between a node and the link to other nodes.
 
-The server opens one backplane and holds it for its whole life. Every active room holds one
-subscription. Guarantees each implementation gives:
+A server holds one backplane for its whole life; every active room holds one subscription. Who makes
+a backplane opens it and hands it over open: a link to a broker comes from an async context manager of
+its module, ``open_x()``, which outlives the server, so that the last ``on_leave`` can still publish.
+Guarantees each implementation gives, and `trioroom.testing.BackplaneConformance` checks:
 
 * **Order**: all subscribers of a room, on every node, the publisher's own included, see its
   publications in one order. A publication goes round through the broker to its own node too.
 * **At most once**: a publication that is lost while a subscription lives is told by a `Lost` in its
   place, never by silence.
-* **Bounded**: a subscription is a memory channel of ``capacity``. No room holds up another one.
+* **Bounded**: a subscription is a memory channel of ``capacity``. No room holds up another one: what
+  comes for a full one either keeps its publishers waiting or is dropped and told by a `Lost`.
 """
 
 from __future__ import annotations
@@ -33,13 +36,14 @@ Delivery = bytes | Lost
 
 
 class Backplane(Protocol):
-    """What the server asks of a link; open it as an async context manager before use."""
+    """What the server asks of a link that is open."""
 
     async def publish(self, room: str, payload: bytes) -> None:
         """Hand ``payload`` to every subscriber of ``room``, on every node.
 
         Returns when the broker has it. Awaits while a local subscription is full: that is the
-        publisher's backpressure. Cancelled, the publication may or may not have gone out.
+        publisher's backpressure. Cancelled, the publication may or may not have gone out; a
+        subscriber that misses it while another one has it is told by a `Lost`.
 
         Raises:
             BackplaneUnavailable: the broker cannot be reached.
@@ -47,7 +51,13 @@ class Backplane(Protocol):
         ...
 
     def subscribe(self, room: str, capacity: int) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Delivery]]:
-        """A channel of what is published to ``room`` from the moment the context is entered."""
+        """A channel of what is published to ``room``, any text, from the moment the context is entered.
+
+        Leaving closes the channel. Subscriptions of one room are independent of each other.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
         ...
 
     @property

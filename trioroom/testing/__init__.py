@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from trioroom.testing.cancellation import cancel_at_step
+from trioroom.testing.conformance import BackplaneConformance
 from trioroom.testing.peer import Peer, open_peer, open_test_server
+from trioroom.testing.v1_peer import V1Peer, open_v1_peer
 
-__all__ = ["Peer", "open_peer", "open_test_server"]
+__all__ = [
+    "BackplaneConformance",
+    "Peer",
+    "V1Peer",
+    "cancel_at_step",
+    "open_peer",
+    "open_test_server",
+    "open_v1_peer",
+]

@@ -15,6 +15,7 @@ import trio.testing
 from trioroom._wire.frames import Close, Event, Opcode, Ping, Pong, encode_masked, take_frame
 from trioroom._wire.message import Data, Message
 from trioroom.app import App, Server, open_server
+from trioroom.backplane.base import Backplane
 from trioroom.closecodes import CloseCode
 from trioroom.errors import ConnectionClosed
 from trioroom.settings import Settings
@@ -31,6 +32,7 @@ class Peer:
         self.head = b""
         """The server's answer to the handshake."""
         self._received = b""
+        self._close_sent = False
 
     async def send(self, data: str | bytes) -> None:
         """Send one message."""
@@ -54,12 +56,18 @@ class Peer:
             ConnectionClosed: the server ended the stream; 1006, as without a close frame.
         """
         while not (taken := take_frame(self._received)):
-            data = await self.stream.receive_some()
+            data = await self._read()
             if not data:
                 raise ConnectionClosed(CloseCode.ABNORMAL, "the stream ended", by_peer=True)
             self._received += data
         opcode, payload, self._received = taken
         return _to_event(opcode, payload)
+
+    async def _read(self) -> bytes:
+        try:
+            return bytes(await self.stream.receive_some())
+        except trio.BrokenResourceError:
+            return b""  # gone is gone, with or without a reset
 
     async def receive(self) -> Data:
         """The next message.
@@ -71,12 +79,19 @@ class Peer:
             event = await self.receive_event()
             if isinstance(event, Message):
                 return event.data
-            if isinstance(event, Ping) and self.answers:
-                await self.send_frame(Opcode.PONG, event.payload)
+            if isinstance(event, Ping):
+                await self._answer(Opcode.PONG, event.payload)
             elif isinstance(event, Close):
-                if self.answers:
-                    await self.send_frame(Opcode.CLOSE, b"" if event.code == 1005 else event.code.to_bytes(2, "big"))
+                if not self._close_sent:
+                    await self._answer(Opcode.CLOSE, b"" if event.code == 1005 else event.code.to_bytes(2, "big"))
                 raise ConnectionClosed(event.code, event.reason, by_peer=True)
+
+    async def _answer(self, opcode: int, payload: bytes) -> None:
+        if self.answers:
+            try:
+                await self.send_frame(opcode, payload)
+            except trio.BrokenResourceError:
+                pass  # the server is gone by now, which the next read will tell
 
     async def receive_json(self) -> dict[str, object]:
         """The next message, decoded: a v1 envelope or an application's JSON."""
@@ -85,6 +100,7 @@ class Peer:
 
     async def close(self, code: int = CloseCode.NORMAL) -> None:
         """Begin the closing handshake."""
+        self._close_sent = True
         await self.send_frame(Opcode.CLOSE, code.to_bytes(2, "big"))
 
 
@@ -102,27 +118,55 @@ def _to_event(opcode: int, payload: bytes) -> Event:
 
 
 @asynccontextmanager
-async def open_test_server(app: App, settings: Settings | None = None) -> AsyncIterator[Server]:
-    """`open_server` on a free loopback port, with deadlines that suit a test."""
+async def open_test_server(
+    app: App, settings: Settings | None = None, *, backplane: Backplane | None = None, timeout: float = 600.0
+) -> AsyncIterator[Server]:
+    """`open_server` on a free loopback port, with deadlines that suit a test.
+
+    Args:
+        timeout: seconds after which the test is given up; on a mock clock they pass at once.
+    Raises:
+        trio.TooSlowError: the body took longer than ``timeout``.
+    """
     settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
-    async with open_server(app, port=0, settings=settings) as server:
-        yield server
+    with trio.fail_after(timeout):
+        async with open_server(app, port=0, settings=settings, backplane=backplane) as server:
+            yield server
 
 
 @asynccontextmanager
-async def open_peer(server: Server, path: str, *, subprotocol: str | None = None) -> AsyncIterator[Peer]:
-    """A connection to ``server`` through memory; leaving the context drops it without a close frame.
+async def open_peer(
+    server: Server, path: str, *, subprotocol: str | None = None, tcp: bool = False
+) -> AsyncIterator[Peer]:
+    """A connection to ``server``, through memory or ``tcp``; leaving drops it without a close frame.
 
     Raises:
         ConnectionClosed: the server refused; the reason is its HTTP answer.
     """
-    ours, theirs = trio.testing.memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve_stream, theirs)
-        peer = Peer(ours)
+    async with _reach(server, tcp) as stream:
+        peer = Peer(stream)
         await _shake_hands(peer, path, subprotocol)
         yield peer
-        await ours.aclose()
+
+
+@asynccontextmanager
+async def _reach(server: Server, tcp: bool) -> AsyncIterator[trio.abc.Stream]:
+    if tcp:
+        async with await trio.open_tcp_stream(*server.addresses[0]) as stream:
+            yield stream
+        return
+    ours, theirs = trio.testing.memory_stream_pair()
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        async with ours:
+            try:
+                yield ours
+            except Exception as exc:  # carried past the nursery, which would wrap it in a group
+                failure = exc
+                nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 async def _shake_hands(peer: Peer, path: str, subprotocol: str | None) -> None:
@@ -133,7 +177,7 @@ async def _shake_hands(peer: Peer, path: str, subprotocol: str | None) -> None:
     )
     received = b""
     while b"\r\n\r\n" not in received:
-        received += (data := await peer.stream.receive_some())
+        received += (data := await peer._read())
         if not data:
             break
     head, _, rest = received.partition(b"\r\n\r\n")

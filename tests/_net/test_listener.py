@@ -1,0 +1,303 @@
+"""Listening sockets and the accept loop: what it does when descriptors run out, and when it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import resource
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom.testing import open_peer, open_test_server
+
+if TYPE_CHECKING:
+    from tests._net.conftest import Greet, Lobby
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+class Resolver(trio.abc.HostnameResolver):
+    """Knows one host, and nothing of the network."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    async def getaddrinfo(self, host: Any, port: Any, family: int = 0, *more: int, **named: int) -> Any:
+        await trio.lowlevel.checkpoint()
+        if not self._addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "no such host")
+        found: list[object] = []
+        for address in self._addresses:
+            found += socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        return found
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
+
+
+@contextmanager
+def resolving_to(*addresses: str) -> Iterator[None]:
+    before = trio.socket.set_custom_hostname_resolver(Resolver(*addresses))
+    try:
+        yield
+    finally:
+        trio.socket.set_custom_hostname_resolver(before)
+
+
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/dev/fd"))
+
+
+# -- listening -----------------------------------------------------------------------------------
+
+
+async def test_port_0_picks_a_free_one() -> None:
+    (listener,) = await open_listeners("127.0.0.1", 0, 16)
+    with listener:
+        host, port = listener.getsockname()
+        assert (host, port > 0, listener.getblocking()) == ("127.0.0.1", True, False)
+        with socket.create_connection((host, port)), listener.accept()[0]:
+            pass
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+@pytest.mark.parametrize("addresses", [("::1", "127.0.0.1", "::1"), ("::", "0.0.0.0")])
+async def test_all_addresses_of_a_host_listen_on_one_port(addresses: tuple[str, ...]) -> None:
+    with resolving_to(*addresses):
+        listeners = await open_listeners("localhost", 0, 16)
+    with ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        assert [listener.family for listener in listeners] == [socket.AF_INET6, socket.AF_INET]
+        port = listeners[0].getsockname()[1]
+        assert listeners[1].getsockname()[1] == port
+        for listener in listeners:
+            with socket.create_connection(listener.getsockname()[:2]), listener.accept()[0]:
+                pass
+
+
+async def test_wildcard_listens_on_every_address() -> None:
+    listeners = await open_listeners("0.0.0.0", 0, 16)
+    with listeners[0] as listener, socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
+        listener.accept()[0].close()
+
+
+async def test_busy_port_is_an_error_and_leaves_no_socket() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        before = open_descriptors()
+        with pytest.raises(OSError, match="in use") as raised:
+            await open_listeners("127.0.0.1", busy.getsockname()[1], 16)
+        assert raised.value.errno == errno.EADDRINUSE
+        assert open_descriptors() == before
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+async def test_port_that_is_busy_on_the_second_address_closes_the_first() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy, resolving_to("::1", "127.0.0.1"):
+        port = busy.getsockname()[1]
+        before = open_descriptors()
+        with pytest.raises(OSError, match="in use"):
+            await open_listeners("localhost", port, 16)
+        assert open_descriptors() == before
+        with socket.create_server(("::1", port), family=socket.AF_INET6):
+            pass
+
+
+async def test_host_without_an_address_is_an_error() -> None:
+    with resolving_to(), pytest.raises(OSError, match="no such host"):
+        await open_listeners("nowhere.invalid", 0, 16)
+
+
+# -- accepting -----------------------------------------------------------------------------------
+
+
+class Reluctant(socket.socket):
+    """A listening socket whose accept(2) fails as it is told to, and then works."""
+
+    failures: list[int]
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        if self.failures:
+            number = self.failures.pop(0)
+            raise OSError(number, os.strerror(number))
+        return super().accept()
+
+
+class Accepting:
+    """An accept loop over one listener, and what it has accepted."""
+
+    def __init__(self) -> None:
+        self.listener = Reluctant(socket.AF_INET, socket.SOCK_STREAM)
+        self.listener.failures = []
+        self.listener.bind(("127.0.0.1", 0))
+        self.listener.listen(300)
+        self.listener.setblocking(False)
+        self.scope = trio.CancelScope()
+        self.accepted: list[socket.socket] = []
+        self.handle: Callable[[socket.socket], None] = self.accepted.append
+        self._clients: list[socket.socket] = []
+
+    def connect(self) -> socket.socket:
+        self._clients.append(client := socket.create_connection(self.listener.getsockname()))
+        return client
+
+    async def run(self) -> None:
+        await accept_until_cancelled([self.listener], self.handle, self.scope)
+
+    def close(self) -> None:
+        for sock in (self.listener, *self._clients, *self.accepted):
+            sock.close()
+
+
+@pytest.fixture
+async def accepting() -> AsyncIterator[Accepting]:
+    accepting = Accepting()
+    yield accepting
+    accepting.close()
+
+
+async def test_accepted_sockets_neither_block_nor_delay(accepting: Accepting, nursery: trio.Nursery) -> None:
+    nursery.start_soon(accepting.run)
+    client = accepting.connect()
+    await wait_all_tasks_blocked()
+    (sock,) = accepting.accepted
+    assert not sock.getblocking()
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    client.send(b"x")
+    assert sock.recv(1) == b"x"
+
+
+async def test_connection_that_died_in_the_queue_is_passed_over(accepting: Accepting, nursery: trio.Nursery) -> None:
+    accepting.listener.failures = [errno.ECONNABORTED, errno.EPROTO, errno.EHOSTUNREACH] * 5
+    accepting.connect()
+    nursery.start_soon(accepting.run)
+    await wait_all_tasks_blocked()
+    assert len(accepting.accepted) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+async def test_lack_of_means_is_told_once_a_pause_and_waited_out(
+    accepting: Accepting,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+    number: int,
+) -> None:
+    accepting.listener.failures = [number] * 10
+    accepting.connect()
+    nursery.start_soon(accepting.run)
+    await trio.sleep(0.25)
+    assert 1 <= len(caplog.records) <= 5  # pauses, not a busy loop
+    await trio.sleep(5)
+    assert len(caplog.records) == 10
+    assert all("ulimit -n" in record.getMessage() for record in caplog.records)
+    assert len(accepting.accepted) == 1
+
+
+async def test_busy_accept_loop_lets_others_run(accepting: Accepting, nursery: trio.Nursery) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while len(accepting.accepted) < 256:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    for _ in range(256):
+        accepting.connect()
+    nursery.start_soon(accepting.run)
+    with trio.fail_after(5):
+        await count_turns()
+    assert 3 <= turns <= 40
+
+
+async def test_what_cannot_be_handled_does_not_end_accepting(
+    accepting: Accepting, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    def handle(sock: socket.socket) -> None:
+        accepting.accepted.append(sock)
+        if len(accepting.accepted) == 1:
+            raise OSError(errno.ENOSPC, "max_user_watches reached")  # as epoll_ctl(2) says it
+
+    accepting.handle = handle
+    refused = accepting.connect()
+    accepting.connect()
+    nursery.start_soon(accepting.run)
+    await trio.sleep(5)
+    assert len(accepting.accepted) == 2
+    refused.settimeout(5)
+    assert refused.recv(1) == b""  # not left hanging either
+
+
+async def test_cancelling_stops_accepting_and_nothing_else(accepting: Accepting, nursery: trio.Nursery) -> None:
+    nursery.start_soon(accepting.run)
+    client = accepting.connect()
+    await wait_all_tasks_blocked()
+    accepting.scope.cancel()
+    await wait_all_tasks_blocked()
+    accepting.connect()
+    await wait_all_tasks_blocked()
+    (sock,) = accepting.accepted
+    client.send(b"x")
+    assert sock.recv(1) == b"x"
+    assert accepting.listener.fileno() >= 0  # its owner closes it
+
+
+async def test_cancelled_before_it_began_accepts_nothing(accepting: Accepting) -> None:
+    accepting.connect()
+    accepting.listener.failures = [errno.EMFILE]
+    accepting.scope.cancel()
+    await accepting.run()
+    assert not accepting.accepted
+
+
+# -- descriptors that really run out ---------------------------------------------------------------
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """As if the limit were reached: the next descriptor would have the first number above it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(first_free := os.dup(0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (first_free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_full_server_serves_those_it_has_and_takes_the_next_when_it_can(
+    lobby: Lobby,
+    greet: Greet,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "trioroom")
+    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=True) as present:
+        late = trio.SocketStream(trio.socket.socket())
+        with no_more_descriptors():
+            await late.socket.connect(("127.0.0.1", server.port))
+            await trio.sleep(1)
+            assert 5 <= len(caplog.records) <= 12
+            assert {"cannot accept" in record.getMessage() for record in caplog.records} == {True}
+            await present.send("still served")
+            assert await present.receive() == "still served"
+        async with late:
+            peer = await greet(late)
+            await peer.send("here at last")
+            assert await peer.receive() == "here at last"

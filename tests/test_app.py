@@ -1,0 +1,328 @@
+"""`App` and the server that runs it."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+import trioroom
+from trioroom.backplane.memory import MemoryBackplane
+from trioroom.testing import Peer, open_peer, open_test_server, open_v1_peer
+
+
+class Hall(trioroom.Room):
+    """Tells its members which class they are with, and keeps a record of those who left."""
+
+    left: list[str]
+
+    async def on_join(self, member: trioroom.Member) -> object:
+        return type(self).__name__
+
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        left.append(reason)
+
+
+class Lobby(Hall):
+    """Another one."""
+
+
+left: list[str] = []
+
+
+@pytest.fixture
+def app() -> trioroom.App:
+    left.clear()
+    app = trioroom.App()
+    app.route("room/{name}", Hall)
+    return app
+
+
+async def close_of(peer: Peer) -> trioroom.ConnectionClosed:
+    """How the server closes; messages before that are passed over."""
+    try:
+        while True:
+            await peer.receive()
+    except trioroom.ConnectionClosed as closed:
+        return closed
+
+
+# -- routes and files ------------------------------------------------------------------------------------
+
+
+async def test_first_route_that_matches_wins(autojump_clock: MockClock) -> None:
+    app = trioroom.App()
+    app.route("room/lobby", Lobby)
+    app.route("room/{name}", Hall)
+    app.route("{any}/lobby", Lobby)
+    async with open_test_server(app) as server:
+        for path, name in (("/room/lobby", "Lobby"), ("/room/other", "Hall"), ("/other/lobby", "Lobby")):
+            async with open_peer(server, path) as peer:
+                assert await peer.receive() == name
+        with pytest.raises(trioroom.ConnectionClosed, match="no room at '/other/other'"):
+            async with open_peer(server, "/other/other"):
+                pass
+
+
+@pytest.mark.parametrize("wrong", [object, Hall(), "Hall", None])
+def test_route_needs_a_room_class(wrong: type[trioroom.Room], app: trioroom.App) -> None:
+    with pytest.raises(TypeError, match=r"route 'a' needs a subclass of trioroom.Room, got "):
+        app.route("a", wrong)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("", "must not be empty nor start or end with '/'"),
+        ("/chat", "must not be empty nor start or end with '/'"),
+        ("chat/", "must not be empty nor start or end with '/'"),
+        ("room/{name}", "is there already"),
+        ("{a}/{a}", "names {a} twice"),
+        ("chat/{", "has a brace that is no {parameter}"),
+        ("chat/{1a}", "has a brace that is no {parameter}"),
+    ],
+)
+def test_route_needs_a_well_formed_pattern_of_its_own(pattern: str, message: str, app: trioroom.App) -> None:
+    with pytest.raises(ValueError, match="route pattern") as error:
+        app.route(pattern, Hall)
+    assert message in str(error.value)
+
+
+def test_static_needs_a_prefix_between_slashes_and_a_directory(tmp_path: Path, app: trioroom.App) -> None:
+    for prefix in ("", "static/", "/static"):
+        with pytest.raises(ValueError, match="must begin and end with '/'"):
+            app.static(prefix, tmp_path)
+    with pytest.raises(ValueError, match="is not there"):
+        app.static("/", tmp_path / "missing")
+    app.static("/", str(tmp_path))
+
+
+# -- publishing from outside --------------------------------------------------------------------------
+
+
+async def test_publish_reaches_every_member_of_the_room_without_a_sender(
+    app: trioroom.App, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app) as server:
+        async with open_peer(server, "/room/a") as plain, open_peer(server, "/room/b") as elsewhere:
+            async with open_v1_peer(server) as v1:
+                await v1.join("room/a")
+                await app.publish("room/a", {"a": 1})
+                await app.publish("room/nobody", "lost")
+                await app.publish("room/b", "for b")
+                assert [await plain.receive() for _ in range(2)] == ["Hall", '{"a":1}']
+                assert await v1.receive() == {"type": "message", "room": "room/a", "data": {"a": 1}}
+                assert [await elsewhere.receive() for _ in range(2)] == ["Hall", "for b"]
+
+
+async def test_publish_needs_data_and_a_running_server(app: trioroom.App, autojump_clock: MockClock) -> None:
+    message = r"app.publish needs a running server; open one with trioroom.open_server\(app\)"
+    with pytest.raises(RuntimeError, match=message):
+        await app.publish("room/a", "too early")
+    async with open_test_server(app):
+        with pytest.raises(TypeError):
+            await app.publish("room/a", object())  # type: ignore[arg-type]  # the mistake under test
+    with pytest.raises(RuntimeError, match=message):
+        await app.publish("room/a", "too late")
+
+
+async def test_servers_with_one_backplane_share_their_rooms(app: trioroom.App, autojump_clock: MockClock) -> None:
+    backplane = MemoryBackplane()
+    other_app = trioroom.App()
+    other_app.route("room/{name}", Lobby)
+    async with open_test_server(app, backplane=backplane) as server:
+        async with open_test_server(other_app, backplane=backplane) as other_server:
+            async with open_peer(server, "/room/a") as here, open_peer(other_server, "/room/a") as there:
+                assert (await here.receive(), await there.receive()) == ("Hall", "Lobby")
+                await here.send("to the other side")
+                assert await there.receive() == "to the other side"
+                await app.publish("room/a", "to both sides")
+                assert (await here.receive(), await there.receive()) == ("to both sides", "to both sides")
+
+
+# -- one server at a time --------------------------------------------------------------------------------
+
+
+async def test_app_runs_in_one_server_at_a_time(app: trioroom.App) -> None:
+    message = "this app runs already; make another App for another server"
+    async with open_test_server(app, timeout=5):
+        with pytest.raises(RuntimeError, match=message):
+            async with trioroom.open_server(app, port=0):
+                pass
+        await app.publish("room/a", "still running")
+    async with open_test_server(app, timeout=5) as server, open_peer(server, "/room/a") as peer:
+        assert await peer.receive() == "Hall"
+
+
+async def test_app_runs_in_one_of_two_servers_that_open_at_once(app: trioroom.App) -> None:
+    opened: list[trioroom.Server] = []
+    refused: list[RuntimeError] = []
+
+    async def run() -> None:
+        try:
+            async with open_test_server(app, timeout=5) as server:
+                opened.append(server)
+                await wait_all_tasks_blocked()
+        except RuntimeError as exc:
+            refused.append(exc)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        nursery.start_soon(run)
+    assert (len(opened), len(refused)) == (1, 1)
+
+
+async def test_app_can_run_after_its_address_was_taken(app: trioroom.App) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="in use"):
+            async with trioroom.open_server(app, port=taken.getsockname()[1]):
+                pass
+    async with open_test_server(app, timeout=5) as server:
+        assert server.port == server.addresses[0][1] != 0
+
+
+# -- the end ---------------------------------------------------------------------------------------------
+
+
+class Guests:
+    """Peers in tasks of their own, over TCP, which stay until the server closes."""
+
+    def __init__(self, server: trioroom.Server) -> None:
+        self.server = server
+        self.arrived = 0
+        self.closed: list[tuple[int, str]] = []
+        self.pushes: list[object] = []
+
+    async def stay(self) -> None:
+        async with open_peer(self.server, "/room/a", tcp=True) as peer:
+            assert await peer.receive() == "Hall"
+            self.arrived += 1
+            self.note(await close_of(peer))
+
+    async def stay_v1(self) -> None:
+        async with open_v1_peer(self.server, tcp=True) as v1:
+            await v1.join("room/a")
+            self.arrived += 1
+            try:
+                while True:
+                    self.pushes.append(await v1.receive())
+            except trioroom.ConnectionClosed as closed:
+                self.note(closed)
+
+    def note(self, closed: trioroom.ConnectionClosed) -> None:
+        self.closed.append((closed.code, closed.reason))
+
+    async def arrive(self, nursery: trio.Nursery) -> None:
+        """Two plain ones and a v1 one."""
+        for stay in (self.stay, self.stay, self.stay_v1):
+            nursery.start_soon(stay)
+        while self.arrived < 3:
+            await wait_all_tasks_blocked()
+        assert self.server.connection_count == 3
+
+
+async def test_leaving_the_context_drains(app: trioroom.App) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            async with open_test_server(app) as server:
+                guests = Guests(server)
+                await guests.arrive(nursery)
+            assert left == ["the server drains; reconnect"] * 3
+            assert server.connection_count == 0
+            with pytest.raises(OSError, match="all attempts to connect"):
+                await trio.open_tcp_stream("127.0.0.1", server.port)
+    assert guests.closed == [(4101, "the server drains; reconnect")] * 3
+    assert guests.pushes == [{"type": "bye", "code": 4101, "after": [0.8, 5.0]}]
+
+
+async def test_draining_ends_with_drain_timeout_whatever_peers_do(app: trioroom.App, autojump_clock: MockClock) -> None:
+    settings = trioroom.Settings(drain_timeout=3, close_timeout=100)
+    async with trio.open_nursery() as nursery:
+        async with open_test_server(app, settings) as server:
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(server.serve_stream, theirs)
+            await ours.send_all(
+                b"GET /room/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            )
+            await wait_all_tasks_blocked()
+            start = trio.current_time()
+        assert trio.current_time() - start == pytest.approx(3)
+        assert left == ["the server drains; reconnect"]
+
+
+async def test_cancelling_closes_at_once(app: trioroom.App) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with open_test_server(app) as server:
+                    guests = Guests(server)
+                    await guests.arrive(nursery)
+                    scope.cancel()
+                    await trio.sleep_forever()
+            assert left == ["the server stops"] * 3
+    assert guests.closed == [(1001, "the server stops")] * 3
+    assert guests.pushes == []
+
+
+@pytest.mark.parametrize("error", [ValueError("broken"), KeyboardInterrupt(), ExceptionGroup("two", [OSError()])])
+async def test_error_in_the_body_comes_out_as_it_is_after_members_left(app: trioroom.App, error: BaseException) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            raised: BaseException | None = None
+            try:
+                async with open_test_server(app) as server:
+                    guests = Guests(server)
+                    await guests.arrive(nursery)
+                    raise error
+            except BaseException as exc:
+                raised = exc
+            assert raised is error
+            assert left == ["the server stops"] * 3
+    assert guests.closed == [(1001, "the server stops")] * 3
+
+
+async def test_serve_runs_until_cancelled(app: trioroom.App) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery, trio.open_nursery() as servers:
+            server = await servers.start(lambda task_status: trioroom.serve(app, port=0, task_status=task_status))
+            guests = Guests(server)
+            await guests.arrive(nursery)
+            servers.cancel_scope.cancel()
+    assert left == ["the server stops"] * 3
+
+
+async def test_addresses_name_every_listener(app: trioroom.App) -> None:
+    async with trioroom.open_server(app, "localhost", 0) as server:
+        assert {port for _, port in server.addresses} == {server.port}
+        assert {host for host, _ in server.addresses} <= {"127.0.0.1", "::1"}
+
+
+# -- streams that come by other ways ---------------------------------------------------------------------
+
+
+async def test_served_stream_is_closed_when_its_peer_is_done(app: trioroom.App, autojump_clock: MockClock) -> None:
+    async with open_test_server(app) as server, open_peer(server, "/room/a") as peer:
+        assert server.connection_count == 1
+        await peer.close(4000)
+        assert (await close_of(peer)).code == 4000
+        assert await peer.stream.receive_some() == b""
+        await wait_all_tasks_blocked()
+        assert server.connection_count == 0
+
+
+async def test_cancelling_the_serving_of_a_stream_closes_it_alone(app: trioroom.App, autojump_clock: MockClock) -> None:
+    ours, theirs = memory_stream_pair()
+    async with open_test_server(app) as server, open_peer(server, "/room/a") as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_stream, theirs)
+            await ours.send_all(b"GET / HTTP/1.1\r\n")
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert await ours.receive_some() == b""
+        async with open_peer(server, "/room/a") as peer:
+            await peer.send("goes on")
+            assert [await other.receive() for _ in range(2)] == ["Hall", "goes on"]

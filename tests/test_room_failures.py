@@ -1,0 +1,372 @@
+"""Hooks and tasks that raise: logged with a traceback, 1011 for whom it concerns, and the server goes on."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+import trioroom
+from trioroom.testing import Peer, open_peer, open_test_server, open_v1_peer
+
+
+class Broken(trioroom.Room):
+    """Each hook is broken for those who ask for it, by the query or a message."""
+
+    async def authorize(self, member: trioroom.Member) -> None:
+        fail_if("authorize", member.request.query)
+
+    async def on_join(self, member: trioroom.Member) -> object:
+        fail_if("on_join", member.request.query)
+        return None
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        fail_if("on_message", message.data)
+        if message.data == "member task":
+            member.start_soon(self.crash)
+        elif message.data == "unserialisable":
+            member.send(object())  # type: ignore[arg-type]  # the mistake under test
+        else:
+            await super().on_message(member, message)
+
+    async def on_call(self, member: trioroom.Member, message: trioroom.Message) -> object:
+        fail_if("on_call", message.data)
+        return object() if message.data == "unserialisable" else message.data
+
+    async def crash(self) -> None:
+        fail_if("crash", "crash")
+
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        fail_if("on_leave", member.request.query)
+
+
+def fail_if(hook: str, asked: object) -> None:
+    if asked == hook:
+        raise ValueError(f"{hook} is broken")
+
+
+def app_of(room_class: type[trioroom.Room]) -> trioroom.App:
+    app = trioroom.App()
+    app.route("room/{name}", room_class)
+    return app
+
+
+async def close_code(peer: Peer) -> int:
+    """The code that the server closes with; messages before it are passed over."""
+    try:
+        while True:
+            await peer.receive()
+    except trioroom.ConnectionClosed as closed:
+        return closed.code
+
+
+def logged_traceback(caplog: pytest.LogCaptureFixture, error: str) -> bool:
+    """Whether ``error`` was logged once, at level ERROR, with its traceback."""
+    records = [record for record in caplog.records if record.exc_info and error in caplog.handler.format(record)]
+    return [record.levelname for record in records] == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message", "error"),
+    [
+        ("?authorize", None, "ValueError: authorize is broken"),
+        ("?on_join", None, "ValueError: on_join is broken"),
+        ("", "on_message", "ValueError: on_message is broken"),
+        ("", "member task", "ValueError: crash is broken"),
+        ("", "unserialisable", "TypeError: Encoding objects of type object is unsupported"),
+    ],
+)
+async def test_failure_ends_the_plain_connection_and_no_other(
+    query: str, message: str | None, error: str, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app_of(Broken)) as server, open_peer(server, "/room/a") as other:
+        async with open_peer(server, f"/room/a{query}") as peer:
+            if message is not None:
+                await peer.send(message)
+            assert await close_code(peer) == 1011
+        assert logged_traceback(caplog, error)
+        async with open_peer(server, "/room/a") as peer:
+            await peer.send("the room lives")
+            assert await other.receive() == "the room lives"
+
+
+@pytest.mark.parametrize(
+    ("query", "request_type", "data", "error"),
+    [
+        ("?authorize", "join", None, "ValueError: authorize is broken"),
+        ("?on_join", "join", None, "ValueError: on_join is broken"),
+        ("", "publish", "on_message", "ValueError: on_message is broken"),
+        ("", "call", "on_call", "ValueError: on_call is broken"),
+        ("", "call", "unserialisable", "TypeError: Encoding objects of type object is unsupported"),
+    ],
+)
+async def test_failure_ends_the_v1_connection_and_no_other(
+    query: str,
+    request_type: str,
+    data: str | None,
+    error: str,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
+) -> None:
+    async with open_test_server(app_of(Broken)) as server, open_v1_peer(server) as other:
+        await other.join("room/a")
+        async with open_v1_peer(server, f"/{query}") as v1:
+            if request_type != "join":
+                await v1.join("room/a")
+            await v1.send({"type": request_type, "id": 1, "room": "room/a", "data": data})
+            assert await close_code(v1.peer) == 1011
+        assert logged_traceback(caplog, error)
+        assert (await other.request("call", room="room/a", data="the room lives"))["data"] == "the room lives"
+
+
+async def test_on_leave_that_fails_ends_the_connection_and_frees_the_place(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app_of(Broken)) as server, open_v1_peer(server, "/?on_leave") as v1:
+        await v1.join("room/a")
+        await v1.send({"type": "leave", "id": 1, "room": "room/a"})
+        assert await close_code(v1.peer) == 1011
+        assert logged_traceback(caplog, "ValueError: on_leave is broken")
+        async with open_peer(server, "/room/a") as one, open_peer(server, "/room/a") as two:
+            await one.send("the name is free")
+            assert await two.receive() == "the name is free"
+
+
+async def test_on_leave_is_cut_off_after_leave_timeout(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    cut: list[float] = []
+
+    class Dawdling(trioroom.Room):
+        async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+            started = trio.current_time()
+            try:
+                await trio.sleep_forever()
+            finally:
+                cut.append(trio.current_time() - started)
+
+    async with open_test_server(app_of(Dawdling), trioroom.Settings(leave_timeout=7)) as server:
+        async with open_v1_peer(server) as v1:
+            await v1.join("room/a")
+            assert (await v1.request("leave", room="room/a"))["type"] == "ok"
+    assert cut == [pytest.approx(7)]
+    assert "on_leave cut off after leave_timeout=7 s" in caplog.text
+
+
+async def test_member_task_that_refuses_to_end_holds_up_on_leave_for_leave_timeout_only(
+    autojump_clock: MockClock,
+) -> None:
+    left: list[float] = []
+
+    class Stubborn(trioroom.Room):
+        async def on_join(self, member: trioroom.Member) -> object:
+            member.start_soon(self.refuse_to_end)
+            return None
+
+        async def refuse_to_end(self) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(100)
+
+        async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+            left.append(trio.current_time())
+
+    async with open_test_server(app_of(Stubborn), trioroom.Settings(leave_timeout=7)) as server:
+        start = trio.current_time()
+        async with open_v1_peer(server) as v1:
+            await v1.join("room/a")
+            assert (await v1.request("leave", room="room/a"))["type"] == "ok"
+    assert left == [pytest.approx(start + 7)]
+
+
+# -- the room's own ------------------------------------------------------------------------------------
+
+
+async def test_on_open_that_fails_turns_all_joiners_away_and_the_next_one_tries_again(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    attempts: list[trioroom.Room] = []
+
+    class HardToOpen(trioroom.Room):
+        async def on_open(self) -> None:
+            attempts.append(self)
+            if len(attempts) == 1:
+                await wait_all_tasks_blocked()
+                raise ValueError("on_open is broken")
+
+    async with open_test_server(app_of(HardToOpen)) as server, open_v1_peer(server) as v1:
+        await v1.send({"type": "join", "id": 1, "room": "room/a"})
+        async with open_peer(server, "/room/a") as plain:
+            assert await close_code(plain) == 1011
+        refused = await v1.receive_answer(1)
+        assert (refused["code"], refused["retry"]) == ("failed", True)
+        assert logged_traceback(caplog, "ValueError: on_open is broken")
+        await v1.join("room/a")
+        assert len(attempts) == 2
+
+
+async def test_on_close_that_fails_or_does_not_end_leaves_the_name_free(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    class HardToClose(trioroom.Room):
+        async def on_close(self) -> None:
+            if self.name == "room/fails":
+                raise ValueError("on_close is broken")
+            await trio.sleep_forever()
+
+    async with open_test_server(app_of(HardToClose)) as server, open_v1_peer(server) as v1:
+        for name in ("room/fails", "room/dawdles"):
+            await v1.join(name)
+            await v1.request("leave", room=name)
+            await v1.join(name)
+            await v1.request("leave", room=name)
+        assert caplog.text.count("ValueError: on_close is broken") == 2
+        assert "on_close cut off after leave_timeout=1 s" in caplog.text
+
+
+class Ticking(trioroom.Room):
+    """Has a task that crashes when it is told to."""
+
+    async def on_open(self) -> None:
+        self.told = trio.Event()
+        self.nursery.start_soon(self.tick)
+
+    async def tick(self) -> None:
+        await self.told.wait()
+        raise ValueError("tick is broken")
+
+    async def authorize(self, member: trioroom.Member) -> None:
+        if member.request.query == "slowly":
+            await trio.sleep(1)
+
+    async def on_join(self, member: trioroom.Member) -> object:
+        if member.request.query == "joins slowly":
+            await trio.sleep_forever()
+        return "joined"
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        self.told.set()
+
+
+async def test_crash_of_a_room_task_closes_members_and_joiners_of_that_room_only(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app_of(Ticking)) as server, open_peer(server, "/room/b") as elsewhere:
+        async with (
+            open_peer(server, "/room/a") as one,
+            open_peer(server, "/room/a?joins%20slowly") as two,
+            open_v1_peer(server) as v1,
+        ):
+            await v1.join("room/a")
+            await one.send("crash")
+            assert [await close_code(peer) for peer in (one, two, v1.peer)] == [1011] * 3
+        assert logged_traceback(caplog, "ValueError: tick is broken")
+        async with open_peer(server, "/room/a") as again:
+            assert await again.receive() == "joined"
+        assert await elsewhere.receive() == "joined"
+        await elsewhere.send("crash")
+        assert await close_code(elsewhere) == 1011
+
+
+async def test_joiner_whose_room_crashes_while_it_is_authorized_is_turned_away(autojump_clock: MockClock) -> None:
+    async with open_test_server(app_of(Ticking)) as server:
+        async with open_peer(server, "/room/a") as one, open_peer(server, "/room/a?slowly") as two:
+            await one.send("crash")
+            assert await close_code(one) == 1011
+            with pytest.raises(trioroom.ConnectionClosed) as closed:
+                await two.receive()
+            assert (closed.value.code, closed.value.reason[:23]) == (1011, "the room failed to open")
+
+
+async def test_room_tasks_are_cancelled_after_the_last_member_left(autojump_clock: MockClock) -> None:
+    class Working(trioroom.Room):
+        async def on_open(self) -> None:
+            self.nursery.start_soon(self.work)
+
+        async def work(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                ended.append(len(self.members))
+
+        async def on_close(self) -> None:
+            ended.append("on_close")
+
+    ended: list[object] = []
+    async with open_test_server(app_of(Working)) as server:
+        async with open_peer(server, "/room/a"):
+            async with open_peer(server, "/room/a"):
+                await wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
+            assert ended == []
+        await wait_all_tasks_blocked()
+        assert ended == [0, "on_close"]
+
+
+# -- failures together with a cancellation -------------------------------------------------------------
+
+
+async def fail_when_cancelled() -> None:
+    """As code with a nursery does that is cancelled: one child is cancelled, another one breaks over it."""
+
+    async def break_over_it() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("broke when cancelled")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(break_over_it)
+        nursery.start_soon(trio.sleep_forever)
+
+
+class Fragile(trioroom.Room):
+    async def on_join(self, member: trioroom.Member) -> object:
+        if member.request.query == "on_join":
+            await fail_when_cancelled()
+        return None
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        if message.data == "on_message":
+            await fail_when_cancelled()
+        elif message.data == "member task":
+            member.start_soon(fail_when_cancelled)
+
+    async def on_call(self, member: trioroom.Member, message: trioroom.Message) -> object:
+        await fail_when_cancelled()
+        return None
+
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        if member.request.query == "on_leave":
+            await fail_when_cancelled()
+
+
+@pytest.mark.parametrize("where", ["on_join", "on_message", "member task", "on_leave"])
+async def test_failure_inside_of_a_cancellation_leaves_the_server_up(
+    where: str, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    settings = trioroom.Settings(max_outbox_messages=10, close_timeout=1, leave_timeout=1)
+    app = app_of(Fragile)
+    async with open_test_server(app, settings) as server:
+        async with open_peer(server, "/room/a?" + where.replace(" ", "")) as peer:
+            await peer.send(where)
+            await wait_all_tasks_blocked()
+            for _ in range(30):  # a slow consumer is closed, and cancelled when close_timeout is over
+                await app.publish("room/a", "x")
+        assert logged_traceback(caplog, "ValueError: broke when cancelled")
+        async with open_v1_peer(server) as v1:
+            await v1.join("room/a")
+
+
+@pytest.mark.parametrize("end", ["cancel", "leave"])
+async def test_call_that_fails_inside_of_its_cancellation_leaves_the_server_up(
+    end: str, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app_of(Fragile)) as server:
+        async with open_v1_peer(server) as v1:
+            await v1.join("room/a")
+            await v1.send({"type": "call", "id": "c", "room": "room/a", "data": None})
+            await v1.send({"type": end, "id": "c" if end == "cancel" else 1, "room": "room/a"})
+            assert await close_code(v1.peer) == 1011
+        assert logged_traceback(caplog, "ValueError: broke when cancelled")
+        async with open_v1_peer(server) as v1:
+            await v1.join("room/a")
