@@ -288,3 +288,14 @@ async def test_peer_that_never_lets_up_lets_others_run(
             await trio.lowlevel.checkpoint()
         torrent.flowing = False
         assert 100 <= handled - before <= 200  # 16 at a time: seldom enough to cost nothing
+
+
+async def test_http_peer_that_sends_on_after_its_answer_lets_others_run(
+    lobby: Lobby, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(lobby.app) as server:
+        torrent = Torrent(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
+        nursery.start_soon(server._greeter.serve, torrent)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        torrent.flowing = False

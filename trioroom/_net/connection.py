@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from trioroom._core.outbox import Outbox, Verdict
-from trioroom._net.transport import receive
+from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, encode_close, encode_frame
 from trioroom._wire.message import Message
 from trioroom.closecodes import CloseCode
@@ -122,13 +122,11 @@ class Connection:
             data = transport.receive_nowait()
 
     async def _linger(self) -> None:
-        """Read on after our last frame: closing a socket with unread bytes resets it, and the peer
-        would lose our close frame (RFC 6455 §7.1.1). Its end, or the deadline, ends this."""
+        """Read on after our last frame, so that the peer gets it (RFC 6455 §7.1.1): until its end, or the deadline."""
         self._half_close = True
         if self.outbox is None:
             self.transport.send_eof()
-        while await receive(self.transport):
-            await trio.lowlevel.checkpoint()
+        await discard(self.transport)
 
     def send(self, data: bytes, messages: int = 1) -> None:
         """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""

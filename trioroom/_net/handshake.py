@@ -9,7 +9,7 @@ import trio
 
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.session import PlainSession, V1Session, room_of
-from trioroom._net.transport import receive
+from trioroom._net.transport import discard, receive
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.envelopes import CODECS
 from trioroom._wire.handshake import Acceptance, accept
@@ -86,8 +86,7 @@ class Greeter:
         with trio.move_on_after(_LINGER_TIMEOUT):
             await _send(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
             transport.send_eof()
-            while await receive(transport):
-                pass  # or the kernel's reset might take the answer from the peer
+            await discard(transport)
         return None
 
     async def _read_head(self, transport: Transport) -> tuple[Request, bytes]:

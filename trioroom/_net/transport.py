@@ -167,3 +167,9 @@ async def receive(transport: Transport) -> bytes:
     while (data := transport.receive_nowait()) is None:
         await transport.wait_readable()
     return data
+
+
+async def discard(transport: Transport) -> None:
+    """Read on to the peer's end: closing a socket with unread bytes would reset it, and take our last ones along."""
+    while await receive(transport):
+        await trio.lowlevel.checkpoint()  # the peer may send faster than we read
