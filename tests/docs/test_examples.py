@@ -62,7 +62,7 @@ def test_chat_of_the_readme_is_the_one_that_is_tested() -> None:
 
 
 async def test_first_room_sends_back_to_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     from first_room import app
 
     async with open_test_server(app) as server, open_peer(server, "/echo") as one, open_peer(server, "/echo") as two:
@@ -71,7 +71,7 @@ async def test_first_room_sends_back_to_everybody(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_chat_tells_who_came_what_was_said_and_who_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     from chat import app
 
     async with open_test_server(app) as server, open_peer(server, "/chat/lobby") as one:
