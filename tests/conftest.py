@@ -1,6 +1,13 @@
-"""What tests of several folders share."""
+"""What tests of several folders share, and those of rooms.
+
+What is no fixture is taken by a plain import: pytest has loaded this module, by that name, before it comes to any test.
+"""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import trio
@@ -9,6 +16,9 @@ import trioroom
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.frames import Opcode, encode_masked, take_frame
 from trioroom._wire.message import Data
+
+if TYPE_CHECKING:
+    from trioroom.testing import Peer  # what it imports is to be rewritten first, see below
 
 pytest.register_assert_rewrite("trioroom.testing.conformance")  # it is no test module to pytest, but has asserts
 
@@ -92,3 +102,141 @@ class Recorder(AwaitedTransport):
 def make_recorder() -> type[Recorder]:
     """Peers whose every send can be looked at."""
     return Recorder
+
+
+# -- rooms, and how a connection to them ends ------------------------------------------------------
+
+
+def app_of(room_class: type[trioroom.Room]) -> trioroom.App:
+    app = trioroom.App()
+    app.route("room/{name}", room_class)
+    return app
+
+
+async def closed_with(peer: Peer) -> tuple[int, str]:
+    """Code and reason of the server's close frame; messages before it are passed over."""
+    try:
+        while True:
+            await peer.receive()
+    except trioroom.ConnectionClosed as closed:
+        return closed.code, closed.reason
+
+
+async def close_code(peer: Peer) -> int:
+    """The code that the server closes with; messages before it are passed over."""
+    return (await closed_with(peer))[0]
+
+
+def logged_traceback(caplog: pytest.LogCaptureFixture, error: str) -> bool:
+    """Whether ``error`` was logged once, at level ERROR, with its traceback."""
+    records = [record for record in caplog.records if record.exc_info and error in caplog.handler.format(record)]
+    return [record.levelname for record in records] == ["ERROR"]
+
+
+# -- rooms that keep a record of coming and going --------------------------------------------------
+
+T = TypeVar("T")
+
+
+class Record(list[T]):
+    """What has happened, and a way to wait for it: in some tests the kernel has a part in when."""
+
+    def __init__(self) -> None:
+        self._changed = trio.Event()
+
+    def append(self, entry: T) -> None:
+        super().append(entry)
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def reaches(self, count: int) -> None:
+        while len(self) < count:
+            await self._changed.wait()
+
+
+joins: Record[trioroom.Member] = Record()
+leaves: Record[tuple[trioroom.Member, str]] = Record()
+
+
+@pytest.fixture
+def fresh_records() -> Iterator[None]:
+    """For all that use `joins` and `leaves`."""
+    yield
+    joins.clear()
+    leaves.clear()
+
+
+def reasons() -> list[str]:
+    """Why they left, after having checked that everyone who joined did so once."""
+    assert Counter(member for member, _ in leaves) == Counter(joins)
+    return [reason for _, reason in leaves]
+
+
+class Tracked(trioroom.Room):
+    """Does what its members tell it, and keeps a record of their coming and going."""
+
+    async def on_join(self, member: trioroom.Member) -> object:
+        joins.append(member)
+        return None
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        match message.data:
+            case "leave":
+                member.leave("asked to")
+            case "leave twice":
+                member.leave("asked to")
+                member.leave("asked again")
+            case "all out":
+                for each in self.members:
+                    each.leave("all out")
+            case "task leaves":
+                member.start_soon(self.leave_from_task, member)
+            case "raise":
+                raise ValueError("on_message is broken")
+            case "sleep":
+                await trio.sleep_forever()
+            case "flood":
+                for _ in range(5_000):
+                    member.send("x")
+
+    async def leave_from_task(self, member: trioroom.Member) -> None:
+        member.leave("its task said so")
+        await trio.sleep_forever()
+
+    async def on_call(self, member: trioroom.Member, message: trioroom.Message) -> object:
+        await self.on_message(member, message)
+        return None
+
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        leaves.append((member, reason))
+        await trio.lowlevel.checkpoint()
+        member.leave("too late to matter")
+        member.send("too late to arrive")
+
+
+class JoiningFails(Tracked):
+    async def on_join(self, member: trioroom.Member) -> object:
+        await super().on_join(member)
+        raise ValueError("on_join is broken")
+
+
+class JoiningRefuses(Tracked):
+    async def on_join(self, member: trioroom.Member) -> object:
+        await super().on_join(member)
+        raise trioroom.JoinRefused("full")
+
+
+class JoiningPutsOut(Tracked):
+    async def on_join(self, member: trioroom.Member) -> object:
+        await super().on_join(member)
+        member.leave("no, rather not")
+        await trio.sleep(1)
+        return "state"
+
+
+HOOK_FAILED = "{} failed; the server's log tells more"
+JOINING_WAYS: list[tuple[type[Tracked], tuple[int, str], str]] = [
+    (JoiningFails, (1011, HOOK_FAILED.format("on_join")), "on_join is broken"),
+    (JoiningRefuses, (4001, "full"), "full"),
+    (JoiningPutsOut, (4002, "no, rather not"), "no, rather not"),
+]

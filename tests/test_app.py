@@ -240,18 +240,19 @@ async def test_leaving_the_context_drains(app: trioroom.App) -> None:
 
 async def test_draining_ends_with_drain_timeout_whatever_peers_do(app: trioroom.App, autojump_clock: MockClock) -> None:
     settings = trioroom.Settings(drain_timeout=3, close_timeout=100)
-    async with trio.open_nursery() as nursery:
-        async with open_test_server(app, settings) as server:
-            ours, theirs = memory_stream_pair()
-            nursery.start_soon(server.serve_stream, theirs)
-            await ours.send_all(
-                b"GET /room/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            )
-            await wait_all_tasks_blocked()
-            start = trio.current_time()
-        assert trio.current_time() - start == pytest.approx(3)
-        assert left == ["the server drains; reconnect"]
+    with trio.fail_after(1_000):
+        async with trio.open_nursery() as nursery:
+            async with open_test_server(app, settings) as server:
+                ours, theirs = memory_stream_pair()
+                nursery.start_soon(server.serve_stream, theirs)
+                await ours.send_all(
+                    b"GET /room/a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                )
+                await wait_all_tasks_blocked()
+                start = trio.current_time()
+            assert trio.current_time() - start == pytest.approx(3)
+            assert left == ["the server drains; reconnect"]
 
 
 async def test_cancelling_closes_at_once(app: trioroom.App) -> None:

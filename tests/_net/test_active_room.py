@@ -209,16 +209,17 @@ async def test_member_that_does_not_end_holds_up_a_cancelled_room_for_its_deadli
         await link.room_closed.wait()
         closed_after.append(trio.current_time() - start)
 
-    async with trio.open_nursery() as nursery:
-        with trio.CancelScope() as scope:
-            async with open_test_server(app, settings, backplane=link) as server:
-                async with open_peer(server, "/hall/a", tcp=False) as peer:
-                    await peer.send("refuse to end")
-                    await wait_all_tasks_blocked()
-                    start = trio.current_time()
-                    nursery.start_soon(note_the_end_of_the_room)
-                    scope.cancel()
-                    await trio.sleep_forever()
+    with trio.fail_after(1_000):
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as scope:
+                async with open_test_server(app, settings, backplane=link) as server:
+                    async with open_peer(server, "/hall/a", tcp=False) as peer:
+                        await peer.send("refuse to end")
+                        await wait_all_tasks_blocked()
+                        start = trio.current_time()
+                        nursery.start_soon(note_the_end_of_the_room)
+                        scope.cancel()
+                        await trio.sleep_forever()
     assert closed_after == [pytest.approx(2 + 2 * 1)]
     assert link.journal[-2:] == ["on_leave", "on_leave ends"], "on_leave has come late, but it has come"
 

@@ -49,7 +49,7 @@ class Stage:
     def __init__(self, make_recorder: type[Recorder], nursery: trio.Nursery) -> None:
         self.met: list[trioroom.Member] = []
         self.recorders: dict[str, Recorder] = {}
-        """By the ids of their members, the plain ones."""
+        """By the ids of their members."""
         self.let_in = trio.Event()
         """Joiners wait for it."""
         self.let_in.set()
@@ -75,32 +75,33 @@ class Stage:
 
     async def watch(self, count: int = 1, path: str = "/room/a") -> list[Recorder]:
         """So many plain members."""
+        return await self._connect(count, path)
+
+    async def connect_v1(self, count: int = 1, subprotocol: str = JSON) -> list[Recorder]:
+        """So many v1 connections that are in no room yet."""
+        return await self._connect(count, "/", subprotocol)
+
+    async def watch_v1(self, count: int = 1, subprotocol: str = JSON) -> list[Recorder]:
+        """So many v1 members."""
+        recorders = await self.connect_v1(count, subprotocol)
+        join = {"type": "join", "id": 1, "room": "room/a"}
+        for recorder in recorders:
+            recorder.say(msgspec.json.encode(join).decode() if subprotocol == JSON else msgspec.msgpack.encode(join))
+        await wait_all_tasks_blocked()
+        for recorder in recorders:
+            recorder.sends.clear()
+        return recorders
+
+    async def _connect(self, count: int, path: str, subprotocol: str | None = None) -> list[Recorder]:
         recorders = [self._make_recorder() for _ in range(count)]
         for recorder in recorders:
             query = str(len(self._watching))
             self._watching[query] = recorder
-            recorder.connect(self._nursery, self.server, f"{path}?{query}")
+            recorder.connect(self._nursery, self.server, f"{path}?{query}", subprotocol)
         await wait_all_tasks_blocked()
         for recorder in recorders:
             recorder.settle()
         return recorders
-
-    async def watch_v1(self, subprotocol: str = JSON) -> Recorder:
-        """A v1 member."""
-        recorder = await self.connect_v1(subprotocol)
-        join = {"type": "join", "id": 1, "room": "room/a"}
-        recorder.say(msgspec.json.encode(join).decode() if subprotocol == JSON else msgspec.msgpack.encode(join))
-        await wait_all_tasks_blocked()
-        recorder.sends.clear()
-        return recorder
-
-    async def connect_v1(self, subprotocol: str = JSON) -> Recorder:
-        """One that is in no room yet."""
-        recorder = self._make_recorder()
-        recorder.connect(self._nursery, self.server, "/", subprotocol)
-        await wait_all_tasks_blocked()
-        recorder.settle()
-        return recorder
 
     async def feed(self, *deliveries: Delivery) -> None:
         """Let all of it wait for the room at once, and see it through."""
@@ -158,7 +159,8 @@ async def test_all_that_waits_goes_to_a_member_in_one_send(
 ) -> None:
     async with open_stage(make_recorder) as stage:
         one, two = await stage.watch(2)
-        v1_one, v1_two, msgpack = await stage.watch_v1(), await stage.watch_v1(), await stage.watch_v1(MSGPACK)
+        v1_one, v1_two = await stage.watch_v1(2)
+        (msgpack,) = await stage.watch_v1(subprotocol=MSGPACK)
         await stage.feed(*publications(numbers(100)))
         assert [len(recorder.sends) for recorder in (one, two, v1_one, v1_two, msgpack)] == [1] * 5
         assert one.sends == two.sends
@@ -205,7 +207,7 @@ async def test_loss_is_told_to_v1_members_in_its_place(
 ) -> None:
     async with open_stage(make_recorder) as stage:
         (plain,) = await stage.watch()
-        v1 = await stage.watch_v1()
+        (v1,) = await stage.watch_v1()
         one, two, three, four = publications("1234")
         await stage.feed(one, two, Lost("overflow", 7), three, Lost("backplane"), Lost("expired", 0), four)
         assert plain.take() == ["1", "2", "3", "4"]
@@ -227,7 +229,7 @@ async def test_what_is_no_publication_is_dropped_and_logged(
 ) -> None:
     async with open_stage(make_recorder) as stage:
         (plain,) = await stage.watch()
-        v1 = await stage.watch_v1()
+        (v1,) = await stage.watch_v1()
         await stage.feed(garbage)
         assert plain.take() == v1.take() == []
         await stage.feed(publication("before"), garbage, publication("after"))
@@ -242,7 +244,7 @@ async def test_what_is_no_publication_is_dropped_and_logged(
 MANY = 1_200  # members; a pass lets others run after some hundred
 
 
-async def test_member_that_leaves_during_a_pass_gets_nothing_more(
+async def test_plain_member_that_is_put_out_during_a_pass_gets_nothing_more(
     make_recorder: type[Recorder], autojump_clock: MockClock
 ) -> None:
     async with open_stage(make_recorder) as stage:
@@ -260,6 +262,25 @@ async def test_member_that_leaves_during_a_pass_gets_nothing_more(
         left = [recorder for recorder in recorders if recorder not in stayed]
         assert all(recorder.take() == ["x"] for recorder in stayed)
         assert all(recorder.take() == [b"\x03\xe8in between"] for recorder in left), "more than their close frames"
+
+
+async def test_v1_member_that_is_put_out_during_a_pass_gets_nothing_after_it_was_told(
+    make_recorder: type[Recorder], autojump_clock: MockClock
+) -> None:
+    async with open_stage(make_recorder) as stage:
+        recorders = await stage.watch_v1(2 * MANY)
+        put_out = []
+
+        def leave() -> None:
+            for member in stage.met:
+                if not stage.recorders[member.id].sends:
+                    put_out.append(stage.recorders[member.id])
+                    member.leave("in between")
+
+        await stage.feed_and_act_during_the_pass(publication("x"), recorders, leave)
+        told = [[msgspec.json.decode(bytes_of(m))["type"] for m in recorder.take()] for recorder in put_out]
+        assert ["kicked"] in told
+        assert all(types in (["kicked"], ["message", "kicked"]) for types in told)
 
 
 async def test_joiner_that_gets_in_during_a_pass_has_its_state_first_and_each_message_once(
@@ -281,7 +302,7 @@ async def test_who_comes_during_a_pass_gets_what_follows_it(
 ) -> None:
     async with open_stage(make_recorder) as stage:
         recorders = await stage.watch(MANY)
-        newcomer = await stage.connect_v1()
+        (newcomer,) = await stage.connect_v1()
 
         def come() -> None:
             newcomer.say('{"type":"join","id":1,"room":"room/a"}')

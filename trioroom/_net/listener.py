@@ -72,6 +72,7 @@ async def _accept(listener: socket.socket, handle: Callable[[socket.socket], Non
         except OSError as exc:  # such as a bound of the kernel's on what an epoll may watch
             log.warning("dropped a connection just accepted: %s", exc)
             sock.close()
+            await trio.sleep(_FULL_PAUSE)
         accepted += 1
         if accepted % _SLICE == 0:
             await trio.lowlevel.checkpoint()
