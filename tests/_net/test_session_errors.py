@@ -29,7 +29,7 @@ class Board(trioroom.Room):
         await super().on_message(member, message)
 
     async def on_leave(self, member: trioroom.Member, reason: str) -> None:
-        await self.publish({"left": reason})
+        await self.publish(reason)
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ async def test_after_a_failure_the_rest_of_the_array_is_not_served(
             publish = {"type": "publish", "room": "board/a"}
             await v1.send({**publish, "data": "raise", "id": 1}, {**publish, "data": "not published", "id": 2})
             assert await closed_with(v1.peer) == 1011
-        assert (await other.receive())["data"] == {"left": "on_message failed; the server's log tells more"}
+        assert (await other.receive())["data"] == "on_message failed; the server's log tells more"
 
 
 @pytest.mark.parametrize("wrong", ["A", "AA=", "AA==\n", "A A=", "A-_A", 1, None, ["AAEC"]])

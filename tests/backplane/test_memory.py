@@ -165,6 +165,19 @@ async def test_those_who_missed_what_others_got_are_told_before_the_next_publica
         assert take(wide) == [b"0", b"1", b"2", b"3", b"4"]
 
 
+async def test_of_two_full_ones_the_second_is_told_what_only_the_first_got() -> None:
+    async with subscribed(1, 1) as (backplane, nursery, [first, second]):
+        await backplane.publish(ROOM, b"0")
+        async with trio.open_nursery() as cancelled:
+            await start_in_turn(cancelled, backplane, b"1")
+            assert first.receive_nowait() == b"0"
+            await wait_all_tasks_blocked()
+            cancelled.cancel_scope.cancel()
+        await start_in_turn(nursery, backplane, b"2")
+        assert [await first.receive() for _ in range(2)] == [b"1", b"2"]
+        assert [await second.receive() for _ in range(3)] == [b"0", Lost("overflow", 1), b"2"]
+
+
 OPERATIONS = st.tuples(st.sampled_from(["publish", "read", "subscribe", "leave"]), st.integers(0, 3))
 
 

@@ -1,10 +1,11 @@
 """trioroom beside its peers, one run on one machine: memory, handshakes, echo and fan-out.
 
-    python tests/benchmarks/side_by_side.py TOOLS [CONTENDER...]
+    python tests/benchmarks/side_by_side.py TOOLS [CONTENDER...] [--rounds 5] [--loads echo ...]
 
 TOOLS is a directory with the load generator ``wsload.c``, the send loop ``sendloop.c`` (what the kernel
 can do at most) and ``peers/``, minimal servers on other libraries. Servers run on core 0, the
-generator on core 1. Figures drift from machine to machine: compare them within a run.
+generator on core 1. Contenders take turns, and each figure is the median of its rounds: one round
+may be a fifth off, and all of them drift from machine to machine. Compare figures within a run.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import platform
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,25 +31,48 @@ LOADS = {
     "fanout-10000-w1": "fanout -n 10000 -m 40 -w 1 -s 128",
     "fanout-10000-w32": "fanout -n 10000 -m 400 -w 32 -s 128",
 }
-FIGURE = re.compile(r"= (\d+)/s")
+OPENED = re.compile(r"= (\d+)/s handshake")
+DONE = re.compile(r"= (\d+)/s; (?:whole-room )?p50 ([\d.]+)ms p99 ([\d.]+)ms")
 
 
 def main() -> None:
-    """Measure each contender under each load and print a table as it grows."""
+    """Measure the contenders under each load and print a table as it grows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tools", type=Path)
     parser.add_argument("contenders", nargs="*", default=["trioroom", "picows", "websockets_asyncio", "trio_websocket"])
     parser.add_argument("--loads", nargs="*", default=list(LOADS), choices=list(LOADS))
+    parser.add_argument("--rounds", type=int, default=5, help="odd, so that there is a median (default: 5)")
     arguments = parser.parse_args()
-    print(f"{platform.platform()}, Python {platform.python_version()}")
+    print(f"{platform.platform()}, Python {platform.python_version()}, median of {arguments.rounds} rounds")
     with tempfile.TemporaryDirectory() as built:
         wsload = compile_c(arguments.tools / "wsload.c", Path(built))
         commands = {name: command_of(name, arguments.tools) for name in arguments.contenders}
-        commands["sendloop"] = [compile_c(arguments.tools / "sendloop.c", Path(built))]
+        sendloop = [compile_c(arguments.tools / "sendloop.c", Path(built))]
         for load in arguments.loads:
-            for name, command in commands.items():
-                if name != "sendloop" or load.startswith("fanout"):
-                    print(f"{load:18} {name:20} {measure(command, wsload, load, name)}", flush=True)
+            # The send loop answers one message after another, so that it is no match for many in flight.
+            contenders = {**commands, "sendloop": sendloop} if load.endswith("-w1") else commands
+            report(load, compare(contenders, wsload, load, arguments.rounds))
+
+
+def compare(contenders: dict[str, list[str]], wsload: str, load: str, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Every contender's figures, by name, from ``rounds`` rounds in which they take turns."""
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in contenders}
+    for done in range(rounds):
+        for name, command in contenders.items():
+            print(f"{load}: round {done + 1} of {rounds}, {name}", end="\033[K\r", file=sys.stderr, flush=True)
+            for figure, value in measure(command, wsload, load, name).items():
+                figures[name].setdefault(figure, []).append(value)
+    return figures
+
+
+def report(load: str, figures: dict[str, dict[str, list[float]]]) -> None:
+    """One line for each contender and figure: the median, and its ratio to the first contender's."""
+    first = next(iter(figures.values()))
+    for name, of_name in figures.items():
+        for figure, values in of_name.items():
+            value = statistics.median(values)
+            ratio = value / statistics.median(first[figure])
+            print(f"{load:18} {name:20} {figure:22} {value:12,.1f}   x {ratio:.2f}", flush=True)
 
 
 def compile_c(source: Path, directory: Path) -> str:
@@ -63,8 +88,8 @@ def command_of(contender: str, tools: Path) -> list[str]:
     return [sys.executable, str(script)]
 
 
-def measure(command: list[str], wsload: str, load: str, contender: str) -> str:
-    """Run one load against a fresh server; the generator's last line, or the bytes per connection."""
+def measure(command: list[str], wsload: str, load: str, contender: str) -> dict[str, float]:
+    """Run one load against a fresh server."""
     room = "/all" if contender == "trioroom" else "/"
     mode, *options = LOADS[load].split()
     with running(command) as (port, pid):
@@ -75,15 +100,20 @@ def measure(command: list[str], wsload: str, load: str, contender: str) -> str:
             text=True,
         )
         assert generator.stdout is not None
-        opened = generator.stdout.readline().strip()
-        time.sleep(1)
-        held = (resident_bytes(pid) - before) / int(options[options.index("-n") + 1])
-        rest = generator.stdout.read().strip()
+        opened = generator.stdout.readline()
+        if mode == "hold":
+            time.sleep(1)
+            grown = resident_bytes(pid) - before
+        rest = generator.stdout.read()
         generator.wait()
     if mode == "hold":
-        handshakes = FIGURE.search(opened)
-        return f"{held:,.0f} bytes per connection; {handshakes[1] if handshakes else '?'} handshakes/s"
-    return rest
+        handshakes = OPENED.search(opened)
+        assert handshakes is not None, opened
+        connections = int(options[options.index("-n") + 1])
+        return {"bytes per connection": grown / connections, "handshakes/s": float(handshakes[1])}
+    done = DONE.search(rest)
+    assert done is not None, f"{contender} under {load}: {rest}"
+    return {f"{mode}/s": float(done[1]), "p50 ms": float(done[2]), "p99 ms": float(done[3])}
 
 
 @contextmanager
