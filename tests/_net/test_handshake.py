@@ -149,6 +149,14 @@ async def test_requests_behind_a_plain_one_are_not_answered(server: trioroom.Ser
 # -- who is turned away ----------------------------------------------------------------------------
 
 
+async def test_post_with_a_body_is_told_which_methods_there_are(
+    server: trioroom.Server, autojump_clock: MockClock
+) -> None:
+    response = await exchange(server, b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello")
+    assert status(response) == 405
+    assert b"\r\nAllow: GET, HEAD\r\n" in response
+
+
 async def test_path_that_leads_to_no_room_says_which_do(
     server: trioroom.Server, upgrade: Upgrade, autojump_clock: MockClock
 ) -> None:

@@ -242,12 +242,16 @@ def test_body_is_refused(line: str) -> None:
 
 
 def test_announced_body_is_named() -> None:
-    exc = refusal(head("Content-Length: 5", request_line="POST / HTTP/1.1") + b"hello")
+    exc = refusal(head("Content-Length: 5") + b"hello")
     assert str(exc) == "request announces a body and none is read here; send no body"
 
 
 def test_body_of_no_bytes_passes() -> None:
-    assert parse(head("Content-Length: 0", request_line="POST / HTTP/1.1")).method == "POST"
+    assert parse(head("Content-Length: 0")).method == "GET"
+
+
+def test_body_of_another_method_is_left_to_who_refuses_that() -> None:
+    assert parse(head("Content-Length: 5", request_line="POST / HTTP/1.1") + b"hello").method == "POST"
 
 
 @pytest.mark.parametrize(

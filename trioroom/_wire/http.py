@@ -172,7 +172,8 @@ def _parse(head: bytes, max_headers: int) -> Request:
     headers = _parse_headers(head)
     request = Request(method, target, *split_target(target), headers, version)
     _check_host(request)
-    _check_no_body(request)
+    if request.method in ("GET", "HEAD"):  # others are refused for what they are (405), body or not
+        _check_no_body(request)
     return request
 
 
