@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 import trio
-from trio_websocket import open_websocket_url, serve_websocket
+import trio.testing
+from trio_websocket import open_websocket_url, serve_websocket, wrap_server_stream
 
 import trioroom
 from trioroom.testing import Peer, open_peer, open_test_server
@@ -122,3 +123,53 @@ async def test_browser_needs_an_allowed_origin(
     async with mounted(allowed_origins=allowed) as (_, url):
         answer, _ = await answer_to(url, upgrade("/chat/a", ("Origin: https://a.example",)))
     assert answer == status
+
+
+@asynccontextmanager
+async def mounted_in_memory() -> AsyncIterator[tuple[trioroom.Server, trio.abc.Stream]]:
+    """Our server, and the peer's end of a connection that trio-websocket runs; for a clock that jumps."""
+    app = trioroom.App()
+    app.route("chat/{name}", Chat)
+    async with open_test_server(app, trioroom.Settings()) as server, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+
+        async def serve() -> None:
+            await server.serve_websocket_request(await wrap_server_stream(nursery, theirs))
+
+        nursery.start_soon(serve)
+        yield server, ours
+        nursery.cancel_scope.cancel()
+
+
+async def test_silent_peer_is_closed_after_the_timeout(
+    greet: Callable[[trio.abc.Stream, str], Awaitable[Peer]], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with mounted_in_memory() as (_, stream):
+        peer = await greet(stream, "/chat/a")
+        peer.answers = False
+        with pytest.raises(trioroom.ConnectionClosed) as closed:
+            await peer.receive()
+        assert (closed.value.code, closed.value.reason) == (4110, "no pong within 10 s")
+        assert trio.current_time() == pytest.approx(25 + 10)
+
+
+async def test_peer_that_answers_pings_stays(
+    greet: Callable[[trio.abc.Stream, str], Awaitable[Peer]], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with mounted_in_memory() as (server, stream):
+        peer = await greet(stream, "/chat/a")
+        with trio.move_on_after(300) as scope:
+            await peer.receive()
+        assert scope.cancelled_caught
+        assert server.connection_count == 1
+
+
+async def test_peer_that_is_gone_when_something_is_sent_leaves(
+    greet: Callable[[trio.abc.Stream, str], Awaitable[Peer]], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with mounted_in_memory() as (server, stream), open_peer(server, "/chat/a") as here:
+        await greet(stream, "/chat/a")
+        await here.send("hello")
+        await trio.aclose_forcefully(stream)
+        assert await here.receive() == "left: connection lost"
+        assert server.connection_count == 1
