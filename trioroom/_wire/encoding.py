@@ -6,6 +6,7 @@ compressed) once for each encoding present in a room, not once for each member.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import msgspec
@@ -14,34 +15,34 @@ from trioroom._wire.deflate import compress
 from trioroom._wire.envelopes import Codec
 from trioroom._wire.frames import Opcode, encode_frame
 
+_TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY  # looking a member up in its class costs as much as encoding a head
+
 
 class Encoding:
     """The way from a message to the frame of one kind of peer. Get it from `encoding_for`."""
 
-    __slots__ = ("codec", "window_bits")
+    __slots__ = ("_frame", "codec", "window_bits")
 
     def __init__(self, codec: Codec | None, window_bits: int | None) -> None:
         self.codec = codec
         self.window_bits = window_bits
+        self._frame: Callable[[Opcode, bytes], bytes] = encode_frame
+        if window_bits is not None:
+            self._frame = lambda opcode, payload: encode_frame(opcode, compress(payload, window_bits), compressed=True)
 
     def message(self, room: str, data: object, sender: str | None) -> bytes:
         """The frame that carries ``data`` to a member of ``room``."""
         if self.codec is not None:
             return self._frame(self.codec.opcode, self.codec.push(room, data, sender))
         if isinstance(data, bytes):
-            return self._frame(Opcode.BINARY, data)
+            return self._frame(_BINARY, data)
         text = data.encode() if isinstance(data, str) else msgspec.json.encode(data)
-        return self._frame(Opcode.TEXT, text)
+        return self._frame(_TEXT, text)
 
     def envelope(self, envelope: object) -> bytes:
         """The frame that carries one v1 envelope; plain peers have none."""
         assert self.codec is not None
         return self._frame(self.codec.opcode, self.codec.encode(envelope))
-
-    def _frame(self, opcode: Opcode, payload: bytes) -> bytes:
-        if self.window_bits is None:
-            return encode_frame(opcode, payload)
-        return encode_frame(opcode, compress(payload, self.window_bits), compressed=True)
 
 
 @cache
