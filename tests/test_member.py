@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
+from tests.conftest import app_of
 from trioroom._wire.message import Data
 from trioroom.testing import Peer, open_peer, open_test_server, open_v1_peer
 
@@ -26,12 +27,6 @@ class Exposed(trioroom.Room):
     async def on_join(self, member: trioroom.Member) -> object:
         self.met.append(member)
         return None
-
-
-def app_of(room_class: type[trioroom.Room]) -> trioroom.App:
-    app = trioroom.App()
-    app.route("room/{name}", room_class)
-    return app
 
 
 def exposed_app() -> tuple[trioroom.App, type[Exposed]]:

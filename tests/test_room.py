@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
+from tests.conftest import app_of
 from trioroom.testing import open_peer, open_test_server, open_v1_peer
 
 journal: list[str] = []
@@ -42,12 +43,6 @@ class Journal(trioroom.Room):
 
     async def on_close(self) -> None:
         journal.append("close")
-
-
-def app_of(room_class: type[trioroom.Room]) -> trioroom.App:
-    app = trioroom.App()
-    app.route("room/{name}", room_class)
-    return app
 
 
 # -- the order of hooks ----------------------------------------------------------------------------

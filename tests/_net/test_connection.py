@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
-from trioroom._net.transport import AwaitedTransport
+from tests.conftest import Recorder
 from trioroom._wire.frames import Close, Opcode, Pong, apply_mask, encode_masked
 from trioroom.testing import open_peer, open_test_server
 
@@ -237,7 +237,7 @@ async def test_fragments_that_never_end_cost_no_more_than_they_carry(lobby: Lobb
     assert held < 100_000
 
 
-class Torrent(AwaitedTransport):
+class Torrent(Recorder):
     """A peer that has always sent more, until it is told to end."""
 
     parked = False
@@ -247,23 +247,11 @@ class Torrent(AwaitedTransport):
         self.flowing = True
         self._handshake = handshake
 
-    def send_nowait(self, data: bytes) -> int:
-        return len(data)
-
     def receive_nowait(self) -> bytes:
         if self._handshake:
             data, self._handshake = self._handshake, b""
             return data
         return encode_masked(Opcode.TEXT, b"x") if self.flowing else b""
-
-    async def send_all(self, data: bytes) -> None:
-        await trio.lowlevel.checkpoint()
-
-    def send_eof(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        await trio.lowlevel.checkpoint()
 
 
 async def test_peer_that_never_lets_up_lets_others_run(

@@ -47,8 +47,8 @@ class Connection:
     """Owned by the task that called `run`; over when that returns."""
 
     __slots__ = (
-        "_half_close", "_parser", "_pong", "_settings", "_straight", "closing", "encoding", "heard", "id",
-        "nursery", "outbox", "request", "session", "transport", "writing",
+        "_half_close", "_parser", "_pong", "_settings", "_straight", "_writing", "closing", "encoding", "heard", "id",
+        "nursery", "outbox", "request", "session", "transport",
     )  # fmt: skip
 
     nursery: trio.Nursery
@@ -62,7 +62,7 @@ class Connection:
         self.outbox: Outbox | None = None
         self.closing: Close | None = None
         self.heard = True  # something came since the heartbeat last asked
-        self.writing: trio.CancelScope | None = None  # of the writer task, while there is one
+        self._writing: trio.CancelScope | None = None  # of the writer task, while there is one
         self._pong: bytes | None = None
         # The transport's non-blocking send, while nobody else sends and nothing waits; else None.
         self._straight: Callable[[bytes], int] | None = transport.send_nowait
@@ -149,8 +149,8 @@ class Connection:
         self.outbox.begin(data, sent, messages)
         # Cancelling the connection must not tear a frame, nor keep the close frame back: the writer has
         # a scope of its own, whose deadline `close` and `stop` set.
-        self.writing = trio.CancelScope(shield=True)
-        self.nursery.start_soon(self._write, self.outbox, self.writing)
+        self._writing = trio.CancelScope(shield=True)
+        self.nursery.start_soon(self._write, self.outbox, self._writing)
 
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
@@ -185,7 +185,7 @@ class Connection:
                     await self.transport.send_all(outbox.take(_WRITE_BYTES))
         except GONE:
             self.abort()
-        self.outbox = self.writing = None
+        self.outbox = self._writing = None
         self._straight = self.transport.send_nowait if self.closing is None else None
         if self._half_close:
             self.transport.send_eof()
@@ -224,7 +224,7 @@ class Connection:
         self.nursery.cancel_scope.cancel()
 
     def _limit(self, timeout: float) -> None:
-        for scope in (self.nursery.cancel_scope, self.writing):
+        for scope in (self.nursery.cancel_scope, self._writing):
             if scope is not None:
                 scope.deadline = min(scope.deadline, trio.current_time() + timeout)
 

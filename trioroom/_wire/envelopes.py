@@ -129,7 +129,7 @@ class _Anonymous(msgspec.Struct):
     type: str | None = None
 
 
-_MAX_NESTING = 64
+_MAX_NESTING = 64  # levels in published data: what we pass on, another call deeper in its stack must still encode
 _SCALARS = (str, bytes, float, bool, type(None))
 # A string that is not UTF-8 and endless nesting raise errors that are not msgspec's own.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -294,7 +294,9 @@ def _decode_close(payload: bytes) -> Close:
 def apply_mask(payload: bytes, mask: bytes) -> bytes:
     """``payload`` masked or unmasked with the four bytes of ``mask`` (RFC 6455 §5.3).
 
-    One XOR of two large integers: linear, and the fastest there is without a C extension of our own.
+    One XOR of two large integers: linear, and the fastest way found without a C extension of our own up
+    to some 2 KiB. Above that, translating each of the four strides is faster (1.6 times at 60 KB), but
+    takes more than twice as long for the short messages that clients mostly send.
     """
     size = len(payload)
     key = mask * ((size + 3) >> 2)

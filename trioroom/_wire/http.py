@@ -136,10 +136,8 @@ class HeadParser:
     def _check_bytes(self, seen: int, size: int) -> None:
         if size and self._buffer[0] == _TLS_HANDSHAKE:
             raise HandshakeError(400, "TLS on a port without it; connect with ws:// or http://")
-        # From one byte back: a CR or LF there may have been waiting for what comes next.
-        if not _has_only_lines(self._buffer[max(seen - 1, 0) : size]) and (
-            bad := _BAD_BYTES.search(self._buffer, max(seen - 1, 0), size)
-        ):
+        start = max(seen - 1, 0)  # a CR or LF there may have been waiting for what comes next
+        if not _has_only_lines(self._buffer[start:size]) and (bad := _BAD_BYTES.search(self._buffer, start, size)):
             raise HandshakeError(
                 400,
                 f"byte {bad[0][0]:#04x} at {bad.start()} of the request head is out of place; "

@@ -82,7 +82,7 @@ class MemoryBackplane:
         if subscribed is None:
             return
         try:
-            subscribed.turn.acquire_nowait()
+            subscribed.turn.acquire_nowait()  # awaiting a free lock would be a second checkpoint
         except trio.WouldBlock:
             await subscribed.turn.acquire()
         try:
