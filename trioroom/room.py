@@ -37,7 +37,8 @@ class Room:
 
     One object per active room name per node, from before its first local member until after its
     last. Messages of one member are handled one after another, those of several members
-    concurrently. A hook that raises is logged and ends that member's connection with 1011.
+    concurrently. A hook that raises is logged and ends that member's connection with 1011, or with 1013
+    when it is `trioroom.BackplaneUnavailable` (v1 requests get an error instead and the connection stays).
     """
 
     name: str

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
+from trioroom._net.connection import UNAVAILABLE, first_of, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._wire.envelopes import encode_publication
 from trioroom.closecodes import CloseCode
-from trioroom.errors import JoinRefused
+from trioroom.errors import BackplaneUnavailable, JoinRefused
 from trioroom.room import Members, Room
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class ActiveRoom:
         self._places = 0  # members, and those who wait to be
         self._opened = trio.Event()
         self._empty = trio.Event()
+        self._failure: Exception = RoomFailed(name)  # for who comes when it has
 
     @property
     def member_count(self) -> int:
@@ -64,14 +66,23 @@ class ActiveRoom:
         """The life of the room; never raises, for the hub's other rooms live in the same nursery."""
         try:
             await self._live()
-        except* Exception as group:  # a hook or a task of the room: the one boundary for both
-            log.error("room %s failed; its members are closed with 1011", self.room.name, exc_info=group)
-            for member in self._members:
-                member._connection.close(CloseCode.INTERNAL_ERROR, "the room failed; the server's log tells more")
+        except* Exception as error:  # a hook or a task of the room: the one boundary for both
+            self._failed(error)
         finally:
             self.ending = True
             self._opened.set()
             await self._close()
+
+    def _failed(self, error: ExceptionGroup[Exception]) -> None:
+        code, reason = CloseCode.INTERNAL_ERROR, "the room failed; the server's log tells more"
+        if is_unavailable(error):
+            code, reason = CloseCode.TRY_AGAIN_LATER, UNAVAILABLE
+            self._failure = BackplaneUnavailable(str(first_of(error)))
+            log.warning("room %s failed; its members are closed with 1013: %s", self.room.name, self._failure)
+        else:
+            log.error("room %s failed; its members are closed with 1011", self.room.name, exc_info=error)
+        for member in self._members:
+            member._connection.close(code, reason)
 
     async def _live(self) -> None:
         async with (
@@ -93,15 +104,18 @@ class ActiveRoom:
         await self._call_shielded("on_close", self.room.on_close)
 
     async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:
-        """Whether ``fn`` did not raise; that it did, or took too long, is logged."""
+        """Whether ``fn`` is not at fault; that it raised, or took too long, is logged."""
         timeout = self._settings.leave_timeout
         failed = False
         with trio.move_on_after(timeout, shield=True) as scope:
             try:
                 await fn(*args)
-            except* Exception:  # one that is cut off may fail over it, in a group with Cancelled
-                failed = True
-                log.exception("room %s: %s failed", self.room.name, hook)
+            except* Exception as error:  # one that is cut off may fail over it, in a group with Cancelled
+                if is_unavailable(error):
+                    log.warning("room %s: %s failed: %s", self.room.name, hook, first_of(error))
+                else:
+                    failed = True
+                    log.error("room %s: %s failed", self.room.name, hook, exc_info=error)
         if scope.cancelled_caught:
             log.error("room %s: %s cut off after leave_timeout=%g s", self.room.name, hook, timeout)
         return not failed
@@ -126,6 +140,7 @@ class ActiveRoom:
 
         Raises:
             JoinRefused: ``authorize`` (or ``on_join``) refused.
+            BackplaneUnavailable: the room could not be opened for want of the broker, or ``on_join`` met that.
             RoomFailed: the room could not be opened.
         """
         began = False
@@ -133,10 +148,10 @@ class ActiveRoom:
             if not self._opened.is_set():  # it mostly is, and a checkpoint for each join would show
                 await self._opened.wait()
             if self.ending:
-                raise RoomFailed(self.room.name)
+                raise self._failure
             await self.room.authorize(member)
             if self.ending:  # it failed meanwhile
-                raise RoomFailed(self.room.name)
+                raise self._failure
             began = True
             self._members.begin_join(member)
             state = await self.room.on_join(member)
@@ -191,5 +206,5 @@ def _reason(member: Member, exc: BaseException) -> str:
 async def _run_member_task(member: Member, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
     try:
         await fn(*args)
-    except* Exception:  # one that is cancelled may fail over it, in a group with Cancelled
-        member._connection.hook_failed(getattr(fn, "__qualname__", repr(fn)))
+    except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
+        member._connection.hook_failed(getattr(fn, "__qualname__", repr(fn)), error)

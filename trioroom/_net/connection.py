@@ -19,6 +19,7 @@ from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, encode_close, encode_frame
 from trioroom._wire.message import Message
 from trioroom.closecodes import CloseCode
+from trioroom.errors import BackplaneUnavailable
 
 if TYPE_CHECKING:
     from trioroom._net.transport import Transport
@@ -31,6 +32,7 @@ log = logging.getLogger("trioroom.connection")
 _READS_BEFORE_CHECKPOINT = 16  # a peer that never lets up must let others run
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
 _WRITE_BYTES = 262_144  # chunks the writer joins for one system call
+UNAVAILABLE = "the link to the other servers is down; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -232,7 +234,23 @@ class Connection:
         """Take ``member`` out of its room; the session decides what that means for the connection."""
         self.session.put_out(member, reason)
 
-    def hook_failed(self, hook: str) -> None:
-        """A hook raised: log it with its traceback, end this connection, leave the server up."""
-        log.exception("%s: %s failed", self.id, hook)
-        self.close(CloseCode.INTERNAL_ERROR, f"{hook} failed; the server's log tells more")
+    def hook_failed(self, hook: str, error: ExceptionGroup[Exception]) -> None:
+        """A hook raised: log it, with its traceback if that is its own fault, and end this connection only."""
+        if is_unavailable(error):
+            log.warning("%s: %s failed: %s", self.id, hook, first_of(error))
+            self.close(CloseCode.TRY_AGAIN_LATER, UNAVAILABLE)
+        else:
+            log.error("%s: %s failed", self.id, hook, exc_info=error)
+            self.close(CloseCode.INTERNAL_ERROR, f"{hook} failed; the server's log tells more")
+
+
+def is_unavailable(error: ExceptionGroup[Exception]) -> bool:
+    """Whether it is all because the backplane cannot be reached now."""
+    return error.split(BackplaneUnavailable)[1] is None
+
+
+def first_of(error: BaseException) -> BaseException:
+    """One error of a group, for a message in one line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioroom._net.active_room import RoomFailed
+from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.hub import Hub, UnknownRoom
 from trioroom._wire.envelopes import (
     Auth,
@@ -63,8 +64,8 @@ class PlainSession:
                 connection.close(refusal.close_code, refusal.reason)
             except RoomFailed:
                 connection.close(CloseCode.INTERNAL_ERROR, "the room failed to open; the server's log tells more")
-        except* Exception:
-            connection.hook_failed("on_join")
+        except* Exception as error:
+            connection.hook_failed("on_join", error)
 
     def _welcome(self, member: Member, state: object) -> None:
         if state is not None:
@@ -77,8 +78,8 @@ class PlainSession:
             return
         try:
             await member.room.on_message(member, message)
-        except* Exception:  # one that is cancelled may fail over it, in a group with Cancelled
-            self._connection.hook_failed("on_message")
+        except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
+            self._connection.hook_failed("on_message", error)
 
     def put_out(self, member: Member, reason: str) -> None:
         """A plain connection without its room has no purpose."""
@@ -166,8 +167,9 @@ class V1Session:
                 self._refuse(request.id, "denied", refusal.reason)
             except RoomFailed:
                 self._refuse(request.id, "failed", f"room {name!r} failed to open; try again later", retry=True)
-        except* Exception:
-            self._connection.hook_failed("on_join")
+        except* Exception as error:
+            if (answer := self._hook_failed("on_join", error, request.id)) is not None:
+                self._send(answer)
 
     async def _leave(self, request: Leave) -> None:
         member = self._members.pop(request.room, None)
@@ -184,12 +186,11 @@ class V1Session:
             data = self._codec.decode_data(request.data, request.encoding)
         except ValueError as exc:
             return self._refuse(request.id, "bad_envelope", f"publish: {exc}")
-        answer = None if request.id is None else Ok(request.id, request.room)
+        answer: Ok | Error | None = None if request.id is None else Ok(request.id, request.room)
         try:
             await member.room.on_message(member, Message(data))
-        except* Exception:
-            answer = None
-            self._connection.hook_failed("on_message")
+        except* Exception as error:
+            answer = self._hook_failed("on_message", error, request.id)
         if answer is not None:
             self._send(answer)
 
@@ -221,10 +222,10 @@ class V1Session:
                 answer = Ok(id, member.room.name, data=await member.room.on_call(member, Message(data)))
             if scope.cancelled_caught and trio.current_time() >= scope.deadline:
                 answer = Error(id, "timeout", "on_call took longer than the call's timeout", retry=True)
-        except* Exception:
-            answer = None
-            self._send(Error(id, "failed", "on_call failed; the server's log tells more"))
-            self._connection.hook_failed("on_call")
+        except* Exception as error:
+            if not is_unavailable(error):
+                self._send(Error(id, "failed", "on_call failed; the server's log tells more"))
+            answer = self._hook_failed("on_call", error, id)
         finally:
             del self._calls[id]
             if answer is not None:
@@ -252,6 +253,13 @@ class V1Session:
 
     def _not_joined(self, id: Id | None, room: str) -> None:
         self._refuse(id, "not_joined", f"you are not in {room!r}; join it first")
+
+    def _hook_failed(self, hook: str, error: ExceptionGroup[Exception], id: Id | None) -> Error | None:
+        """The answer, if a hook could not reach the other servers: that is a bad moment and no reason to part."""
+        if is_unavailable(error):
+            return Error(id, "unavailable", UNAVAILABLE, retry=True)
+        self._connection.hook_failed(hook, error)
+        return None
 
     def _refuse(self, id: Id | None, code: str, message: str, *, retry: bool = False) -> None:
         self._send(Error(id, code, message, retry))
