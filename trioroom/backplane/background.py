@@ -1,0 +1,26 @@
+"""Running something beside a context's body."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+
+@asynccontextmanager
+async def run_in_background(fn: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+    """Run ``fn`` in a task until the context is left, which cancels it and waits for its end.
+
+    What the body raises comes out as it is, not in a group. If ``fn`` raises, the body is cancelled.
+    """
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fn)
+        try:
+            yield
+        except Exception as exc:  # carried past the nursery, which would wrap it
+            failure = exc
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

@@ -1,0 +1,122 @@
+"""A room's channel and its local subscriptions: what comes is offered, never awaited."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import attrs
+import trio
+
+from trioroom.backplane.base import Delivery, Lost
+from trioroom.errors import BackplaneError
+
+
+class Listener(Protocol):
+    """Who gets what comes on a channel."""
+
+    def offer(self, delivery: Delivery) -> None:
+        """Take it at once; called by the task that listens to the broker for all rooms."""
+        ...
+
+
+@attrs.define(eq=False)
+class Subscription:
+    """One subscriber's bounded memory channel; a full one loses its backlog and is told how much that was."""
+
+    _send: trio.MemorySendChannel[Delivery]
+    _backlog: trio.MemoryReceiveChannel[Delivery]  # the subscriber's own end, to drop what it did not take
+
+    def offer(self, delivery: Delivery) -> None:
+        """Into the channel; never blocks and never fails."""
+        try:
+            self._send.send_nowait(delivery)
+        except trio.WouldBlock:
+            self._send.send_nowait(self._drop_backlog(delivery))
+        except trio.BrokenResourceError:
+            pass  # it leaves at this moment
+
+    def _drop_backlog(self, latest: Delivery) -> Lost:
+        # The old goes rather than the new: who is behind is best served by what is true now, and told
+        # at once, in front of what follows.
+        count: int | None = 0
+        delivery = latest
+        while True:
+            more = delivery.count if isinstance(delivery, Lost) else 1
+            count = None if count is None or more is None else count + more
+            try:
+                delivery = self._backlog.receive_nowait()
+            except trio.WouldBlock:
+                return Lost("overflow", count)
+
+
+@attrs.define(eq=False)
+class Channel:
+    """One name at the broker. Those who wait for it to be live are not told what was lost before."""
+
+    name: bytes
+    live: bool = False
+    """Confirmed, on a connection that lives: what is published from now on will be heard."""
+    generation: int = 0
+    """How often it was asked for; a confirmation counts only for the latest."""
+    _listeners: dict[Listener, None] = attrs.field(factory=dict)
+    _entering: dict[Listener, None] = attrs.field(factory=dict)  # of those, who has not been live yet
+    _refusal: BackplaneError | None = None
+    _changed: trio.Event = attrs.field(factory=trio.Event)
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    @property
+    def interrupted(self) -> bool:
+        """Somebody was live here and is not now."""
+        return not self.live and len(self._listeners) > len(self._entering)
+
+    def add(self, listener: Listener) -> None:
+        """From when the channel is live, or now, ``listener`` gets what comes."""
+        self._listeners[listener] = None
+        if not self.live:
+            self._entering[listener] = None
+
+    def remove(self, listener: Listener) -> None:
+        """It gets nothing more."""
+        del self._listeners[listener]
+        self._entering.pop(listener, None)
+
+    def deliver(self, delivery: Delivery) -> None:
+        """To all."""
+        for listener in self._listeners:
+            listener.offer(delivery)
+
+    def confirm(self) -> None:
+        """Live from here on: who was so before is told that it may have missed something."""
+        for listener in self._listeners:
+            if listener not in self._entering:
+                listener.offer(Lost("backplane"))
+        self._entering.clear()
+        self.live = True
+        self._notify(None)
+
+    def interrupt(self) -> None:
+        """Not live any more, for now."""
+        self.live = False
+
+    def refuse(self, error: BackplaneError) -> None:
+        """The broker does not want it: those who wait for it raise ``error``."""
+        self._notify(error)
+
+    def _notify(self, refusal: BackplaneError | None) -> None:
+        self._refusal = refusal
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_live(self) -> None:
+        """Until it is; always a checkpoint.
+
+        Raises:
+            BackplaneError: the broker refused it.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self.live:
+            await self._changed.wait()
+            if self._refusal is not None:
+                raise BackplaneError(str(self._refusal)) from self._refusal

@@ -1,0 +1,168 @@
+"""One server of the broker, supervised: a connection to publish on and one to listen on, and a probe.
+
+The probe is a publication to a channel of our own. It has to come round within its time, or the link is
+given up: a connection that is open and silent may have lost its other end, a proxy's state or its
+subscriptions, and nothing else would ever tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import trio
+from redis.backoff import EqualJitterBackoff
+from redis.exceptions import ResponseError
+
+from trioroom.backplane.base import Delivery
+from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.redis.location import Location
+from trioroom.backplane.redis.publisher import Publisher
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection
+from trioroom.backplane.redis.sources import Source
+from trioroom.backplane.redis.subscriber import Subscriber, Words
+from trioroom.errors import BackplaneUnavailable
+
+log = logging.getLogger("trioroom.backplane")
+_FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to RedisSettings.max_backoff
+_MAX_LAG = 10  # times probe_timeout that a probe may take while other traffic shows that the link lives
+
+
+class _Probe:
+    """Hears our publications to ourselves."""
+
+    def __init__(self) -> None:
+        self.returned = 0
+        self._news = trio.Event()
+
+    def offer(self, delivery: Delivery) -> None:
+        """Called by the listener."""
+        if isinstance(delivery, bytes) and delivery.isdigit():
+            self.returned = int(delivery)
+            self._news.set()
+            self._news = trio.Event()
+
+    async def wait(self, number: int) -> None:
+        """Until the publication of this number has come round."""
+        while self.returned < number:
+            await self._news.wait()
+
+
+class Link:
+    """`run` keeps it up until cancelled. Publications and channels outlive what happens to the connections."""
+
+    def __init__(
+        self, location: Location, words: Words, source: Source, probe_channel: bytes, on_change: Callable[[], None]
+    ) -> None:
+        """``on_change`` is called when the link comes up, goes down, or has lost channels to another node."""
+        settings = location.settings
+        self.publisher = Publisher(words.publish, settings.max_queued_publications, settings.max_queued_bytes)
+        self.subscriber = Subscriber(words, settings.max_publication_bytes, on_change)
+        self.ready = False
+        """Publications come round."""
+        self.failure: str | None = None
+        """Why it is down; None while it is up, or was never tried."""
+        self._location = location
+        self._source = source
+        self._on_change = on_change
+        self._name = ""  # of the server, where it is known
+        self._probe = _Probe()
+        channel = Channel(probe_channel)
+        channel.add(self._probe)
+        self.subscriber.add(channel)
+        self._probe_channel = channel
+
+    async def run(self) -> None:
+        """Connect, and again whenever it is lost; only cancelling ends it."""
+        backoff = EqualJitterBackoff(self._location.settings.max_backoff, _FIRST_BACKOFF)
+        failures = 0
+        while True:
+            try:
+                await self._live()
+            except* LinkLost as group:
+                if self.failure is None:  # it was up until now
+                    failures = 0
+                self._went_down(str(_first_of(group)))
+            finally:
+                self.ready = False
+            failures += 1
+            await trio.sleep(backoff.compute(failures))
+
+    def _went_down(self, reason: str) -> None:
+        if reason != self.failure:
+            log.warning("redis%s: %s; trying again", self._name, reason)
+        self.failure = reason
+        self.ready = False
+        self._on_change()
+
+    def _came_up(self) -> None:
+        log.info("redis%s: up, %d channels", self._name, len(self.subscriber.channels))
+        self.failure = None
+        self.ready = True
+        self._on_change()
+
+    async def _live(self) -> None:
+        """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
+        location, source = self._location, self._source
+        endpoint = await source.locate()
+        self._name = f" at {endpoint}"
+        open_one = (endpoint, location.login, location.tls, location.settings.connect_timeout)
+        async with open_connection(*open_one) as publishing, open_connection(*open_one) as listening:
+            with trio.move_on_after(location.settings.connect_timeout) as checking:
+                await source.check(publishing)
+            if checking.cancelled_caught:
+                raise LinkLost("no answer to the first command")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(source.watch, endpoint)
+                nursery.start_soon(self.subscriber.run, listening)
+                await self._wait_restored(listening)
+                nursery.start_soon(self.publisher.run, publishing)  # so that we hear what has waited
+                await self._keep_probing(publishing, listening)
+
+    async def _wait_restored(self, listening: RedisConnection) -> None:
+        """As long as it takes, while confirmations come."""
+        timeout, received = self._location.settings.probe_timeout, -1
+        while received != listening.received:
+            received = listening.received
+            with trio.move_on_after(timeout):
+                return await self.subscriber.wait_restored()
+        raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
+
+    async def _keep_probing(self, publishing: RedisConnection, listening: RedisConnection) -> None:
+        settings, probe = self._location.settings, self._probe
+        tick = min(settings.probe_interval, settings.probe_timeout)
+        silent = late = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
+        number = probe.returned
+        while True:
+            before = publishing.received, listening.received
+            number += 1
+            with trio.move_on_after(tick) as waiting:
+                await self._send_probe(number)
+                await probe.wait(number)
+            if not waiting.cancelled_caught:
+                silent = late = 0.0
+                if not self.ready:
+                    self._came_up()
+                await trio.sleep(settings.probe_interval)
+                continue
+            late += tick
+            alive = publishing.received != before[0] and listening.received != before[1]
+            silent = 0.0 if alive else silent + tick
+            self.ready = self.ready and alive
+            if silent >= settings.probe_timeout or late >= _MAX_LAG * settings.probe_timeout:
+                raise LinkLost(f"a probe did not come round within {late:g} s")
+
+    async def _send_probe(self, number: int) -> None:
+        try:
+            await self.publisher.publish(self._probe_channel.name, b"%d" % number)
+        except ResponseError as exc:
+            raise LinkLost(f"the server refuses to publish: {exc}") from exc
+        except BackplaneUnavailable:
+            await trio.sleep_forever()  # the connection broke: who found that says why, and ends us
+
+
+def _first_of(group: BaseExceptionGroup[LinkLost]) -> BaseException:
+    exc: BaseException = group
+    while isinstance(exc, BaseExceptionGroup):
+        exc = exc.exceptions[0]
+    return exc

@@ -1,0 +1,159 @@
+"""Where the broker is and how to log in: from the URL, which redis-py reads as far as it knows the kind."""
+
+from __future__ import annotations
+
+import enum
+import ssl
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import attrs
+from redis.connection import parse_url
+
+from trioroom.backplane.redis.settings import RedisSettings
+
+DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
+_LOGIN_OPTIONS = {"username", "password", "db", "protocol", "client_name"}
+_SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
+_TLS_OPTIONS = {
+    "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname",
+}  # fmt: skip
+
+
+class Mode(enum.Enum):
+    """What stands at the endpoints."""
+
+    SERVER = "a server"
+    SENTINEL = "sentinels, which know the server"
+    CLUSTER = "some nodes of a cluster, which know the others"
+
+
+@attrs.frozen
+class Endpoint:
+    """One server: a host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int
+    path: str | None = None
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@attrs.frozen
+class Login:
+    """Who we are to a server."""
+
+    username: str | None = None
+    password: str | None = attrs.field(default=None, repr=False)
+    db: int = 0
+    protocol: int = 3
+    """The version of RESP to speak: 3, or 2 (also what a server before Redis 6 gets)."""
+    client_name: str = "trioroom"
+
+
+@attrs.frozen
+class Location:
+    """All that a URL says."""
+
+    mode: Mode
+    endpoints: tuple[Endpoint, ...]
+    login: Login
+    sentinel_login: Login
+    master: str
+    """What the sentinels call the server; empty in the other modes."""
+    tls: ssl.SSLContext | None
+    settings: RedisSettings
+
+
+def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
+    """Read ``url``; what it says goes before ``settings``.
+
+    Raises:
+        ValueError: it is none of the kinds that `trioroom.backplane.redis.open_redis` lists; no password is named.
+    """
+    parts = urlsplit(url)
+    kind, _, mode_name = parts.scheme.partition("+")
+    if mode_name not in ("", "sentinel", "cluster") or kind not in ("redis", "rediss", "unix") or "://" not in url:
+        raise ValueError(
+            f"{parts.scheme or 'that'!r} is no scheme of a Redis URL; write redis://host:6379, for example"
+        )
+    mode = Mode[(mode_name or "server").upper()]
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    settings = _take_settings(options, settings or RedisSettings())
+    sentinel: dict[str, Any] = {
+        name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS & options.keys()
+    }
+    if sentinel and mode is not Mode.SENTINEL:
+        raise ValueError(f"sentinel_username and sentinel_password belong to a redis+sentinel:// URL, not to {kind}://")
+    _refuse_unknown(options, tls=kind == "rediss")
+    user, _, hosts = parts.netloc.rpartition("@")
+    master, path = "", parts.path
+    if mode is Mode.SENTINEL:
+        master, _, database = path.removeprefix("/").partition("/")
+        path = f"/{database}" if database else ""
+        if not master:
+            raise ValueError(f"{parts.scheme}:// needs the master's name: {parts.scheme}://host:26379/mymaster")
+    elif kind == "unix" and not path:
+        raise ValueError("unix:// needs the socket's path: unix:///run/redis/redis.sock")
+    if kind != "unix" and not (path.strip("/").isdecimal() or path in ("", "/")):
+        raise ValueError(f"{unquote(path)!r} is no number of a database; write {parts.scheme}://host:6379/0")
+    default_port = DEFAULT_SENTINEL_PORT if mode is Mode.SENTINEL else DEFAULT_PORT
+    endpoints = tuple(_endpoint(host, default_port) for host in hosts.split(","))
+    if kind == "unix":
+        endpoints = (Endpoint("", 0, unquote(path)),)
+    plain = f"{kind}://{user}@{'' if kind == 'unix' else 'host'}{path}?{urlencode(options)}"
+    known: dict[str, Any] = parse_url(plain)  # type: ignore[no-untyped-call]  # it has no types
+    login = Login(**{name: value for name, value in known.items() if name in _LOGIN_OPTIONS})
+    if login.protocol not in (2, 3):
+        raise ValueError(f"protocol={login.protocol} is no version of RESP; write 2 or 3")
+    tls = _tls_context(known) if kind == "rediss" else None
+    return Location(mode, endpoints, login, Login(**sentinel), unquote(master), tls, settings)
+
+
+def _take_settings(options: dict[str, str], settings: RedisSettings) -> RedisSettings:
+    """``settings`` with those that stand in ``options``, which are taken out."""
+    chosen: dict[str, Any] = {}
+    for name, field in attrs.fields_dict(RedisSettings).items():
+        if (text := options.pop(name, None)) is not None:
+            kind: Any = type(field.default)
+            try:
+                chosen[name] = kind(text)
+            except ValueError as exc:
+                raise ValueError(f"{name}={text!r} is no number") from exc
+    return attrs.evolve(settings, **chosen)
+
+
+def _refuse_unknown(options: dict[str, str], *, tls: bool) -> None:
+    names = attrs.fields_dict(RedisSettings).keys() | _LOGIN_OPTIONS
+    if unknown := options.keys() - names - _TLS_OPTIONS:
+        raise ValueError(f"option {min(unknown)!r} is not known; there are {', '.join(sorted(names | _TLS_OPTIONS))}")
+    if not tls and (misplaced := options.keys() & _TLS_OPTIONS):
+        raise ValueError(f"option {min(misplaced)!r} is for TLS; write rediss:// with a second s")
+
+
+def _endpoint(text: str, default_port: int) -> Endpoint:
+    try:
+        parts = urlsplit(f"//{text}")
+        return Endpoint(unquote(parts.hostname or "127.0.0.1"), parts.port or default_port)
+    except ValueError as exc:
+        raise ValueError(f"{text!r} is no host and port; write host:{default_port}") from exc
+
+
+def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
+    """As redis-py's ``SSLConnection`` would make it: the peer is verified unless ``ssl_cert_reqs=none``."""
+    try:
+        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
+        if (certfile := options.get("ssl_certfile")) is not None:
+            context.load_cert_chain(certfile, options.get("ssl_keyfile"), options.get("ssl_password"))
+    except OSError as exc:
+        raise ValueError(f"cannot use the certificates that the URL names: {exc}") from exc
+    requirement = options.get("ssl_cert_reqs", "required")
+    if requirement not in ("none", "optional", "required"):
+        raise ValueError(f"ssl_cert_reqs={requirement!r} is neither none, optional nor required")
+    context.check_hostname = options.get("ssl_check_hostname", True) and requirement != "none"
+    context.verify_mode = ssl.VerifyMode[f"CERT_{requirement.upper()}"]
+    return context

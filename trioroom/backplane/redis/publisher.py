@@ -1,0 +1,144 @@
+"""The publishing half of a link: a bounded queue, sent in groups, each publisher awaiting its own reply.
+
+While one group is on its way the next one gathers, so that under load a system call and a wake-up on
+either side carry many publications, and a single one waits for nobody.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import attrs
+import outcome
+import trio
+from redis.exceptions import ResponseError
+
+from trioroom.backplane.redis.resp import RedisConnection, pack
+from trioroom.errors import BackplaneUnavailable
+
+_GROUP_BYTES = 1 << 18  # of one system call; what waits beyond goes with the next
+
+
+@attrs.define(eq=False)
+class _Pending:
+    """One publication, until the broker has answered for it."""
+
+    packed: bytes
+    publisher: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
+
+
+class Publisher:
+    """Outlives connections: what was not sent waits for the next one; `run` has one at a time."""
+
+    def __init__(self, command: bytes, max_queued: int, max_queued_bytes: int) -> None:
+        self._command = command
+        self._max_queued = max_queued
+        self._max_queued_bytes = max_queued_bytes
+        self._waiting: dict[_Pending, None] = {}  # not sent; a set that keeps its order
+        self._sent: deque[_Pending] = deque()
+        self._bytes = 0  # of both
+        self._writer: trio.lowlevel.Task | None = None  # parked, as nothing waits
+        self._full = trio.lowlevel.ParkingLot()
+
+    @property
+    def queued(self) -> int:
+        """Publications the broker has not answered for."""
+        return len(self._waiting) + len(self._sent)
+
+    async def publish(self, channel: bytes, payload: bytes) -> None:
+        """Returns when the broker has it; always a checkpoint, for as long as it takes.
+
+        Cancelled before it was sent, it never will be.
+
+        Raises:
+            ResponseError: the broker refused it.
+            BackplaneUnavailable: the link broke while it was on its way, so that it may have gone out or not.
+        """
+        pending = _Pending(pack((self._command, channel, payload)))
+        while self.queued >= self._max_queued or (self.queued and self._bytes >= self._max_queued_bytes):
+            await self._full.park()
+        self._waiting[pending] = None
+        self._bytes += len(pending.packed)
+        if self._writer is not None:
+            trio.lowlevel.reschedule(self._writer)
+            self._writer = None
+        pending.publisher = trio.lowlevel.current_task()
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            pending.publisher = None
+            if pending in self._waiting:
+                del self._waiting[pending]
+                self._release(pending)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def run(self, connection: RedisConnection) -> None:
+        """Send and resolve until cancelled or the link is lost; then what was on its way has failed.
+
+        Raises:
+            LinkLost: the connection is over.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, connection)
+                await self._read(connection)
+        finally:
+            while self._sent:
+                lost = BackplaneUnavailable(
+                    "the link to the broker broke while a publication was on its way; it may have gone out or not"
+                )
+                self._resolve(self._sent.popleft(), outcome.Error(lost))
+
+    def give_up(self, error: BaseException) -> None:
+        """Fail what waits, for no connection will come."""
+        for pending in list(self._waiting):
+            del self._waiting[pending]
+            self._resolve(pending, outcome.Error(error))
+
+    async def _write(self, connection: RedisConnection) -> None:
+        try:
+            while True:
+                if not self._waiting:
+                    self._writer = trio.lowlevel.current_task()
+                    await trio.lowlevel.wait_task_rescheduled(self._forget_writer)
+                await connection.send(self._take_group())
+        finally:
+            self._writer = None
+
+    def _forget_writer(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+        self._writer = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _take_group(self) -> bytes:
+        size = 0
+        group: list[_Pending] = []
+        for pending in self._waiting:
+            group.append(pending)
+            size += len(pending.packed)
+            if size >= _GROUP_BYTES:
+                break
+        if len(group) == len(self._waiting):
+            self._waiting.clear()
+        else:
+            for pending in group:
+                del self._waiting[pending]
+        self._sent += group  # before it is sent: cancelled amid, some of it may have gone out
+        return b"".join([pending.packed for pending in group])
+
+    async def _read(self, connection: RedisConnection) -> None:
+        while True:
+            for reply in await connection.receive():
+                error = isinstance(reply, ResponseError)
+                self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(None))
+
+    def _resolve(self, pending: _Pending, result: outcome.Outcome[None]) -> None:
+        self._release(pending)
+        if pending.publisher is not None:
+            trio.lowlevel.reschedule(pending.publisher, result)
+            pending.publisher = None
+
+    def _release(self, pending: _Pending) -> None:
+        self._bytes -= len(pending.packed)
+        if self._full:
+            self._full.unpark()

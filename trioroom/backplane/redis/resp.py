@@ -1,0 +1,168 @@
+"""One connection to one server: commands packed and replies parsed by hiredis, bytes on a Trio stream."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import hiredis
+import trio
+from redis.exceptions import ResponseError
+
+from trioroom.backplane.redis.location import Endpoint, Login
+from trioroom.errors import BackplaneError
+
+Reply: TypeAlias = Any
+"""What hiredis makes of a reply: bytes, int, None, a list, or a `ResponseError` (returned, not raised)."""
+
+pack: Callable[[tuple[str | bytes | int, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # see below
+"""A command as bytes; hiredis types this for tuples of one."""
+
+_READ_BYTES = 65_536
+_INCOMPLETE = object()
+
+
+class LinkLost(BackplaneError):
+    """The connection is of no use any more; the message says why. Never leaves this package."""
+
+
+class CallRefused(LinkLost):
+    """The server answered a command with an error."""
+
+
+class RedisConnection:
+    """Replies come in the order of the commands, pushes in between; one task may send and one receive at a time."""
+
+    def __init__(self, stream: trio.abc.Stream, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.received = 0
+        """Reads so far; a sign of life for who compares it with an earlier value."""
+        self._stream = stream
+        self._reader = hiredis.Reader(protocolError=LinkLost, replyError=ResponseError, notEnoughData=_INCOMPLETE)
+
+    async def send(self, packed: bytes) -> None:
+        """Send commands that are packed already. Cancelled, the connection is torn and has to be closed."""
+        try:
+            await self._stream.send_all(packed)
+        except (OSError, trio.BrokenResourceError) as exc:
+            raise LinkLost("the connection broke") from exc
+
+    async def receive(self) -> list[Reply]:
+        """All replies and pushes that have come, at least one.
+
+        Raises:
+            LinkLost: the connection is over, or the peer speaks another protocol.
+        """
+        replies: list[Reply] = []
+        while not replies:
+            try:
+                data = bytes(await self._stream.receive_some(_READ_BYTES))  # no copy, as it is bytes already
+            except (OSError, trio.BrokenResourceError) as exc:
+                raise LinkLost("the connection broke") from exc
+            if not data:
+                raise LinkLost("the server closed the connection")
+            self.received += 1
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _INCOMPLETE:
+                replies.append(reply)
+        return replies
+
+    async def call(self, *command: str | bytes | int) -> Reply:
+        """One command and its reply, on a connection that does nothing else now.
+
+        Raises:
+            CallRefused: the server's error reply.
+            LinkLost: the connection is over.
+        """
+        await self.send(pack(command))
+        while True:
+            for reply in await self.receive():
+                if isinstance(reply, ResponseError):
+                    raise CallRefused(str(reply))
+                if not isinstance(reply, hiredis.PushNotification):
+                    return reply
+
+
+@asynccontextmanager
+async def open_connection(
+    endpoint: Endpoint, login: Login, tls: ssl.SSLContext | None, timeout: float
+) -> AsyncIterator[RedisConnection]:
+    """Connected and logged in within ``timeout`` seconds; closed, without ceremony, when the context is left.
+
+    Raises:
+        LinkLost: unreachable, too slow, or the server does not want us; the message says which.
+    """
+    stream: trio.abc.Stream | None = None
+    try:
+        with trio.move_on_after(timeout) as scope:
+            stream = await _connect(endpoint, tls)
+            connection = RedisConnection(stream, endpoint)
+            await _log_in(connection, login)
+        if scope.cancelled_caught:
+            raise LinkLost(f"no answer within connect_timeout={timeout:g} s")
+        yield connection
+    finally:
+        if stream is not None:
+            await trio.aclose_forcefully(stream)
+
+
+async def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None) -> trio.abc.Stream:
+    try:
+        if endpoint.path is not None:
+            return await trio.open_unix_socket(endpoint.path)
+        stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
+    except OSError as exc:
+        raise LinkLost(f"cannot connect: {_root_of(exc)}") from exc
+    if tls is None:
+        return stream
+    secure = trio.SSLStream(stream, tls, server_hostname=endpoint.host)
+    try:
+        await secure.do_handshake()
+    except trio.BrokenResourceError as exc:
+        await trio.aclose_forcefully(secure)
+        raise LinkLost(f"TLS failed: {_root_of(exc)}") from exc
+    except BaseException:
+        await trio.aclose_forcefully(secure)
+        raise
+    return secure
+
+
+def _root_of(exc: BaseException) -> BaseException:
+    """What began it: Trio wraps the refusal of each address it tried."""
+    while (cause := exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc.__cause__) is not None:
+        exc = cause
+    return exc
+
+
+async def _log_in(connection: RedisConnection, login: Login) -> None:
+    """HELLO (https://redis.io/docs/latest/commands/hello/), or AUTH where RESP2 is asked for or all there is."""
+    credentials = [login.username or "default", login.password] if login.password is not None else []
+    try:
+        greeted = login.protocol == 3 and await _say_hello(connection, login, credentials)
+        if not greeted:
+            if credentials:  # a server before Redis 6 knows no users
+                await connection.call("AUTH", *(credentials if login.username else credentials[1:]))
+            await connection.call("CLIENT", "SETNAME", login.client_name)
+        if login.db:
+            await connection.call("SELECT", login.db)
+    except CallRefused as exc:
+        raise LinkLost(f"the server refused us: {exc}{_advice(str(exc))}") from exc
+
+
+async def _say_hello(connection: RedisConnection, login: Login, credentials: list[str]) -> bool:
+    authenticate = ["AUTH", *credentials] if credentials else []
+    try:
+        await connection.call("HELLO", 3, *authenticate, "SETNAME", login.client_name)
+    except CallRefused as exc:
+        if str(exc).startswith(("ERR unknown command", "NOPROTO")):
+            return False
+        raise
+    return True
+
+
+def _advice(error: str) -> str:
+    if error.startswith(("WRONGPASS", "NOAUTH", "ERR invalid password", "ERR AUTH")):
+        return "; check user and password in the URL"
+    return ""

@@ -1,0 +1,33 @@
+"""What may be turned about the link to Redis; each can stand in the URL too, as in ``?prefix=shop``."""
+
+from __future__ import annotations
+
+import attrs
+from attrs import validators
+
+_COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
+
+
+@attrs.frozen(kw_only=True)
+class RedisSettings:
+    """Names, bounds and deadlines. Times are seconds."""
+
+    prefix: str = attrs.field(default="trioroom", validator=validators.min_len(1))
+    """Before the name of each channel, so that several apps share one Redis; an ACL needs ``&prefix:*``."""
+    timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
+    """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `BackplaneUnavailable`: longer
+    than it takes to come back after a restart, so that a short outage costs a delay and no error."""
+    connect_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
+    """Connecting and logging in, absolute; a stopped server's kernel accepts connections that nobody serves."""
+    probe_interval: float = attrs.field(default=1.0, validator=validators.gt(0))
+    """Between two publications to ourselves, which show that the way through the broker is open."""
+    probe_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
+    """Silence after which the link is given up; it is noticed after ``probe_interval + probe_timeout`` at most."""
+    max_backoff: float = attrs.field(default=1.0, validator=validators.gt(0))
+    """The longest pause between two attempts to come back; pauses double up to it and are jittered."""
+    max_queued_publications: int = attrs.field(default=4_096, validator=_COUNT)
+    """Publications of this node the broker has not confirmed; ``publish`` awaits when they are this many."""
+    max_queued_bytes: int = attrs.field(default=1 << 24, validator=_COUNT)
+    """The same in bytes; one that is larger by itself goes alone."""
+    max_publication_bytes: int = attrs.field(default=1 << 22, validator=_COUNT)
+    """One publication; what another program puts into a room's channel beyond it is dropped and told as a gap."""

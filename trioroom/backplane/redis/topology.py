@@ -1,0 +1,87 @@
+"""Which link a channel goes through: what a single server and a cluster have in common."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import trio
+
+from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.redis.link import Link
+from trioroom.backplane.redis.location import Location, Mode
+from trioroom.backplane.redis.sources import FixedSource, SentinelSource
+from trioroom.backplane.redis.subscriber import CLASSIC
+
+
+class Topology(Protocol):
+    """The servers of one broker."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why it cannot be used now, where that is known."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """Whether publications to any room come round."""
+        ...
+
+    async def run(self) -> None:
+        """Keep all links up until cancelled."""
+        ...
+
+    async def wait_changed(self) -> None:
+        """Until `ready` or `failure` may have changed."""
+        ...
+
+    async def publish(self, channel: bytes, payload: bytes) -> None:
+        """As `trioroom.backplane.redis.publisher.Publisher.publish`, wherever the channel is now."""
+        ...
+
+    def add(self, channel: Channel) -> None:
+        """Subscribe."""
+        ...
+
+    def remove(self, channel: Channel) -> None:
+        """Unsubscribe."""
+        ...
+
+
+class Changes:
+    """Tells those who wait that something has changed."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def tell(self) -> None:
+        """Wake all who wait now."""
+        self._event.set()
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        """Until the next `tell`."""
+        await self._event.wait()
+
+
+class SingleServer:
+    """One server has all channels, wherever it is at the moment."""
+
+    def __init__(self, location: Location, probe_channel: bytes) -> None:
+        source = SentinelSource(location) if location.mode is Mode.SENTINEL else FixedSource(location.endpoints[0])
+        self._changes = Changes()
+        self._link = Link(location, CLASSIC, source, probe_channel, self._changes.tell)
+        self.add = self._link.subscriber.add
+        self.remove = self._link.subscriber.remove
+        self.publish = self._link.publisher.publish
+        self.run = self._link.run
+        self.wait_changed = self._changes.wait
+
+    @property
+    def ready(self) -> bool:
+        """The link is up."""
+        return self._link.ready
+
+    @property
+    def failure(self) -> str | None:
+        """Why the link is down."""
+        return self._link.failure
