@@ -283,8 +283,8 @@ async def publication_rate(open_client: OpenClient, port: int, publishers: int) 
     return rate
 
 
-async def latencies(open_client: OpenClient, port: int) -> list[float]:
-    """Milliseconds from before a publication until it is received, at a low rate."""
+async def latencies(open_client: OpenClient, port: int, rate: int = LATENCY_RATE) -> list[float]:
+    """Milliseconds from before a publication until it is received, at ``rate`` a second."""
     waited: list[float] = []
     stamp = struct.Struct("d")
 
@@ -294,8 +294,8 @@ async def latencies(open_client: OpenClient, port: int) -> list[float]:
 
     async with open_client(port, received) as publish:
         started = trio.current_time()
-        for number in range(LATENCY_RATE * LATENCY_SECONDS):
-            await trio.sleep_until(started + number / LATENCY_RATE)
+        for number in range(rate * LATENCY_SECONDS):
+            await trio.sleep_until(started + number / rate)
             await publish(stamp.pack(time.perf_counter()).ljust(PAYLOAD_BYTES, b"\0"))
         await trio.sleep(POLL)
     return waited

@@ -48,13 +48,10 @@ class RedisBackplane:
                 f"publication of {len(payload)} bytes exceeds max_publication_bytes="
                 f"{self._settings.max_publication_bytes}; raise the limit on all nodes or publish in parts"
             )
-        with trio.move_on_after(self._settings.timeout) as scope:
-            try:
-                await self._topology.publish(self._prefix + room.encode(), payload)
-            except ResponseError as exc:
-                raise BackplaneError(f"the broker refused a publication to room {room!r}: {exc}") from exc
-        if scope.cancelled_caught:
-            raise self._unavailable(f"a publication to room {room!r}")
+        try:
+            await self._topology.publish(self._prefix + room.encode(), payload)
+        except ResponseError as exc:
+            raise BackplaneError(f"the broker refused a publication to room {room!r}: {exc}") from exc
 
     @asynccontextmanager
     async def subscribe(self, room: str, capacity: int) -> AsyncIterator[trio.MemoryReceiveChannel[Delivery]]:
@@ -78,7 +75,10 @@ class RedisBackplane:
             with trio.move_on_after(self._settings.timeout) as scope:
                 await channel.wait_live()
             if scope.cancelled_caught:
-                raise self._unavailable(f"the subscription of room {room!r}")
+                raise BackplaneUnavailable(
+                    f"the broker has not confirmed the subscription of room {room!r} within "
+                    f"timeout={self._settings.timeout:g} s; retry later"
+                )
             yield receive
         finally:
             receive.close()
@@ -87,12 +87,6 @@ class RedisBackplane:
             if not channel:
                 del self._channels[name]
                 self._topology.remove(channel)
-
-    def _unavailable(self, what: str) -> BackplaneUnavailable:
-        why = f": {self._topology.failure}" if self._topology.failure else ""
-        return BackplaneUnavailable(
-            f"no answer to {what} within timeout={self._settings.timeout:g} s{why}; retry later"
-        )
 
 
 @asynccontextmanager

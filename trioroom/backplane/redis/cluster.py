@@ -21,6 +21,7 @@ from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connec
 from trioroom.backplane.redis.sources import FixedSource
 from trioroom.backplane.redis.subscriber import SHARDED, is_moved
 from trioroom.backplane.redis.topology import Changes
+from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _LOOK_INTERVAL = 5.0  # seconds between two looks at a map with which nothing seems wrong
@@ -65,17 +66,31 @@ class Cluster:
 
     async def publish(self, channel: bytes, payload: bytes) -> None:
         """To the master that has the channel's slot; once more when it has moved."""
-        slot = key_slot(channel)
-        while True:
-            link = self._link_of(slot)
-            if link is not None:
-                try:
-                    return await link.publisher.publish(channel, payload)
-                except ResponseError as exc:
-                    if not is_moved(exc):
-                        raise
-            self._look.set()
-            await self._changes.wait()
+        if await self._try_publish(channel, payload):
+            return
+        timeout = self._location.settings.timeout
+        with trio.move_on_after(timeout):
+            while True:
+                self._look.set()
+                await self._changes.wait()
+                if await self._try_publish(channel, payload):
+                    return
+        raise BackplaneUnavailable(
+            f"no node of the cluster took a publication within timeout={timeout:g} s; retry later"
+        )
+
+    async def _try_publish(self, channel: bytes, payload: bytes) -> bool:
+        """False when the slot is not where the map says; not always a checkpoint then."""
+        link = self._link_of(key_slot(channel))
+        if link is None:
+            return False
+        try:
+            await link.publisher.publish(channel, payload)
+        except ResponseError as exc:
+            if not is_moved(exc):
+                raise
+            return False
+        return True
 
     def add(self, channel: Channel) -> None:
         """Subscribe at the master that has its slot, now or when there is one."""

