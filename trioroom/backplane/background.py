@@ -9,15 +9,21 @@ import trio
 
 
 @asynccontextmanager
-async def run_in_background(fn: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+async def run_in_background(fn: Callable[..., Awaitable[object]], *, wait_started: bool = False) -> AsyncIterator[None]:
     """Run ``fn`` in a task until the context is left, which cancels it and waits for its end.
 
     What the body raises comes out as it is, not in a group. If ``fn`` raises, the body is cancelled.
+
+    Args:
+        wait_started: it takes ``task_status``, and the body begins when it has started.
     """
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(fn)
         try:
+            if wait_started:
+                await nursery.start(fn)
+            else:
+                nursery.start_soon(fn)
             yield
         except Exception as exc:  # carried past the nursery, which would wrap it
             failure = exc

@@ -51,17 +51,17 @@ class Subscription:
 
 @attrs.define(eq=False)
 class Channel:
-    """One name at the broker. Those who wait for it to be live are not told what was lost before."""
+    """One name at the broker, of which a node may have 100,000. Who has not been live yet is told of no loss."""
 
     name: bytes
     live: bool = False
     """Confirmed, on a connection that lives: what is published from now on will be heard."""
     generation: int = 0
     """How often it was asked for; a confirmation counts only for the latest."""
-    _listeners: dict[Listener, None] = attrs.field(factory=dict)
-    _entering: dict[Listener, None] = attrs.field(factory=dict)  # of those, who has not been live yet
-    _refusal: BackplaneError | None = None
-    _changed: trio.Event = attrs.field(factory=trio.Event)
+    refusal: BackplaneError | None = None
+    """Why the broker does not want it, until it does."""
+    _listeners: dict[Listener, bool] = attrs.field(factory=dict)  # and whether it has been live
+    _changed: trio.Event | None = None  # while somebody waits
 
     def __len__(self) -> int:
         return len(self._listeners)
@@ -69,18 +69,15 @@ class Channel:
     @property
     def interrupted(self) -> bool:
         """Somebody was live here and is not now."""
-        return not self.live and len(self._listeners) > len(self._entering)
+        return not self.live and any(self._listeners.values())
 
     def add(self, listener: Listener) -> None:
         """From when the channel is live, or now, ``listener`` gets what comes."""
-        self._listeners[listener] = None
-        if not self.live:
-            self._entering[listener] = None
+        self._listeners[listener] = self.live
 
     def remove(self, listener: Listener) -> None:
         """It gets nothing more."""
         del self._listeners[listener]
-        self._entering.pop(listener, None)
 
     def deliver(self, delivery: Delivery) -> None:
         """To all."""
@@ -89,10 +86,10 @@ class Channel:
 
     def confirm(self) -> None:
         """Live from here on: who was so before is told that it may have missed something."""
-        for listener in self._listeners:
-            if listener not in self._entering:
+        for listener, was_live in self._listeners.items():
+            if was_live:
                 listener.offer(Lost("backplane"))
-        self._entering.clear()
+        self._listeners = dict.fromkeys(self._listeners, True)
         self.live = True
         self._notify(None)
 
@@ -101,13 +98,14 @@ class Channel:
         self.live = False
 
     def refuse(self, error: BackplaneError) -> None:
-        """The broker does not want it: those who wait for it raise ``error``."""
+        """The broker does not want it: those who wait for it raise ``error``, and who comes before they have left."""
         self._notify(error)
 
     def _notify(self, refusal: BackplaneError | None) -> None:
-        self._refusal = refusal
-        self._changed.set()
-        self._changed = trio.Event()
+        self.refusal = refusal
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     async def wait_live(self) -> None:
         """Until it is; always a checkpoint.
@@ -117,6 +115,8 @@ class Channel:
         """
         await trio.lowlevel.checkpoint()
         while not self.live:
+            if self.refusal is not None:
+                raise BackplaneError(str(self.refusal)) from self.refusal
+            if self._changed is None:
+                self._changed = trio.Event()
             await self._changed.wait()
-            if self._refusal is not None:
-                raise BackplaneError(str(self._refusal)) from self._refusal

@@ -8,12 +8,13 @@ subscriptions, and nothing else would ever tell.
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable
 
 import trio
-from redis.backoff import EqualJitterBackoff
 from redis.exceptions import ResponseError
 
+from trioroom._core.backoff import Backoff
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.location import Location
@@ -25,6 +26,8 @@ from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to RedisSettings.max_backoff
+_MAX_DOUBLINGS = 16  # reaches any max_backoff in use; 2 ** 1100 is no float, and an outage may last
+_SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
 _MAX_LAG = 10  # times probe_timeout that a probe may take while other traffic shows that the link lives
 
 
@@ -68,6 +71,7 @@ class Link:
         self._source = source
         self._on_change = on_change
         self._name = ""  # of the server, where it is known
+        self._attempts = 0  # that have come to something, good or bad
         self._probe = _Probe()
         channel = Channel(probe_channel)
         channel.add(self._probe)
@@ -81,23 +85,22 @@ class Link:
             await self._keep_alive()
 
     async def _keep_alive(self) -> None:
-        backoff = EqualJitterBackoff(self._location.settings.max_backoff, _FIRST_BACKOFF)
-        failures = 0
+        backoff = Backoff(first=_FIRST_BACKOFF, most=self._location.settings.max_backoff, settled=_SETTLED)
         while True:
+            began = trio.current_time()
             try:
                 await self._live()
             except* LinkLost as group:
-                if self.failure is None:  # it was up until now
-                    failures = 0
                 self._went_down(str(_first_of(group)))
             finally:
                 self.ready = False
-            failures += 1
-            await trio.sleep(backoff.compute(failures))
+            await trio.sleep(backoff.after(trio.current_time() - began, random.random()))
 
     def _went_down(self, reason: str) -> None:
-        if reason != self.failure:
+        # Once for each reason; the very first failure is for who opens the backplane to tell.
+        if reason != self.failure and self._attempts:
             log.warning("redis%s: %s; trying again", self._name, reason)
+        self._attempts += 1
         self.failure = reason
         self.ready = False
         self._on_change()
@@ -106,6 +109,7 @@ class Link:
         log.info("redis%s: up, %d channels", self._name, len(self.subscriber.channels))
         self.failure = None
         self.ready = True
+        self._attempts += 1
         self._on_change()
 
     async def _live(self) -> None:
@@ -123,6 +127,8 @@ class Link:
                 nursery.start_soon(source.watch, endpoint)
                 nursery.start_soon(self.subscriber.run, listening)
                 await self._wait_restored(listening)
+                if self._probe_channel.refusal is not None:
+                    raise LinkLost(str(self._probe_channel.refusal))
                 nursery.start_soon(self.publisher.run, publishing)  # so that we hear what has waited
                 await self._keep_probing(publishing, listening)
 
@@ -137,8 +143,8 @@ class Link:
 
     async def _keep_probing(self, publishing: RedisConnection, listening: RedisConnection) -> None:
         settings, probe = self._location.settings, self._probe
-        tick = min(settings.probe_interval, settings.probe_timeout)
-        silent = late = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
+        tick = min(settings.probe_interval, settings.probe_timeout / 2)  # so that one pause of ours is not all of it
+        silent = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
         number = probe.returned
         while True:
             before = publishing.received, listening.received
@@ -147,12 +153,12 @@ class Link:
                 await self._send_probe(number)
                 await probe.wait(number)
             if not waiting.cancelled_caught:
-                silent = late = 0.0
+                silent = 0.0
                 if not self.ready:
                     self._came_up()
                 await trio.sleep(settings.probe_interval)
                 continue
-            late += tick
+            late = tick * (number - probe.returned)  # of those on their way, the oldest: lag itself may be steady
             alive = publishing.received != before[0] and listening.received != before[1]
             silent = 0.0 if alive else silent + tick
             self.ready = self.ready and alive

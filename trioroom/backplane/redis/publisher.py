@@ -10,11 +10,12 @@ from collections import deque
 from itertools import takewhile
 
 import attrs
+import hiredis
 import outcome
 import trio
 from redis.exceptions import ResponseError
 
-from trioroom.backplane.redis.resp import RedisConnection, pack
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, pack
 from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a publication may wait a twentieth longer than it should
@@ -43,6 +44,7 @@ class Publisher:
         self._bytes = 0  # of both
         self._writer: trio.lowlevel.Task | None = None  # parked, as nothing waits
         self._full = trio.lowlevel.ParkingLot()
+        self._given_up: BaseException | None = None
 
     @property
     def queued(self) -> int:
@@ -61,8 +63,12 @@ class Publisher:
         pending = _Pending(pack((self._command, channel, payload)), trio.current_time())
         if self._is_full:
             await self._wait_for_room()
+        if self._given_up is not None:
+            raise self._given_up
         self._waiting[pending] = None
         self._bytes += len(pending.packed)
+        if not self._is_full:
+            self._full.unpark()  # the next one: a large publication may have kept out many small ones
         if self._writer is not None:
             trio.lowlevel.reschedule(self._writer)
             self._writer = None
@@ -83,7 +89,7 @@ class Publisher:
 
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(self._timeout):
-            while self._is_full:
+            while self._is_full and self._given_up is None:
                 await self._full.park()
             return
         raise BackplaneUnavailable(
@@ -128,7 +134,9 @@ class Publisher:
                 self._resolve(self._sent.popleft(), outcome.Error(lost))
 
     def give_up(self, error: BaseException) -> None:
-        """Fail what waits, for no connection will come."""
+        """Fail what waits and what is still to come, for no connection will; the first ``error`` counts."""
+        self._given_up = self._given_up or error
+        self._full.unpark_all()
         for pending in list(self._waiting):
             del self._waiting[pending]
             self._resolve(pending, outcome.Error(error))
@@ -166,6 +174,10 @@ class Publisher:
     async def _read(self, connection: RedisConnection) -> None:
         while True:
             for reply in await connection.receive():
+                if isinstance(reply, hiredis.PushNotification):
+                    continue
+                if not self._sent:
+                    raise LinkLost(f"the server sent {reply!r:.80}, for which nobody asked")
                 error = isinstance(reply, ResponseError)
                 self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(None))
 

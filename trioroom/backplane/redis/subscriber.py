@@ -153,7 +153,10 @@ class Subscriber:
     def _take(self, reply: Reply) -> None:
         if isinstance(reply, ResponseError):
             return self._refused(reply)
-        kind, name, value = reply
+        try:
+            kind, name, value = reply
+        except (TypeError, ValueError):
+            raise LinkLost(f"the server sent {reply!r:.80}, which is no part of Pub/Sub") from None
         channel = self.channels.get(name)
         if kind != self._words.message:
             self._confirmed(kind.upper(), name, channel)
