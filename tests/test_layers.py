@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "testing": BELOW_APP | {"", "testing", "app"},
     "": LEAVES | {"_wire", "app", "settings", "member", "room"},  # the facade
     "demo": LEAVES | {"", "demo", "app", "settings"},
-    "cli": LEAVES | {"", "cli", "demo", "app", "settings", "backplane", "_net"},
+    "cli": LEAVES | {"", "cli", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
     "__main__": {"cli"},
 }
 """Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""

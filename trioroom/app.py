@@ -129,6 +129,7 @@ async def open_server(
     settings: Settings | None = None,
     ssl_context: ssl.SSLContext | None = None,
     backplane: Backplane | None = None,
+    reuse_port: bool = False,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
@@ -138,6 +139,8 @@ async def open_server(
 
     Args:
         backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
+        reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
+            them. Rooms are one only if a backplane links them.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
@@ -149,7 +152,7 @@ async def open_server(
     listeners: list[socket.socket] = []
     app._backplane = MemoryBackplane() if backplane is None else backplane  # before we await: it marks the app as taken
     try:
-        listeners += await open_listeners(host, port, settings.backlog)
+        listeners += await open_listeners(host, port, settings.backlog, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
             server = _start(app, settings, ssl_context, listeners, nursery, accepting)
@@ -217,13 +220,16 @@ async def serve(
     settings: Settings | None = None,
     ssl_context: ssl.SSLContext | None = None,
     backplane: Backplane | None = None,
+    reuse_port: bool = False,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
 
     Meanwhile the process is a server: its garbage collector is tuned for many long-lived connections.
     """
-    opened = open_server(app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane)
+    opened = open_server(
+        app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane, reuse_port=reuse_port
+    )
     async with opened as server:
         with server_gc_policy():
             task_status.started(server)

@@ -8,14 +8,15 @@ import os
 import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioroom._net.listener import accept_until_cancelled, open_listeners
+import trioroom
+from trioroom._net.listener import accept_until_cancelled, bind_sockets, open_listeners
 from trioroom.testing import open_peer, open_test_server
 
 if TYPE_CHECKING:
@@ -121,6 +122,42 @@ async def test_port_that_is_busy_on_the_second_address_closes_the_first() -> Non
 async def test_host_without_an_address_is_an_error() -> None:
     with resolving_to(), pytest.raises(OSError, match="no such host"):
         await open_listeners("nowhere.invalid", 0, 16)
+
+
+async def test_shared_port_takes_those_that_share_and_nobody_else() -> None:
+    (reserved,) = await bind_sockets("127.0.0.1", 0, reuse_port=True)
+    with reserved:
+        port = reserved.getsockname()[1]
+        with socket.socket() as other, pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        with ExitStack() as stack:
+            listeners = [
+                stack.enter_context((await open_listeners("127.0.0.1", port, 16, reuse_port=True))[0]) for _ in range(2)
+            ]
+            waiting = [False, False]
+            with trio.fail_after(5):
+                while not all(waiting):  # the kernel spreads them by a hash of their addresses
+                    stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                    for number, listener in enumerate(listeners):
+                        with suppress(BlockingIOError), listener.accept()[0]:
+                            waiting[number] = True
+                    await trio.lowlevel.checkpoint()
+            with pytest.raises(OSError, match="in use"):
+                await open_listeners("127.0.0.1", port, 16)
+
+
+async def test_bound_socket_accepts_nothing_until_it_listens() -> None:
+    (bound,) = await bind_sockets("127.0.0.1", 0)
+    with bound, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(bound.getsockname())
+
+
+async def test_servers_of_two_processes_may_share_a_port(lobby: Lobby) -> None:
+    async with (
+        trioroom.open_server(lobby.app, port=0, reuse_port=True) as server,
+        trioroom.open_server(trioroom.App(), port=server.port, reuse_port=True) as other,
+    ):
+        assert other.port == server.port
 
 
 # -- accepting -----------------------------------------------------------------------------------

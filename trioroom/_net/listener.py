@@ -16,28 +16,51 @@ _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL_PAUSE = 0.1  # seconds until we look again whether a descriptor has come free
 
 
-async def open_listeners(host: str, port: int, backlog: int) -> list[socket.socket]:
+async def open_listeners(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> list[socket.socket]:
     """Non-blocking listening sockets, one for each address of ``host``; port 0 picks one for all.
 
+    Args:
+        reuse_port: share the port with other sockets that say so (SO_REUSEPORT); see `bind_sockets`.
     Raises:
         OSError: the name has no address, or the port is taken; no socket is left open.
     """
-    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AddressInfo.AI_PASSIVE)
     with ExitStack() as opened:
-        listeners: list[socket.socket] = []
-        for family, _, _, _, address in dict.fromkeys(found):
-            if listeners and not port:
-                address = (address[0], listeners[0].getsockname()[1], *address[2:])
-            listener = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:  # or an IPv4 socket on the same port would be refused
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind(address)
+        listeners = await bind_sockets(host, port, reuse_port=reuse_port)
+        for listener in listeners:
+            opened.enter_context(listener)
+        for listener in listeners:
             listener.listen(backlog)
             listener.setblocking(False)
-            listeners.append(listener)
         opened.pop_all()
         return listeners
+
+
+async def bind_sockets(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Sockets that have an address and do not listen yet, one for each address of ``host``; port 0 picks one for all.
+
+    Args:
+        reuse_port: share the port with other sockets of this user that say so. Linux spreads new connections
+            over those of them that listen; one that does not listen gets none, but keeps the kernel from giving
+            the port away as a free one.
+    Raises:
+        OSError: as `open_listeners`.
+    """
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AddressInfo.AI_PASSIVE)
+    with ExitStack() as opened:
+        bound: list[socket.socket] = []
+        for family, _, _, _, address in dict.fromkeys(found):
+            if bound and not port:
+                address = (address[0], bound[0].getsockname()[1], *address[2:])
+            sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:  # or an IPv4 socket on the same port would be refused
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            bound.append(sock)
+        opened.pop_all()
+        return bound
 
 
 async def accept_until_cancelled(

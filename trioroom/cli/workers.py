@@ -1,0 +1,170 @@
+"""``--workers N``: a parent that serves nobody keeps N processes that do, on one port.
+
+Each worker binds the port with SO_REUSEPORT, and the kernel spreads connections over them. The parent only binds it,
+so that the port is picked once and stays ours while workers come and go. Workers are sessions of their own:
+Ctrl-C in a terminal reaches the parent, which tells them to drain with SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
+
+import click
+import trio
+
+from trioroom._core.backoff import Backoff
+from trioroom._core.exitcodes import describe_exit
+from trioroom._net.listener import bind_sockets
+from trioroom.backplane.embedded import open_embedded
+from trioroom.cli.lifeline import Lifeline, open_lifeline
+from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
+
+log = logging.getLogger("trioroom.workers")
+
+_KILL_AFTER = 10.0  # seconds a worker that shall end at once may take: peers are told, hooks have leave_timeout
+_CONFIGURATION_ERRORS = (1, 2)  # exit codes of click's errors and of Python's uncaught ones
+
+
+async def serve_with_workers(options: ServeOptions, arguments: Sequence[str]) -> None:
+    """Keep ``options.workers`` processes serving until a signal, and wait for their end.
+
+    Args:
+        arguments: those of this process, less its name; the workers get them too.
+    Raises:
+        click.ClickException: it cannot be, as said in one line; maybe in exception groups.
+        click.exceptions.Exit: a worker cannot start, and has said why; with its exit code.
+    """
+    if options.backplane == "memory":
+        raise click.UsageError(
+            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
+        )
+    async with open_stop() as stop, _reserve_port(options) as addresses, _open_broker(options.backplane) as url:
+        command = worker_command(arguments, addresses[0][1], url if url != options.backplane else None)
+        with stop.at_once:
+            async with trio.open_nursery() as nursery:
+                start = partial(nursery.start, _keep_worker, command, stop)
+                await start(1)  # alone, as what is wrong with the configuration is wrong for each and said once
+                stop.serving = True
+                async with trio.open_nursery() as starting:
+                    for number in range(2, options.workers + 1):
+                        starting.start_soon(start, number)
+                if not stop.begun.is_set():
+                    announce(addresses, options.scheme, f"{options.workers} workers; ")
+                await stop.begun.wait()
+                click.echo(f"stopping {options.workers} workers (Ctrl-C again stops at once)")
+
+
+def worker_command(arguments: Sequence[str], port: int, backplane: str | None) -> list[str]:
+    """The command of a worker: ours, with options at the end that override those before.
+
+    The backplane is among them only if it is another: a URL from the environment may hold a password, which is not
+    to be seen in the list of processes.
+    """
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    overriding = ["--worker", "--workers", "1", "--port", str(port)]
+    overriding += ["--backplane", backplane] if backplane is not None else []
+    return [sys.executable, "-m", "trioroom", *arguments[:end], *overriding, *arguments[end:]]
+
+
+@asynccontextmanager
+async def _reserve_port(options: ServeOptions) -> AsyncIterator[list[tuple[str, int]]]:
+    """Addresses that are ours while the context is open, for sockets that share them."""
+    with ExitStack() as bound:
+        with errors_of_listening(options):
+            if options.port:  # a server that shares its port, such as another trioroom, is noticed only this way
+                for sock in await bind_sockets(options.host, options.port):
+                    sock.close()
+            sockets = await bind_sockets(options.host, options.port, reuse_port=True)
+        for sock in sockets:
+            bound.enter_context(sock)
+        yield [sock.getsockname()[:2] for sock in sockets]
+
+
+@asynccontextmanager
+async def _open_broker(url: str) -> AsyncIterator[str]:
+    """The URL that workers get: Valkey runs here, as it is one for all and outlives each of them."""
+    async with AsyncExitStack() as stack:
+        if url == "embedded":
+            with errors_of_backplane():
+                url = await stack.enter_async_context(open_embedded())
+        yield url
+
+
+async def _keep_worker(command: Sequence[str], stop: Stop, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+    """Have one worker running until ``stop`` begins and it has ended; started when it first serves, or never will."""
+    backoff = Backoff()
+    served = False
+
+    def serves(pid: int) -> None:
+        nonlocal served
+        log.log(logging.INFO if served else logging.DEBUG, "worker %d serves (pid %d)", number, pid)
+        if not served:
+            task_status.started()
+        served = True
+
+    while True:
+        began = trio.current_time()
+        pid, code = await _run_worker(command, stop, serves)
+        if stop.begun.is_set():
+            if code:
+                log.warning("worker %d (pid %d) ended by %s when told to stop", number, pid, describe_exit(code))
+            break
+        if code in _CONFIGURATION_ERRORS and not served:
+            raise click.exceptions.Exit(code)
+        delay = backoff.after(trio.current_time() - began, random.random())
+        log.error(
+            "worker %d (pid %d) ended by %s; the next one starts in %.1f s", number, pid, describe_exit(code), delay
+        )
+        with trio.move_on_after(delay):
+            await stop.begun.wait()
+            break
+    if not served:
+        task_status.started()
+
+
+async def _run_worker(command: Sequence[str], stop: Stop, serves: Callable[[int], None]) -> tuple[int, int]:
+    """One worker from its start to its end, told to drain when ``stop`` begins; its pid and return code.
+
+    Cancelled, it is told to stop at once, and killed in time.
+    """
+    lifeline, theirs = open_lifeline()
+    async with lifeline.stream:
+        with theirs:
+            process = await trio.lowlevel.open_process(command, stdin=theirs, start_new_session=True)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_hear_serving, lifeline, process, serves)
+                nursery.start_soon(_pass_on, stop, process)
+                code = await process.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            await _end(process, lifeline)
+    return process.pid, code
+
+
+async def _hear_serving(lifeline: Lifeline, process: trio.Process, serves: Callable[[int], None]) -> None:
+    if await lifeline.wait_serving():
+        serves(process.pid)
+
+
+async def _pass_on(stop: Stop, process: trio.Process) -> None:
+    await stop.begun.wait()
+    process.terminate()
+
+
+async def _end(process: trio.Process, lifeline: Lifeline) -> None:
+    """See that it is gone: it stops at once when the lifeline ends, and for SIGTERM while it still starts."""
+    if process.poll() is not None:
+        return
+    with trio.move_on_after(_KILL_AFTER, shield=True):
+        process.terminate()
+        await trio.aclose_forcefully(lifeline.stream)
+        await process.wait()
+    process.kill()
+    with trio.CancelScope(shield=True):  # no deadline: SIGKILL is one
+        await process.wait()
