@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 import trioroom
+from trioroom.backplane.redis import RedisSettings
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -32,6 +33,7 @@ nitpick_ignore_regex = [
     # Internal types in public signatures: they are told in words, and are free to change.
     (r"py:.*", r"(Data|Json|Request|Members|Connection|ActiveRoom|Backplane|Args|T)"),
     (r"py:.*", r"trioroom\._.*"),
+    (r"py:.*", r"trioroom\.backplane\.(base|redis)\.(Backplane|backplane|\w+\.).*"),
 ]
 
 html_theme = "furo"
@@ -41,8 +43,9 @@ html_title = f"trioroom {release}"
 def add_default(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """A setting's text ends with its default."""
     owner, _, field = name.rpartition(".")
-    fields = attrs.fields_dict(trioroom.Settings)
-    if owner.endswith("Settings") and field in fields:
+    settings = {"Settings": trioroom.Settings, "RedisSettings": RedisSettings}.get(owner.rpartition(".")[2])
+    fields = attrs.fields_dict(settings) if settings is not None else {}
+    if field in fields:
         lines[:] = [*lines, "", f"Default: ``{fields[field].default!r}``.", ""]
 
 

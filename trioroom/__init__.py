@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trioroom._wire.message import Message
 from trioroom.app import App, Server, open_server, serve
+from trioroom.backplane.open import open_backplane
 from trioroom.closecodes import CloseCode
 from trioroom.errors import (
     BackplaneError,
@@ -44,6 +45,7 @@ __all__ = [
     "Server",
     "Settings",
     "TrioroomError",
+    "open_backplane",
     "open_server",
     "serve",
 ]

@@ -16,6 +16,7 @@ import trio
 import trustme
 from trio_websocket import WebSocketConnection, open_websocket_url
 
+from tests.backplane.servers import binaries, open_redis_server
 from trioroom.testing import open_peer, open_test_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -109,6 +110,18 @@ async def test_tls_server_is_reached_by_wss(tmp_path: Path) -> None:
             await two.send_message("hello")
             assert (await text_from(one)).endswith(": hello")
         stop(process)
+
+
+@pytest.mark.redis
+async def test_linked_servers_share_their_rooms() -> None:
+    async with open_redis_server(binaries()["valkey"]) as broker:
+        with trio.fail_after(DEADLINE), running("linked.py", broker.url) as here, running("linked.py", broker.url) as there:
+            async with open_websocket_url(url_of(here)) as one, open_websocket_url(url_of(there)) as two:
+                assert "came to lobby" in await text_from(one)
+                await two.send_message("hello")
+                assert (await text_from(one)).endswith(": hello")
+            stop(here)
+            stop(there)
 
 
 async def test_client_shows_what_comes_and_sends_what_is_typed() -> None:

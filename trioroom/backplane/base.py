@@ -9,6 +9,7 @@ Guarantees each implementation gives, and `trioroom.testing.BackplaneConformance
   publications in one order. A publication goes round through the broker to its own node too.
 * **At most once**: a publication that is lost while a subscription lives is told by a `Lost` in its
   place, never by silence.
+* **Lasting**: a subscription outlives outages of the broker; its channel ends only when its context is left.
 * **Bounded**: a subscription is a memory channel of ``capacity``. No room holds up another one: what
   comes for a full one either keeps its publishers waiting or is dropped and told by a `Lost`.
 """
@@ -24,7 +25,7 @@ import trio
 
 @attrs.frozen
 class Lost:
-    """Publications of a room that this node did not get."""
+    """Publications of a room that this node did not get, or may not have got. What follows it comes without a hole."""
 
     reason: str
     """``overflow``, ``backplane`` or ``expired``, as in the ``gap`` the members get."""
@@ -41,12 +42,14 @@ class Backplane(Protocol):
     async def publish(self, room: str, payload: bytes) -> None:
         """Hand ``payload`` to every subscriber of ``room``, on every node.
 
-        Returns when the broker has it. Awaits while a local subscription is full: that is the
-        publisher's backpressure. Cancelled, the publication may or may not have gone out; a
-        subscriber that misses it while another one has it is told by a `Lost`.
+        Returns when the broker has it. Awaits while there is no room for it, be it in a local
+        subscription or in a queue to the broker: that is the publisher's backpressure. Cancelled, the
+        publication may or may not have gone out; a subscriber that misses it while another one has it
+        is told by a `Lost`.
 
         Raises:
-            BackplaneUnavailable: the broker cannot be reached.
+            BackplaneUnavailable: the broker cannot be reached; the publication may have gone out or not.
+            BackplaneError: the broker refuses it, as it will again.
         """
         ...
 

@@ -93,13 +93,10 @@ class RedisBackplane:
 async def open_redis(url: str, *, settings: RedisSettings | None = None) -> AsyncIterator[RedisBackplane]:
     """A backplane through the server, sentinels or cluster that ``url`` names, supervised while the context is open.
 
-    ========================================== ==============================================================
-    ``redis://[user:password@]host[:6379][/db]`` a server, or a proxy or name that leads to one
-    ``rediss://…``                             the same with TLS; ``?ssl_ca_certs=…``, ``?ssl_cert_reqs=none`` …
-    ``unix:///path/to.sock[?db=0]``            a Unix socket
-    ``redis+sentinel://host,host/mymaster[/db]`` the server that sentinels call so; ``?sentinel_password=…``
-    ``redis+cluster://host,host,host``         a cluster (Redis 7 or newer) by some of its nodes, sharded Pub/Sub
-    ========================================== ==============================================================
+    - ``redis://[user:password@]host[:6379][/db]``: a server, or a name that leads to one; ``rediss://`` with TLS.
+    - ``unix:///path/to.sock[?db=0]``: a server on this machine.
+    - ``redis+sentinel://host[:26379],host/mymaster[/db]``: the server that sentinels call so.
+    - ``redis+cluster://host[:6379],host``: a cluster (Redis 7 or newer), by some of its nodes; sharded Pub/Sub.
 
     Each field of `RedisSettings` can stand in the query and goes before ``settings``.
 

@@ -15,8 +15,8 @@ class RedisSettings:
     prefix: str = attrs.field(default="trioroom", validator=validators.min_len(1))
     """Before the name of each channel, so that several apps share one Redis; an ACL needs ``&prefix:*``."""
     timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
-    """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `BackplaneUnavailable`: longer
-    than it takes to come back after a restart, so that a short outage costs a delay and no error."""
+    """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
+    longer than it takes to come back after a restart, so that a short outage costs a delay and no error."""
     connect_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
     """Connecting and logging in, absolute; a stopped server's kernel accepts connections that nobody serves."""
     probe_interval: float = attrs.field(default=1.0, validator=validators.gt(0))
