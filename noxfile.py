@@ -45,7 +45,7 @@ def docs(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """All tests with coverage; with arguments, what pytest makes of those and no coverage."""
     session.install("-e", ".[tests]")
-    provide_browser(session)
+    provide_programs(session)
     session.run("pytest", *(session.posargs or ["--cov"]))
 
 
@@ -63,25 +63,30 @@ def demo(session: nox.Session) -> None:
     session.run("trioroom", "demo", *session.posargs)
 
 
-def provide_browser(session: nox.Session) -> None:
-    """See that Chromium and its driver are there; a CI machine of ours gets them installed."""
-    if missing_for_browser() and os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get"):
-        anyway = range(256)  # without the packages the browser tests say so, and the others still run
+def provide_programs(session: nox.Session) -> None:
+    """See that the programs are there that tests run and pip cannot bring; a CI machine of ours gets them installed."""
+    missing = missing_programs()
+    if missing and os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get"):
+        anyway = range(256)  # without the packages the tests say what they lack, and the others still run
         session.run("apt-get", "update", external=True, success_codes=anyway)
         session.run(
-            *("apt-get", "install", "-y", "--no-install-recommends", "chromium", "chromium-driver"),
+            *("apt-get", "install", "-y", "--no-install-recommends", *missing),
             env={"DEBIAN_FRONTEND": "noninteractive"},
             external=True,
             success_codes=anyway,
         )
-    if missing := missing_for_browser():
+    if missing := missing_programs():
         session.warn(
-            f"not on PATH: {' and '.join(missing)}; browser tests skip (in CI they fail). "
-            "On Debian: apt-get install chromium chromium-driver"
+            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser skip, and in CI "
+            "fail; those of Redis run on the Valkey that pip brings"
         )
 
 
-def missing_for_browser() -> list[str]:
-    """What the browser tests lack on this machine."""
-    missing = [] if any(shutil.which(name) for name in BROWSERS) else [f"a browser ({', '.join(BROWSERS)})"]
-    return missing if shutil.which("chromedriver") else [*missing, "chromedriver"]
+def missing_programs() -> list[str]:
+    """Debian's names of what the tests lack on this machine."""
+    there = {
+        "chromium": any(shutil.which(name) for name in BROWSERS),
+        "chromium-driver": shutil.which("chromedriver"),
+        "redis-server": shutil.which("redis-server"),
+    }
+    return [package for package, found in there.items() if not found]
