@@ -77,8 +77,8 @@ def provide_programs(session: nox.Session) -> None:
         )
     if missing := missing_programs():
         session.warn(
-            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser skip, and in CI "
-            "fail; those of Redis run on the Valkey that pip brings"
+            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser skip, and in "
+            "CI fail; those of Redis run on the Valkey that pip brings"
         )
 
 
