@@ -7,12 +7,20 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from trioroom import open_server
-from trioroom.demo.app import MAX_NAME, MAX_TEXT, app
+from trioroom import BackplaneUnavailable, open_server
+from trioroom.backplane.memory import MemoryBackplane
+from trioroom.demo.app import INTERVAL, MAX_NAME, MAX_TEXT, NODE, PAGE, app
+from trioroom.testing import open_v1_peer
 
 ROOM = "chat/x"
+
+
+def members(count: int) -> dict[str, object]:
+    """What this node says of its members."""
+    return {"kind": "members", "node": NODE, "count": count}
 
 
 @pytest.fixture
@@ -32,7 +40,7 @@ async def open_v1(port: int, *, count: int = 1) -> AsyncIterator[WebSocketConnec
         assert (await receive(client))["type"] == "hello"
         await client.send_message(json.dumps({"type": "join", "id": 1, "room": ROOM}))
         ok = await receive(client)
-        assert (ok["type"], ok["state"]) == ("ok", {"count": count})
+        assert (ok["type"], ok["state"]) == ("ok", members(count))
         yield client
 
 
@@ -55,7 +63,7 @@ async def publish(client: WebSocketConnection, data: object) -> None:
 
 async def test_message_reaches_all_members_and_its_sender(port: int) -> None:
     async with open_v1(port) as one, open_v1(port, count=2) as two:
-        assert await pushed(one) == {"kind": "members", "count": 2}
+        assert await pushed(one) == members(2)
         await publish(one, {"name": " Ada ", "text": " hi "})
         for client in (one, two):
             assert await pushed(client) == {"kind": "message", "name": "Ada", "text": " hi "}
@@ -64,19 +72,50 @@ async def test_message_reaches_all_members_and_its_sender(port: int) -> None:
 async def test_count_follows_joins_and_leaves(port: int) -> None:
     async with open_v1(port) as one:
         async with open_v1(port, count=2):
-            assert await pushed(one) == {"kind": "members", "count": 2}
+            assert await pushed(one) == members(2)
             async with open_plain(port) as three:
-                assert await receive(three) == {"count": 3}
-                assert await pushed(one) == {"kind": "members", "count": 3}
-            assert await pushed(one) == {"kind": "members", "count": 2}
-        assert await pushed(one) == {"kind": "members", "count": 1}
+                assert await receive(three) == members(3)
+                assert await pushed(one) == members(3)
+            assert await pushed(one) == members(2)
+        assert await pushed(one) == members(1)
+
+
+class LostBackplane(MemoryBackplane):
+    """One whose broker goes away."""
+
+    is_there = True
+
+    async def publish(self, room: str, payload: bytes) -> None:
+        if not self.is_there:
+            await trio.lowlevel.checkpoint()
+            raise BackplaneUnavailable("it is away")
+        await super().publish(room, payload)
+
+
+async def test_count_is_repeated_and_outlives_a_loss_of_the_backplane(autojump_clock: MockClock) -> None:
+    backplane = LostBackplane()
+    async with open_server(app, port=0, backplane=backplane) as server, open_v1_peer(server) as peer:
+        assert (await peer.join(ROOM))["state"] == members(1)
+        began = trio.current_time()
+        told = {"type": "message", "room": ROOM, "data": members(1)}
+        assert await peer.receive() == told
+        assert trio.current_time() - began == pytest.approx(INTERVAL, abs=0.1)
+        backplane.is_there = False
+        await trio.sleep(2.5 * INTERVAL)
+        backplane.is_there = True
+        assert await peer.receive() == told
+        assert trio.current_time() - began == pytest.approx(4 * INTERVAL, abs=0.1)
+
+
+def test_page_forgets_a_node_after_three_intervals() -> None:
+    assert f"const NODE_SILENCE = {3 * INTERVAL:g};" in (PAGE / "chat.js").read_text()
 
 
 @pytest.mark.parametrize("text", ["hello", '{"name":"Eve","text":"I am not Ada"}', "a" * MAX_TEXT])
 async def test_text_of_a_plain_client_is_said_verbatim_by_a_guest(port: int, text: str) -> None:
     async with open_v1(port) as witness, open_plain(port) as plain:
-        assert await receive(plain) == {"count": 2}
-        assert await pushed(witness) == {"kind": "members", "count": 2}
+        assert await receive(plain) == members(2)
+        assert await pushed(witness) == members(2)
         await plain.send_message(text)
         envelope = await receive(witness)
         name = f"guest-{envelope['from'][:4]}"
@@ -103,7 +142,7 @@ async def test_text_of_a_plain_client_is_said_verbatim_by_a_guest(port: int, tex
 )
 async def test_what_is_no_post_is_explained_to_its_sender_alone(port: int, data: object, complaint: str) -> None:
     async with open_v1(port) as witness, open_v1(port, count=2) as sender:
-        assert await pushed(witness) == {"kind": "members", "count": 2}
+        assert await pushed(witness) == members(2)
         await publish(sender, data)
         error = await pushed(sender)
         assert isinstance(error, dict)
@@ -118,7 +157,7 @@ async def test_what_is_no_post_is_explained_to_its_sender_alone(port: int, data:
 @pytest.mark.parametrize("data", [b"\x00\x01", ""])
 async def test_binary_or_empty_message_of_a_plain_client_is_explained(port: int, data: bytes | str) -> None:
     async with open_plain(port) as plain:
-        assert await receive(plain) == {"count": 1}
+        assert await receive(plain) == members(1)
         await plain.send_message(data)
         assert (await receive(plain))["kind"] == "error"
         await plain.send_message("hi")

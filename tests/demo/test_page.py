@@ -16,7 +16,10 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from trioroom import open_server
+from tests.backplane.servers import binaries, open_redis_server
+from tests.cli.conftest import open_command
+from trioroom import BackplaneUnavailable, open_server
+from trioroom.backplane.memory import MemoryBackplane
 from trioroom.demo.app import app
 
 pytestmark = pytest.mark.browser
@@ -161,6 +164,124 @@ async def test_page_reconnects_and_keeps_what_was_being_written(chromium: Chrome
         await in_browser(write_meanwhile)
         async with open_server(app, port=server.port):
             await in_browser(come_back)
+
+
+async def test_members_of_other_nodes_count_until_their_node_falls_silent(chromium: Chrome) -> None:
+    pages: list[Page] = []
+
+    def begin(port: int) -> None:
+        pages.append(Page(chromium, port, "lobby", "Ada"))
+        pages[0].wait_count("1")
+
+    def see_others() -> None:
+        pages[0].wait_count("8")
+        for room in ("kitchen", "lobby"):
+            pages[0].fill("room", room + Keys.ENTER)
+            pages[0].wait_for(lambda room=room: f"“{room}”" in pages[0].notes)  # type: ignore[misc]
+            assert pages[0].text_of("count") == "1"  # at once: the counts of a room go with it
+
+    def outlive_others() -> None:
+        pages[0].wait_count("9")
+        chromium.execute_script("const now = performance.now(); performance.now = () => now + 15_001")
+        pages[0].wait_count("1")  # when our node says its own again
+
+    async def elsewhere(node: str, count: int) -> None:
+        await app.publish("chat/lobby", {"kind": "members", "node": node, "count": count})
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(begin, server.port)
+            await elsewhere("a", 5)
+            await elsewhere("a", 3)
+            await elsewhere("b", 4)
+            await in_browser(see_others)
+            await elsewhere("b", 8)
+            await in_browser(outlive_others)
+
+
+class RefusingBackplane(MemoryBackplane):
+    """One whose broker has gone away, as far as messages are concerned; when that is noticed, the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refusals = trio.Semaphore(0)
+
+    async def publish(self, room: str, payload: bytes) -> None:
+        if b"message" in payload:  # as the kind of what is published, in whatever encoding
+            await self.refusals.acquire()
+            raise BackplaneUnavailable("it is away")
+        await super().publish(room, payload)
+
+
+async def test_message_that_was_not_sent_is_given_back(chromium: Chrome) -> None:
+    why = "Most likely not sent: the servers cannot reach each other."
+    backplane = RefusingBackplane()
+
+    def act(port: int) -> None:
+        page = Page(chromium, port, "lobby", "Ada")
+        page.wait_count("1")
+        page.say("one")
+        assert page.draft == ""
+        trio.from_thread.run_sync(backplane.refusals.release)
+        page.wait_for(lambda: page.notes.endswith(f"{why} It is back in the box, to be sent again."))
+        assert page.draft == "one"
+        page.say("two")
+        page.fill("text", "what is being written")
+        trio.from_thread.run_sync(backplane.refusals.release)
+        page.wait_for(lambda: page.notes.endswith(f"{why} It was: two"))
+        assert page.draft == "what is being written"
+        assert page.said == []
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0, backplane=backplane) as server:
+            await in_browser(act, server.port)
+
+
+@pytest.mark.redis
+async def test_pages_on_two_servers_are_one_chat_also_after_the_broker_was_away(chromium: Chrome) -> None:
+    pages: list[Page] = []
+    said = [("Ada", "hello over there"), ("Grace", "hello back")]
+
+    def begin(*ports: int) -> None:
+        pages.append(Page(chromium, ports[0], "lobby", "Ada"))
+        chromium.switch_to.new_window("window")
+        pages.append(Page(chromium, ports[1], "lobby", "Grace"))
+        for page in pages:
+            page.wait_count("2")
+        converse(*said)
+
+    def converse(*messages: tuple[str, str]) -> None:
+        for message in messages:
+            pages[("Ada", "Grace").index(message[0])].say(message[1])
+            for page in pages:
+                page.wait_for(lambda page=page, message=message: page.said[-1:] == [message])  # type: ignore[misc]
+
+    def speak_in_vain() -> None:
+        pages[0].say("is anybody there?")
+        pages[0].wait_for(lambda: "Most likely not sent" in pages[0].notes)
+        assert pages[0].draft == "is anybody there?"
+
+    def go_on() -> None:
+        for page in pages:
+            page.wait_for(lambda page=page: "Some messages may be missing here." in page.notes)  # type: ignore[misc]
+        said.extend([("Ada", "is anybody there?"), ("Grace", "again")])
+        converse(*said[2:])
+        for page in pages:
+            page.wait_count("2")
+            assert page.said == said
+            assert page.state == "connected"
+
+    with trio.fail_after(120):
+        async with open_redis_server(binaries()["valkey"]) as valkey:
+            demo = ("demo", "--port", "0", "--backplane", valkey.url)
+            async with open_command(*demo) as one, open_command(*demo) as two:
+                await in_browser(begin, await one.wait_port(), await two.wait_port())
+                valkey.kill()
+                await in_browser(speak_in_vain)
+                await valkey.restart()
+                await in_browser(go_on)
+            for command in (one, two):
+                assert "Traceback" not in command.output
 
 
 async def message_text(client: WebSocketConnection) -> str:

@@ -5,6 +5,7 @@ const MAX_LINES = 500; // what the list keeps; older messages go
 const MAX_DELAY = 15; // seconds between two attempts to connect, at most
 const HELLO_TIMEOUT = 10; // seconds a server may take to say hello
 const SETTLED = 10; // seconds after which a connection counts as good, and back-off starts anew
+const NODE_SILENCE = 15; // seconds until a node is taken for gone: three times the INTERVAL of app.py
 
 // ---- The connection: opens, asks, and comes back when it is lost ----------------------------
 
@@ -122,6 +123,7 @@ let room = roomOfHash() || "lobby"; // the one we want to be in
 let joined = false;
 let joinCount = 0; // answers to all joins but the last one come too late
 let self = null; // our id in `from`
+const nodes = new Map(); // id of a server -> how many of its members are in the room, and when it said so
 let interrupted = false; // the log says that the connection is lost
 let following = true; // the log is scrolled to its end
 
@@ -202,11 +204,23 @@ function showState(state, detail) {
   $("reconnect").hidden = state === "connecting" || state === "connected";
 }
 
-function setJoined(value, count) {
+function setJoined(value) {
   joined = value;
   sendButton.disabled = !value;
-  $("count").textContent = count ?? "";
-  $("members").hidden = count === undefined;
+  $("members").hidden = !value;
+  nodes.clear(); // what servers said of another room, or before we were away
+}
+
+// Each server counts its own members; how many are here is the sum.
+function countMembers({ node, count }) {
+  const now = performance.now();
+  nodes.set(node, { count, at: now });
+  let sum = 0;
+  for (const [id, said] of nodes) {
+    if (now - said.at > NODE_SILENCE * 1000) nodes.delete(id);
+    else sum += said.count;
+  }
+  $("count").textContent = sum;
 }
 
 // ---- Rooms
@@ -219,7 +233,8 @@ function join() {
     if (answer === null || count !== joinCount) return;
     showState("connected");
     if (answer.type === "error") return addError(`Not in room “${room}”: ${answer.message}`);
-    setJoined(true, answer.state?.count);
+    setJoined(true);
+    countMembers(answer.state);
     addNote(interrupted ? "Back again; what was said in between is not shown." : `You are in room “${room}”.`);
     interrupted = false;
   });
@@ -248,7 +263,9 @@ function receive(envelope) {
     setJoined(false);
     addError(`You were put out of the room${envelope.reason ? `: ${envelope.reason}` : ""}. Join to come back.`);
   } else if (envelope.type === "gap") {
-    addNote(`${envelope.lost ?? "Some"} messages were lost.`);
+    // Whatever `lost` says: counts of members may be among them. One line will do for several in a row.
+    const told = messages.lastElementChild?.classList.contains("gap");
+    if (!told) addLine("system", "Some messages may be missing here.", "system gap");
   } else if (envelope.type === "message") {
     show(envelope.data ?? {}, envelope.from === self);
   }
@@ -256,7 +273,7 @@ function receive(envelope) {
 
 function show(data, own) {
   if (data.kind === "message") addLine(data.name, data.text, own ? "own" : "other");
-  else if (data.kind === "members") $("count").textContent = data.count;
+  else if (data.kind === "members") countMembers(data);
   else if (data.kind === "error") addError(data.text);
 }
 
@@ -268,13 +285,15 @@ function send() {
   if (!name) return $("join").reportValidity();
   if (!content || !joined) return; // the text stays in the box
   const giveBack = (why) => {
-    addError(why);
+    // What has been written meanwhile stays as it is; then the log keeps what the box has no room for.
+    addError(`${why} ${text.value ? `It was: ${content}` : "It is back in the box, to be sent again."}`);
     text.value ||= content;
   };
   const publication = { type: "publish", room: `chat/${room}`, data: { name, text: content } };
   const sent = connection.ask(publication, (answer) => {
-    if (answer === null) giveBack("Your last message may not have arrived; it is back in the box.");
-    else if (answer.type === "error") giveBack(answer.message);
+    if (answer === null) giveBack("Your last message may not have arrived.");
+    else if (answer.code === "unavailable") giveBack("Most likely not sent: the servers cannot reach each other.");
+    else if (answer.type === "error") giveBack(`Not sent: ${answer.message}.`);
   });
   if (sent) text.value = "";
 }
