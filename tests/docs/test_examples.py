@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ async def test_tls_server_is_reached_by_wss(tmp_path: Path) -> None:
 @pytest.mark.redis
 async def test_linked_servers_share_their_rooms() -> None:
     async with open_redis_server(binaries()["valkey"]) as broker:
-        with trio.fail_after(DEADLINE), running("linked.py", broker.url) as here, running("linked.py", broker.url) as there:
+        linked = partial(running, "linked.py", broker.url)
+        with trio.fail_after(DEADLINE), linked() as here, linked() as there:
             async with open_websocket_url(url_of(here)) as one, open_websocket_url(url_of(there)) as two:
                 assert "came to lobby" in await text_from(one)
                 await two.send_message("hello")

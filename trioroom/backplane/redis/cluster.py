@@ -7,6 +7,7 @@ the shard that has the channel's slot, so traffic grows with the cluster instead
 from __future__ import annotations
 
 import logging
+from functools import partial
 from itertools import count
 
 import attrs
@@ -17,7 +18,7 @@ from redis.exceptions import ResponseError
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, Location
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection, reading_reply
 from trioroom.backplane.redis.sources import FixedSource
 from trioroom.backplane.redis.subscriber import SHARDED, is_moved
 from trioroom.backplane.redis.topology import Changes
@@ -46,6 +47,7 @@ class Cluster:
     def __init__(self, location: Location, probe_channel: bytes) -> None:
         self.failure: str | None = None
         """Why it cannot be used now, where that is known."""
+        self._map_failure: str | None = None  # why the last look at the map came to nothing
         self._location = location
         self._probe_channel = probe_channel
         self._owners: Owners = {}
@@ -123,29 +125,36 @@ class Cluster:
                 except LinkLost as exc:
                     self._failed(str(exc))
                 else:
+                    self._map_failure = None
                     self._follow(owners, nursery)
+                    self.failure = self._trouble()
                 self._changes.tell()
                 with trio.move_on_after(_LOOK_INTERVAL):
                     await self._look.wait()
                 await trio.sleep(_UNSETTLED_INTERVAL)  # many links may say so in the same moment
 
     def _failed(self, reason: str) -> None:
-        if reason != self.failure:
+        if reason != self._map_failure:  # not `failure`, which is that of a link in between
             log.warning("redis cluster: %s; keeping the map there is", reason)
-        self.failure = reason
+        self.failure = self._map_failure = reason
 
     def _on_change(self) -> None:
-        failures = [f"{endpoint}: {s.link.failure}" for endpoint, s in self._shards.items() if s.link.failure]
-        self.failure = failures[0] if failures else None
+        self.failure = self._trouble()
         if not self.ready:
             self._look.set()
         self._changes.tell()
+
+    def _trouble(self) -> str | None:
+        if missing := REDIS_CLUSTER_HASH_SLOTS - len(self._owners):  # as without cluster-require-full-coverage
+            return f"{missing} of {REDIS_CLUSTER_HASH_SLOTS} slots have no master"
+        return next((shard.link.failure for shard in self._shards.values() if shard.link.failure), None)
 
     async def _ask(self) -> Owners:
         """The map as the first node that is in good standing tells it."""
         location, failures = self._location, list[str]()
         timeout = location.settings.connect_timeout
-        for endpoint in dict.fromkeys([*self._shards, *location.endpoints]):
+        known = sorted(self._shards, key=lambda endpoint: not self._shards[endpoint].link.ready)
+        for endpoint in dict.fromkeys([*known, *location.endpoints]):
             opening = open_connection(endpoint, location.login, location.tls, timeout)
             try:
                 with trio.move_on_after(timeout) as scope:
@@ -167,7 +176,7 @@ class Cluster:
             if owners.get(shard.probe_slot) != endpoint:  # also when it has lost only that: then it begins anew
                 del self._shards[endpoint]
                 shard.scope.cancel()
-                shard.link.publisher.give_up(ResponseError("MOVED"))
+                shard.link.publisher.give_up(partial(ResponseError, "MOVED"))
         for endpoint in dict.fromkeys(owners.values()):
             if endpoint not in self._shards:
                 self._shards[endpoint] = self._open_shard(endpoint, nursery)
@@ -206,11 +215,15 @@ async def _read_map(connection: RedisConnection) -> Owners:
 
     CLUSTER SLOTS: https://redis.io/docs/latest/commands/cluster-slots/.
     """
-    info: bytes = await connection.call("CLUSTER", "INFO")
-    if b"cluster_state:ok" not in info:
-        raise LinkLost("it says that the cluster is down")
+    info = await connection.call("CLUSTER", "INFO")
+    with reading_reply("CLUSTER INFO"):
+        if b"cluster_state:ok" not in info:
+            raise LinkLost("it says that the cluster is down")
     owners: Owners = {}
-    for first, last, (host, port, *_), *_ in await connection.call("CLUSTER", "SLOTS"):
-        endpoint = Endpoint(host.decode() if host else connection.endpoint.host, port)
-        owners.update(dict.fromkeys(range(first, last + 1), endpoint))
+    slots = await connection.call("CLUSTER", "SLOTS")
+    with reading_reply("CLUSTER SLOTS"):
+        for first, last, (host, port, *_), *_ in slots:
+            known = host not in (None, b"", b"?")  # else it is the one that answers
+            endpoint = Endpoint(host.decode() if known else connection.endpoint.host, int(port))
+            owners.update(dict.fromkeys(range(first, last + 1), endpoint))
     return owners

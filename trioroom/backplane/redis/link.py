@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from redis.exceptions import ResponseError
@@ -17,7 +18,7 @@ from redis.exceptions import ResponseError
 from trioroom._core.backoff import Backoff
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.redis.channel import Channel
-from trioroom.backplane.redis.location import Location
+from trioroom.backplane.redis.location import Endpoint, Location
 from trioroom.backplane.redis.publisher import Publisher
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection
 from trioroom.backplane.redis.sources import Source
@@ -26,7 +27,6 @@ from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to RedisSettings.max_backoff
-_MAX_DOUBLINGS = 16  # reaches any max_backoff in use; 2 ** 1100 is no float, and an outage may last
 _SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
 _MAX_LAG = 10  # times probe_timeout that a probe may take while other traffic shows that the link lives
 
@@ -35,6 +35,7 @@ class _Probe:
     """Hears our publications to ourselves."""
 
     def __init__(self) -> None:
+        self.sent = 0  # the number of the last one; not used again on the next connection, where it would prove nothing
         self.returned = 0
         self._news = trio.Event()
 
@@ -70,7 +71,7 @@ class Link:
         self._location = location
         self._source = source
         self._on_change = on_change
-        self._name = ""  # of the server, where it is known
+        self._endpoint: Endpoint | None = None  # of the server, where that is known
         self._attempts = 0  # that have come to something, good or bad
         self._probe = _Probe()
         channel = Channel(probe_channel)
@@ -80,9 +81,13 @@ class Link:
 
     async def run(self) -> None:
         """Connect, and again whenever it is lost; only cancelling ends it."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.publisher.expire)
-            await self._keep_alive()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.publisher.expire)
+                await self._keep_alive()
+        finally:  # nothing would expire any more
+            closed = "the link to the broker is closed; publish while it is open"
+            self.publisher.give_up(partial(BackplaneUnavailable, closed))
 
     async def _keep_alive(self) -> None:
         backoff = Backoff(first=_FIRST_BACKOFF, most=self._location.settings.max_backoff, settled=_SETTLED)
@@ -97,17 +102,18 @@ class Link:
             await trio.sleep(backoff.after(trio.current_time() - began, random.random()))
 
     def _went_down(self, reason: str) -> None:
+        failure = f"{self._endpoint}: {reason}" if self._endpoint is not None else reason
         # Once for each reason; the very first failure is for who opens the backplane to tell.
-        if reason != self.failure and self._attempts:
-            log.warning("redis%s: %s; trying again", self._name, reason)
+        if failure != self.failure and self._attempts:
+            log.warning("redis: %s; trying again", failure)
         self._attempts += 1
-        self.failure = reason
+        self.failure = self.publisher.trouble = failure
         self.ready = False
         self._on_change()
 
     def _came_up(self) -> None:
-        log.info("redis%s: up, %d channels", self._name, len(self.subscriber.channels))
-        self.failure = None
+        log.info("redis: %s is up, %d channels", self._endpoint, len(self.subscriber.channels))
+        self.failure = self.publisher.trouble = None
         self.ready = True
         self._attempts += 1
         self._on_change()
@@ -115,8 +121,8 @@ class Link:
     async def _live(self) -> None:
         """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
         location, source = self._location, self._source
-        endpoint = await source.locate()
-        self._name = f" at {endpoint}"
+        self._endpoint = None
+        endpoint = self._endpoint = await source.locate()
         open_one = (endpoint, location.login, location.tls, location.settings.connect_timeout)
         async with open_connection(*open_one) as publishing, open_connection(*open_one) as listening:
             with trio.move_on_after(location.settings.connect_timeout) as checking:
@@ -129,7 +135,7 @@ class Link:
                 await self._wait_restored(listening)
                 if self._probe_channel.refusal is not None:
                     raise LinkLost(str(self._probe_channel.refusal))
-                nursery.start_soon(self.publisher.run, publishing)  # so that we hear what has waited
+                await nursery.start(self.publisher.run, publishing)  # not before, so that we hear what has waited
                 await self._keep_probing(publishing, listening)
 
     async def _wait_restored(self, listening: RedisConnection) -> None:
@@ -145,22 +151,23 @@ class Link:
         settings, probe = self._location.settings, self._probe
         tick = min(settings.probe_interval, settings.probe_timeout / 2)  # so that one pause of ours is not all of it
         silent = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
-        number = probe.returned
+        probe.returned = probe.sent
         while True:
             before = publishing.received, listening.received
-            number += 1
-            with trio.move_on_after(tick) as waiting:
-                await self._send_probe(number)
-                await probe.wait(number)
+            probe.sent += 1
+            wait = min(tick, settings.probe_timeout - silent)
+            with trio.move_on_after(wait) as waiting:
+                await self._send_probe(probe.sent)
+                await probe.wait(probe.sent)
             if not waiting.cancelled_caught:
                 silent = 0.0
                 if not self.ready:
                     self._came_up()
                 await trio.sleep(settings.probe_interval)
                 continue
-            late = tick * (number - probe.returned)  # of those on their way, the oldest: lag itself may be steady
+            late = tick * (probe.sent - probe.returned)  # of those on their way, the oldest: lag itself may be steady
             alive = publishing.received != before[0] and listening.received != before[1]
-            silent = 0.0 if alive else silent + tick
+            silent = 0.0 if alive else silent + wait
             self.ready = self.ready and alive
             if silent >= settings.probe_timeout or late >= _MAX_LAG * settings.probe_timeout:
                 raise LinkLost(f"a probe did not come round within {late:g} s")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import ssl
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 import attrs
 from redis.connection import parse_url
@@ -14,6 +14,9 @@ from trioroom.backplane.redis.settings import RedisSettings
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
+_SCHEMES = (
+    "redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster",
+)  # fmt: skip
 _LOGIN_OPTIONS = {"username", "password", "db", "protocol", "client_name"}
 _SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
 _TLS_OPTIONS = {
@@ -75,12 +78,16 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
     Raises:
         ValueError: it is none of the kinds that `trioroom.backplane.redis.open_redis` lists; no password is named.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may have the password
+        raise ValueError("this is no URL; in user and password write [ as %5B and ] as %5D, for example") from None
     kind, _, mode_name = parts.scheme.partition("+")
-    if mode_name not in ("", "sentinel", "cluster") or kind not in ("redis", "rediss", "unix") or "://" not in url:
+    if parts.scheme not in _SCHEMES or "://" not in url:
         raise ValueError(
             f"{parts.scheme or 'that'!r} is no scheme of a Redis URL; write redis://host:6379, for example"
         )
+    _refuse_torn(parts)
     mode = Mode[(mode_name or "server").upper()]
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     settings = _take_settings(options, settings or RedisSettings())
@@ -105,6 +112,8 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
     endpoints = tuple(_endpoint(host, default_port) for host in hosts.split(","))
     if kind == "unix":
         endpoints = (Endpoint("", 0, unquote(path)),)
+    elif mode is Mode.SERVER and len(endpoints) > 1:
+        raise ValueError(f"{kind}:// names one server; write {kind}+sentinel:// or {kind}+cluster:// for several")
     plain = f"{kind}://{user}@{'' if kind == 'unix' else 'host'}{path}?{urlencode(options)}"
     known: dict[str, Any] = parse_url(plain)  # type: ignore[no-untyped-call]  # it has no types
     login = Login(**{name: value for name, value in known.items() if name in _LOGIN_OPTIONS})
@@ -112,6 +121,15 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
         raise ValueError(f"protocol={login.protocol} is no version of RESP; write 2 or 3")
     tls = _tls_context(known) if kind == "rediss" else None
     return Location(mode, endpoints, login, Login(**sentinel), unquote(master), tls, settings)
+
+
+def _refuse_torn(parts: SplitResult) -> None:
+    """Before anything of it is named: a ``/``, ``?`` or ``#`` in a password ends the host and what is before it."""
+    path = "" if parts.scheme == "unix" else parts.path
+    if parts.fragment or "@" in path or ("@" in parts.query and "@" not in parts.netloc):
+        raise ValueError(
+            "the URL has a # or @ where none can stand; in user and password write / as %2F, ? as %3F, # as %23"
+        )
 
 
 def _take_settings(options: dict[str, str], settings: RedisSettings) -> RedisSettings:
@@ -130,7 +148,8 @@ def _take_settings(options: dict[str, str], settings: RedisSettings) -> RedisSet
 def _refuse_unknown(options: dict[str, str], *, tls: bool) -> None:
     names = attrs.fields_dict(RedisSettings).keys() | _LOGIN_OPTIONS
     if unknown := options.keys() - names - _TLS_OPTIONS:
-        raise ValueError(f"option {min(unknown)!r} is not known; there are {', '.join(sorted(names | _TLS_OPTIONS))}")
+        name = repr(min(unknown)) if min(unknown).isidentifier() else "in the query"  # else it may be of a password
+        raise ValueError(f"option {name} is not known; there are {', '.join(sorted(names | _TLS_OPTIONS))}")
     if not tls and (misplaced := options.keys() & _TLS_OPTIONS):
         raise ValueError(f"option {min(misplaced)!r} is for TLS; write rediss:// with a second s")
 
@@ -139,8 +158,9 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
     try:
         parts = urlsplit(f"//{text}")
         return Endpoint(unquote(parts.hostname or "127.0.0.1"), parts.port or default_port)
-    except ValueError as exc:
-        raise ValueError(f"{text!r} is no host and port; write host:{default_port}") from exc
+    except ValueError:  # what follows the colon may be a password: its @host was forgotten
+        host = text.partition(":")[0]
+        raise ValueError(f"what begins with {host!r} is no host and port; write host:{default_port}") from None
 
 
 def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:

@@ -7,7 +7,10 @@ either side carry many publications, and a single one waits for nobody.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from itertools import takewhile
+from typing import NoReturn
 
 import attrs
 import hiredis
@@ -44,7 +47,10 @@ class Publisher:
         self._bytes = 0  # of both
         self._writer: trio.lowlevel.Task | None = None  # parked, as nothing waits
         self._full = trio.lowlevel.ParkingLot()
-        self._given_up: BaseException | None = None
+        self._down_since: float | None = trio.current_time()  # None while there is a connection
+        self._given_up: Callable[[], Exception] | None = None
+        self.trouble: str | None = None
+        """Why there is no connection, where that is known; for the message to who waits for one."""
 
     @property
     def queued(self) -> int:
@@ -58,13 +64,18 @@ class Publisher:
 
         Raises:
             ResponseError: the broker refused it.
-            BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not.
+            BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not. At once
+                when there has been no connection for so long already.
         """
-        pending = _Pending(pack((self._command, channel, payload)), trio.current_time())
+        now = trio.current_time()
+        if self._down_since is not None and now - self._down_since > self._timeout:
+            await self._refuse(now - self._down_since)
+        pending = _Pending(pack((self._command, channel, payload)), now)
         if self._is_full:
             await self._wait_for_room()
         if self._given_up is not None:
-            raise self._given_up
+            await trio.lowlevel.checkpoint()
+            raise self._given_up()
         self._waiting[pending] = None
         self._bytes += len(pending.packed)
         if not self._is_full:
@@ -82,6 +93,15 @@ class Publisher:
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+
+    async def _refuse(self, down: float) -> NoReturn:
+        # A short outage is worth waiting for. In a long one each on_leave of a drain, say, would wait in vain.
+        await trio.lowlevel.checkpoint()
+        raise BackplaneUnavailable(f"the broker has been out of reach for {down:.1f} s{self._because}; retry later")
+
+    @property
+    def _because(self) -> str:
+        return f" ({self.trouble})" if self.trouble else ""
 
     @property
     def _is_full(self) -> bool:
@@ -107,39 +127,43 @@ class Publisher:
             self._expire(trio.current_time() - self._timeout)
 
     def _expire(self, oldest: float) -> None:
-        error = BackplaneUnavailable(
-            f"the broker has not confirmed a publication within timeout={self._timeout:g} s; retry later"
-        )
+        within = f"within timeout={self._timeout:g} s{self._because}"
+        error = partial(BackplaneUnavailable, f"the broker has not confirmed a publication {within}; retry later")
         for pending in list(takewhile(lambda pending: pending.since <= oldest, self._waiting)):
             del self._waiting[pending]
-            self._resolve(pending, outcome.Error(error))
+            self._resolve(pending, outcome.Error(error()))  # each its own, as each gets a traceback
         for pending in takewhile(lambda pending: pending.since <= oldest, self._sent):
-            _wake(pending, outcome.Error(error))  # its place stays: an answer may still come
+            _wake(pending, outcome.Error(error()))  # its place stays: an answer may still come
 
-    async def run(self, connection: RedisConnection) -> None:
+    async def run(
+        self, connection: RedisConnection, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         """Send and resolve until cancelled or the link is lost; then what was on its way has failed.
 
         Raises:
             LinkLost: the connection is over.
         """
+        self._down_since = None
+        task_status.started()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, connection)
                 await self._read(connection)
         finally:
+            self._down_since = trio.current_time()
             while self._sent:
                 lost = BackplaneUnavailable(
                     "the link to the broker broke while a publication was on its way; it may have gone out or not"
                 )
                 self._resolve(self._sent.popleft(), outcome.Error(lost))
 
-    def give_up(self, error: BaseException) -> None:
-        """Fail what waits and what is still to come, for no connection will; the first ``error`` counts."""
+    def give_up(self, error: Callable[[], Exception]) -> None:
+        """Fail what waits and what is still to come, for no connection will; the first who says so counts."""
         self._given_up = self._given_up or error
         self._full.unpark_all()
         for pending in list(self._waiting):
             del self._waiting[pending]
-            self._resolve(pending, outcome.Error(error))
+            self._resolve(pending, outcome.Error(error()))
 
     async def _write(self, connection: RedisConnection) -> None:
         try:
@@ -177,7 +201,7 @@ class Publisher:
                 if isinstance(reply, hiredis.PushNotification):
                     continue
                 if not self._sent:
-                    raise LinkLost(f"the server sent {reply!r:.80}, for which nobody asked")
+                    raise LinkLost(f"the server sent {reply!s:.80}, for which nobody asked")
                 error = isinstance(reply, ResponseError)
                 self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(None))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeAlias
 
 import hiredis
@@ -32,6 +35,13 @@ class CallRefused(LinkLost):
     """The server answered a command with an error."""
 
 
+class _NoRedis(LinkLost):
+    """What answers speaks another protocol."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(f"what answers there is no Redis: {text}")
+
+
 class RedisConnection:
     """Replies come in the order of the commands, pushes in between; one task may send and one receive at a time."""
 
@@ -40,7 +50,7 @@ class RedisConnection:
         self.received = 0
         """Reads so far; a sign of life for who compares it with an earlier value."""
         self._stream = stream
-        self._reader = hiredis.Reader(protocolError=LinkLost, replyError=ResponseError, notEnoughData=_INCOMPLETE)
+        self._reader = hiredis.Reader(protocolError=_NoRedis, replyError=ResponseError, notEnoughData=_INCOMPLETE)
 
     async def send(self, packed: bytes) -> None:
         """Send commands that are packed already. Cancelled, the connection is torn and has to be closed."""
@@ -65,8 +75,11 @@ class RedisConnection:
                 raise LinkLost("the server closed the connection")
             self.received += 1
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _INCOMPLETE:
-                replies.append(reply)
+            try:
+                while (reply := self._reader.gets()) is not _INCOMPLETE:
+                    replies.append(reply)
+            except TypeError as exc:  # a map whose keys are lists, say: RESP3 allows it, Python does not
+                raise LinkLost(f"no reply that we could use: {exc}") from exc
         return replies
 
     async def call(self, *command: str | bytes | int) -> Reply:
@@ -83,6 +96,15 @@ class RedisConnection:
                     raise CallRefused(str(reply))
                 if not isinstance(reply, hiredis.PushNotification):
                     return reply
+
+
+@contextmanager
+def reading_reply(command: str) -> Iterator[None]:
+    """Around what takes a reply apart: proxies answer commands that they do not know with what they like."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise LinkLost(f"the reply to {command} is not what it should be: {exc!r}") from exc
 
 
 @asynccontextmanager
@@ -113,8 +135,10 @@ async def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None) -> trio.abc.S
         if endpoint.path is not None:
             return await trio.open_unix_socket(endpoint.path)
         stream = await trio.open_tcp_stream(endpoint.host, endpoint.port)
-    except OSError as exc:
-        raise LinkLost(f"cannot connect: {_root_of(exc)}") from exc
+        # Closing drops what our kernel has not sent: those publications have failed and are not to come later.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    except (OSError, UnicodeError) as exc:  # the latter of a name that no DNS could have
+        raise LinkLost(f"cannot connect: {_explain(exc)}") from exc
     if tls is None:
         return stream
     secure = trio.SSLStream(stream, tls, server_hostname=endpoint.host)
@@ -127,6 +151,13 @@ async def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None) -> trio.abc.S
         await trio.aclose_forcefully(secure)
         raise
     return secure
+
+
+def _explain(exc: Exception) -> str:
+    root = _root_of(exc)
+    if isinstance(root, OSError) and root.errno is not None and root.errno > 0:  # others are of getaddrinfo
+        return os.strerror(root.errno)
+    return str(root)
 
 
 def _root_of(exc: BaseException) -> BaseException:
@@ -144,7 +175,8 @@ async def _log_in(connection: RedisConnection, login: Login) -> None:
         if not greeted:
             if credentials:  # a server before Redis 6 knows no users
                 await connection.call("AUTH", *(credentials if login.username else credentials[1:]))
-            await connection.call("CLIENT", "SETNAME", login.client_name)
+            with suppress(CallRefused):  # an ACL may forbid it, and it is for people only
+                await connection.call("CLIENT", "SETNAME", login.client_name)
         if login.db:
             await connection.call("SELECT", login.db)
     except CallRefused as exc:

@@ -7,7 +7,7 @@ from typing import Protocol
 import trio
 
 from trioroom.backplane.redis.location import Endpoint, Location
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection, reading_reply
 
 
 class Source(Protocol):
@@ -65,9 +65,11 @@ class SentinelSource:
 
     async def check(self, connection: RedisConnection) -> None:
         """Sentinels may lag behind: what is published to a replica is not heard at the master."""
-        role = (await connection.call("ROLE"))[0]
-        if role != b"master":
-            raise LinkLost(f"it is a {role.decode()} and not the master; a failover is under way")
+        reply = await connection.call("ROLE")
+        with reading_reply("ROLE"):
+            role: str = reply[0].decode()
+        if role != "master":
+            raise LinkLost(f"it is a {role} and not the master; a failover is under way")
 
     async def watch(self, endpoint: Endpoint) -> None:
         """Ask again each ``probe_interval``: a master that was cut off and replaced does not know it."""
@@ -89,6 +91,7 @@ class SentinelSource:
                 address = await sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", location.master)
                 if address is None:
                     raise LinkLost(f"it knows no master called {location.master!r}")
-                host, port = address
-                return Endpoint(host.decode(), int(port))
+                with reading_reply("SENTINEL GET-MASTER-ADDR-BY-NAME"):
+                    host, port = address
+                    return Endpoint(host.decode(), int(port))
         raise LinkLost(f"no answer within {timeout:g} s")

@@ -96,6 +96,7 @@ class Subscriber:
             LinkLost: the connection is over, or what was live before is refused now.
         """
         self._running = True
+        self.adrift.clear()  # all are asked for again, the link's own probe channel too
         self._to_restore = len(self.channels)
         for channel in self.channels.values():
             self._wish(self._words.subscribe, channel)
@@ -169,7 +170,7 @@ class Subscriber:
     def _confirmed(self, word: bytes, name: bytes, channel: Channel | None) -> None:
         wish = self._unconfirmed[0] if self._unconfirmed else None
         if wish is None or wish.word != word or wish.channel.name != name:
-            if word != self._words.unsubscribe:
+            if word != self._words.unsubscribe or self._words.together:
                 raise LinkLost(f"the server confirmed {word.decode()} of {name!r}, which nobody asked for")
             if channel is not None:  # its slot moved to another node (sharded Pub/Sub)
                 self._set_adrift(channel)
@@ -186,7 +187,7 @@ class Subscriber:
             wish = self._answered()
             if not self._is_current(wish):
                 continue
-            if is_moved(error):
+            if is_moved(error) and not self._words.together:
                 self._set_adrift(wish.channel)
             elif wish.channel.interrupted:  # members sit there and would hear nothing
                 raise LinkLost(f"the server refuses {wish.word.decode()}: {error}")

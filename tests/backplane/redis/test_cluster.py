@@ -1,0 +1,348 @@
+"""Channels follow their slots from master to master; on a fake network, by a fake clock."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from redis.crc import key_slot
+from redis.exceptions import ResponseError
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from tests.backplane.redis.fake_server import Command, FakeNetwork, FakeServer, array, bulk, error, integer, push
+from tests.backplane.redis.scenes import Record
+from trioroom.backplane.base import Lost
+from trioroom.backplane.redis import cluster as cluster_module
+from trioroom.backplane.redis import link as link_module
+from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.redis.cluster import Cluster
+from trioroom.backplane.redis.location import Endpoint, parse_location
+from trioroom.errors import BackplaneUnavailable
+from trioroom.testing import cancel_at_step
+
+ROOM = b"room"
+SLOT = key_slot(ROOM)
+LAST = 16_383
+Slots = dict[range, int]
+"""Ports of the masters."""
+ONE: Slots = {range(LAST + 1): 1}
+LOW_HIGH: Slots = {range(8_000): 1, range(8_000, LAST + 1): 2}
+HIGH_LOW: Slots = {range(8_000): 2, range(8_000, LAST + 1): 1}
+WITHOUT_ROOM: Slots = {range(SLOT): 1, range(SLOT + 1, LAST + 1): 2}
+ALMOST_ALL_AT_TWO: Slots = {range(1): 1, range(1, LAST + 1): 2}
+
+
+class Scene:
+    """A cluster whose map is what the test says; a node refuses what is in another one's slots."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.network = FakeNetwork(nursery)
+        self.slots: Slots = ONE
+        self.state = b"ok"
+        self.cluster = Cluster(parse_location("redis+cluster://fake:1,fake:2"), b"probe")
+        for port in (1, 2):
+            self.network.add(port).answers[b"CLUSTER"] = self._answer
+
+    def _answer(self, command: Command) -> bytes:
+        if command[1] == b"INFO":
+            return bulk(b"cluster_enabled:1\r\ncluster_state:%s\r\n" % self.state)
+        entries = [
+            array(integer(each.start), integer(each.stop - 1), array(bulk(b"fake"), integer(port), bulk(b"id")))
+            for each, port in self.slots.items()
+        ]
+        return array(*entries)
+
+    async def run(self) -> None:
+        self.nursery.start_soon(self.cluster.run)
+        await wait_all_tasks_blocked()
+
+    def room(self, name: bytes = ROOM) -> tuple[Channel, Record]:
+        channel, record = Channel(name), Record()
+        channel.add(record)
+        self.cluster.add(channel)
+        return channel, record
+
+    def move(self, slots: Slots) -> None:
+        """As servers do it: who listens there is unsubscribed."""
+        self.slots = slots
+        for port, server in self.network.servers.items():
+            for name in {name for session in server.sessions for name in session.channels}:
+                if not any(key_slot(name) in each and owner == port for each, owner in slots.items()):
+                    server.say(push(b"sunsubscribe", name), name)
+                    for session in server.sessions:
+                        session.channels.discard(name)
+
+    def says(self) -> tuple[bool, str | None]:
+        return self.cluster.ready, self.cluster.failure
+
+    def server(self, port: int) -> FakeServer:
+        return self.network.servers[port]
+
+
+@asynccontextmanager
+async def open_scene(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    async with trio.open_nursery() as nursery:
+        scene = Scene(nursery)
+        for module in (cluster_module, link_module):
+            monkeypatch.setattr(module, "open_connection", scene.network.open_connection)
+        yield scene
+        nursery.cancel_scope.cancel()
+
+
+# -- the map ---------------------------------------------------------------------------------------
+
+
+async def test_ready_when_every_master_hears_its_own_probe(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.slots = LOW_HIGH
+        assert not scene.cluster.ready
+        await scene.run()
+        assert scene.cluster.ready
+        for port, slots in ((1, range(8_000)), (2, range(8_000, LAST + 1))):
+            [probe] = {name for session in scene.server(port).sessions for name in session.channels}
+            assert probe.startswith(b"probe:")
+            assert key_slot(probe) in slots
+        scene.server(2).latency = math.inf
+        await trio.sleep(2.1)
+        assert not scene.cluster.ready
+        await trio.sleep(1)
+        assert scene.cluster.failure == "fake:2: a probe did not come round within 2 s"
+
+
+async def test_master_of_a_single_slot_has_a_probe(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.slots = ALMOST_ALL_AT_TWO
+        await scene.run()
+        assert scene.cluster.ready
+        assert len(scene.server(1).sessions) == 2
+
+
+async def test_slots_without_a_master_are_told_and_looked_for(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.slots = WITHOUT_ROOM
+        await scene.run()
+        assert scene.says() == (False, "1 of 16384 slots have no master")
+        channel, _ = scene.room()
+        gone, _ = scene.room()
+        scene.cluster.remove(gone)
+        published: list[str] = []
+        scene.nursery.start_soon(publish, scene, published)
+        await trio.sleep(1)
+        scene.slots = LOW_HIGH
+        await trio.sleep(6)
+        assert scene.says() == (True, None)
+        assert (channel.live, published) == (True, ["done"])
+        for scene.slots, live in ((WITHOUT_ROOM, False), (LOW_HIGH, True)):
+            await trio.sleep(6)
+            assert channel.live == live
+
+
+async def test_node_that_gives_no_host_is_taken_for_the_one_that_was_asked(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        for host in (b"$-1\r\n", bulk(b""), bulk(b"?")):
+            slots = array(array(integer(0), integer(LAST), array(host, integer(1))))
+            info = scene._answer([b"CLUSTER", b"INFO"])
+            scene.server(1).answers[b"CLUSTER"] = lambda command, slots=slots, info=info: (  # type: ignore[misc]
+                info if command[1] == b"INFO" else slots
+            )
+            assert set((await scene.cluster._ask()).values()) == {Endpoint("fake", 1)}
+
+
+async def test_what_each_node_said_is_told_when_none_knows_and_forgotten_when_one_does(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.server(1).latency = math.inf
+        scene.state = b"fail"
+        scene.nursery.start_soon(scene.cluster.run)
+        await trio.sleep(20)
+        failure = "no node knows the slots (fake:1: no answer within 2 s; fake:2: it says that the cluster is down)"
+        assert scene.says() == (False, failure)
+        assert caplog.messages == [f"redis cluster: {failure}; keeping the map there is"]
+        scene.server(1).latency = 0
+        scene.state = b"ok"
+        await trio.sleep(6)
+        assert scene.says() == (True, None)
+        scene.state = b"fail"  # for those who look; links are up
+        await trio.sleep(6)
+        assert scene.says()[0]
+        assert "the cluster is down" in str(scene.says()[1])
+        scene.state = b"ok"
+        await trio.sleep(6)
+        assert scene.says() == (True, None)
+
+
+async def test_other_nodes_are_asked_when_the_first_is_gone(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        await scene.run()
+        _, record = scene.room()
+        await wait_all_tasks_blocked()
+        scene.network.remove(1)
+        scene.slots = {range(LAST + 1): 2}
+        await trio.sleep(1)
+        assert scene.cluster.ready
+        await scene.cluster.publish(ROOM, b"x")
+        assert record.heard == [Lost("backplane"), b"x"]
+
+
+# -- channels and publications follow ----------------------------------------------------------------
+
+
+async def publish(scene: Scene, results: list[str]) -> None:
+    try:
+        await scene.cluster.publish(ROOM, b"x")
+        results.append("done")
+    except (BackplaneUnavailable, ResponseError) as exc:
+        results.append(str(exc))
+
+
+async def test_channels_follow_their_slots_to_a_new_master_and_tell_the_gap(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        await scene.run()
+        channel, record = scene.room()
+        low, heard_by_low = scene.room(b"a0")
+        assert key_slot(b"a0") < 8_000 < key_slot(ROOM)
+        gone, _ = scene.room(b"gone")
+        scene.cluster.remove(gone)
+        await wait_all_tasks_blocked()
+        await scene.cluster.publish(ROOM, b"1")
+        assert scene.server(1).channels() == {ROOM, b"a0"}
+        scene.move(LOW_HIGH)
+        await wait_all_tasks_blocked()
+        assert not scene.cluster.ready
+        await trio.sleep(1)
+        assert (scene.cluster.ready, channel.live, low.live) == (True, True, True)
+        await scene.cluster.publish(ROOM, b"2")
+        assert (scene.server(1).channels(), scene.server(2).channels()) == ({b"a0"}, {ROOM})
+        assert record.heard == [b"1", Lost("backplane"), b"2"]
+        assert set(heard_by_low.heard) <= {Lost("backplane")}
+        scene.cluster.remove(channel)
+        scene.cluster.remove(low)
+        await wait_all_tasks_blocked()
+        assert scene.server(1).channels() | scene.server(2).channels() == set()
+
+
+async def test_channel_is_asked_for_again_where_it_was_when_its_slot_has_come_back(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        await scene.run()
+        channel, record = scene.room()
+        await wait_all_tasks_blocked()
+        server = scene.server(1)
+        server.say(push(b"sunsubscribe", ROOM), ROOM)  # its slot left for a moment in which nobody looked
+        for session in server.sessions:
+            session.channels.discard(ROOM)
+        await wait_all_tasks_blocked()
+        assert (scene.cluster.ready, channel.live) == (False, False)
+        await trio.sleep(1)
+        assert (scene.cluster.ready, channel.live, record.heard) == (True, True, [Lost("backplane")])
+        assert len(scene.network.opened) == 1 + 2 + 1  # the link was there all the time
+
+
+async def test_probe_whose_subscription_was_refused_for_a_moment_does_not_keep_it_unready(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.server(1).refuse(b"SSUBSCRIBE", "CLUSTERDOWN Hash slot not served")
+        await scene.run()
+        assert not scene.cluster.ready
+        del scene.server(1).answers[b"SSUBSCRIBE"]
+        await trio.sleep(10)
+        assert scene.cluster.ready
+
+
+async def test_shards_that_have_no_slots_any_more_go_and_come_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.slots = LOW_HIGH
+        await scene.run()
+        for slots, sessions in ((ONE, (2, 0)), (HIGH_LOW, (2, 2)), (LOW_HIGH, (2, 2))):
+            scene.move(slots)
+            await trio.sleep(12)
+            assert scene.cluster.ready
+            assert tuple(len(scene.server(port).sessions) for port in (1, 2)) == sessions
+
+
+async def test_publication_goes_out_again_when_the_slot_has_moved(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        await scene.run()
+        published: list[str] = []
+        scene.server(1).answers[b"SPUBLISH"] = lambda _: error(f"MOVED {SLOT} fake:2")
+        scene.slots = {range(LAST + 1): 2}
+        await publish(scene, published)
+        assert published == ["done"]
+        assert [b"SPUBLISH", ROOM, b"x"] in scene.server(2).log
+
+
+async def test_publication_that_nobody_takes_fails_after_timeout(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        await scene.run()
+        published: list[str] = []
+        scene.server(1).answers[b"SPUBLISH"] = lambda _: error("CLUSTERDOWN no")
+        begin = trio.current_time()
+        await publish(scene, published)
+        assert published == ["no node of the cluster took a publication within timeout=5 s; retry later"]
+        assert trio.current_time() - begin == pytest.approx(5)
+        scene.server(1).answers[b"SPUBLISH"] = lambda _: error("NOPERM no")
+        await publish(scene, published)
+        assert published[1:] == ["NOPERM no"]
+
+
+async def test_publications_that_wait_for_a_shard_that_goes_are_published_at_the_next(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        await scene.run()
+        published: list[str] = []
+        scene.network.remove(1)
+        await wait_all_tasks_blocked()
+        for _ in range(3):
+            scene.nursery.start_soon(publish, scene, published)
+        scene.slots = {range(LAST + 1): 2}
+        await trio.sleep(2)
+        assert published == ["done"] * 3
+
+
+async def test_publish_and_subscribe_can_be_cancelled_at_any_step(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        scene.slots = LOW_HIGH
+        await scene.run()
+        links = [shard.link for shard in scene.cluster._shards.values()]
+        for step in itertools.count():
+            with cancel_at_step(step) as scope:
+                channel, _ = scene.room()
+                try:
+                    await channel.wait_live()
+                    await scene.cluster.publish(ROOM, b"x")
+                finally:
+                    scene.cluster.remove(channel)
+            await wait_all_tasks_blocked()
+            assert [link.publisher.queued for link in links] == [0, 0], f"cancelled at step {step}"
+            assert [len(link.subscriber.channels) for link in links] == [1, 1], f"cancelled at step {step}"
+            assert scene.server(1).channels() | scene.server(2).channels() == set()
+            if not scope.cancelled_caught:
+                break
+        assert step > 5

@@ -1,0 +1,41 @@
+"""Bounds and deadlines are checked where they enter."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import pytest
+
+from trioroom.backplane.redis import RedisSettings
+
+NUMBERS = [field.name for field in attrs.fields(RedisSettings) if field.name != "prefix"]
+COUNTS = [name for name in NUMBERS if name.startswith("max_") and name != "max_backoff"]
+
+
+def settings_with(name: str, value: Any) -> RedisSettings:
+    return RedisSettings(**{name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [0, -1, -math.inf])
+def test_nothing_may_be_zero_or_less(name: str, value: float) -> None:
+    with pytest.raises((ValueError, TypeError), match=name):
+        settings_with(name, value)
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_counts_are_whole(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        settings_with(name, 1.5)
+
+
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) - set(COUNTS)))
+def test_seconds_may_be_infinite(name: str) -> None:
+    assert getattr(settings_with(name, math.inf), name) == math.inf
+
+
+def test_prefix_has_to_be_one() -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        RedisSettings(prefix="")

@@ -1,0 +1,52 @@
+"""What ``--backplane`` takes."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backplane.servers import RedisServer
+from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.open import open_backplane
+from trioroom.backplane.redis import RedisBackplane
+
+
+async def test_memory_needs_nothing() -> None:
+    async with open_backplane("memory") as backplane:
+        assert isinstance(backplane, MemoryBackplane)
+
+
+@pytest.mark.redis
+async def test_url_of_redis_opens_a_link(valkey_server: RedisServer) -> None:
+    for url in (valkey_server.url, valkey_server.unix_url):
+        async with open_backplane(url) as backplane:
+            assert isinstance(backplane, RedisBackplane)
+            assert backplane.ready
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [("nats://host", "'nats'"), ("", "'that'"), ("Memory", "'Memory'"), ("memory://", "'memory'")],
+)
+async def test_other_kinds_are_refused_with_those_there_are(url: str, named: str) -> None:
+    expected = f"no backplane is called {named}; write memory, or one of redis, rediss, .*:// and where"
+    with pytest.raises(ValueError, match=expected):
+        async with open_backplane(url):
+            pytest.fail("there is none")
+
+
+@pytest.mark.parametrize("url", ["me:hunter2@host:6379", "hunter2@host", "redis:me:hunter2@host"])
+async def test_password_of_what_is_no_url_is_not_named(url: str) -> None:
+    with pytest.raises(ValueError, match="no backplane is called 'that'") as refused:
+        async with open_backplane(url):
+            pytest.fail("there is none")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [("redis://host/x", "is no number of a database"), ("rediss+sentinel://host", "needs the master's name")],
+)
+async def test_url_is_read_before_anything_is_tried(url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        async with open_backplane(url):
+            pytest.fail("there is none")
