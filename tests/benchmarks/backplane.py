@@ -125,10 +125,9 @@ def main() -> None:
         value = statistics.median(values)
         print(f"{name:14} {figure:28} {value:12,.3f}  ({min(values):,.3f} to {max(values):,.3f})")
     bars = {name: statistics.median(values) for (name, figure), values in figures.items() if figure == "per second"}
-    for ours in ("trioroom, 1", "trioroom, 64"):
-        for bar in set(bars) - {"trioroom, 1", "trioroom, 64"}:
-            if ours in bars:
-                print(f"{ours} is {bars[ours] / bars[bar]:.2f} times {bar}")
+    for ours in (name for name in bars if name.startswith("trioroom")):
+        ratios = (f"{bars[ours] / bars[bar]:.2f} times {bar}" for bar in bars if not bar.startswith("trioroom"))
+        print(f"{ours} is {'; '.join(ratios)}")
 
 
 if __name__ == "__main__":
