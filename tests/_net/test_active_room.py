@@ -101,6 +101,7 @@ async def test_subscription_lasts_from_before_on_open_until_after_the_last_on_le
 async def test_room_that_cannot_subscribe_turns_its_joiners_away_until_it_can(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
+    caplog.set_level(logging.DEBUG, "trioroom")
     link = Link()
     async with open_test_server(app_with(link), backplane=link) as server, open_v1_peer(server) as v1:
         link.is_up = False
@@ -121,6 +122,7 @@ async def test_room_that_cannot_subscribe_turns_its_joiners_away_until_it_can(
 async def test_subscription_that_breaks_ends_the_room_for_its_members(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
+    caplog.set_level(logging.DEBUG, "trioroom")
     link = Link()
     async with open_test_server(app_with(link), backplane=link) as server:
         async with open_peer(server, "/hall/a") as peer:
@@ -139,6 +141,7 @@ async def test_subscription_that_breaks_ends_the_room_for_its_members(
 async def test_publication_that_fails_is_the_publishers_failure(
     caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
+    caplog.set_level(logging.DEBUG, "trioroom")
     link = Link()
     app = app_with(link)
     async with open_test_server(app, backplane=link) as server, open_peer(server, "/hall/a") as other:

@@ -78,7 +78,7 @@ class ActiveRoom:
         if is_unavailable(error):
             code, reason = CloseCode.TRY_AGAIN_LATER, UNAVAILABLE
             self._failure = BackplaneUnavailable(str(first_of(error)))
-            log.warning("room %s failed; its members are closed with 1013: %s", self.room.name, self._failure)
+            log.debug("room %s failed; its members are closed with 1013: %s", self.room.name, self._failure)
         else:
             log.error("room %s failed; its members are closed with 1011", self.room.name, exc_info=error)
         for member in self._members:
@@ -112,7 +112,7 @@ class ActiveRoom:
                 await fn(*args)
             except* Exception as error:  # one that is cut off may fail over it, in a group with Cancelled
                 if is_unavailable(error):
-                    log.warning("room %s: %s failed: %s", self.room.name, hook, first_of(error))
+                    log.debug("room %s: %s failed: %s", self.room.name, hook, first_of(error))
                 else:
                     failed = True
                     log.error("room %s: %s failed", self.room.name, hook, exc_info=error)

@@ -237,7 +237,7 @@ class Connection:
     def hook_failed(self, hook: str, error: ExceptionGroup[Exception]) -> None:
         """A hook raised: log it, with its traceback if that is its own fault, and end this connection only."""
         if is_unavailable(error):
-            log.warning("%s: %s failed: %s", self.id, hook, first_of(error))
+            log.debug("%s: %s failed: %s", self.id, hook, first_of(error))  # the backplane has said so once for all
             self.close(CloseCode.TRY_AGAIN_LATER, UNAVAILABLE)
         else:
             log.error("%s: %s failed", self.id, hook, exc_info=error)

@@ -112,7 +112,7 @@ class Link:
         self._on_change()
 
     def _came_up(self) -> None:
-        log.info("redis: %s is up, %d channels", self._endpoint, len(self.subscriber.channels))
+        log.info("redis: %s is up, %d rooms subscribed", self._endpoint, len(self.subscriber.channels) - 1)
         self.failure = self.publisher.trouble = None
         self.ready = True
         self._attempts += 1
