@@ -39,3 +39,9 @@ def test_seconds_may_be_infinite(name: str) -> None:
 def test_prefix_has_to_be_one() -> None:
     with pytest.raises(ValueError, match="prefix"):
         RedisSettings(prefix="")
+
+
+@pytest.mark.parametrize("prefix", ["{shop}", "shop}", "{"])
+def test_prefix_with_a_brace_is_refused_as_it_would_put_all_rooms_into_one_slot(prefix: str) -> None:
+    with pytest.raises(ValueError, match=r"^prefix=.* has a brace, .* write it without$"):
+        RedisSettings(prefix=prefix)

@@ -78,49 +78,33 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
     Raises:
         ValueError: it is none of the kinds that `trioroom.backplane.redis.open_redis` lists; no password is named.
     """
+    parts = _split(url)
+    kind, _, mode_name = parts.scheme.partition("+")
+    mode = Mode[(mode_name or "server").upper()]
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    settings = _take_settings(options, settings or RedisSettings())
+    sentinel_login = _take_sentinel_login(options, parts.scheme)
+    _refuse_unknown(options, tls=kind == "rediss")
+    master, path = _split_path(parts, mode)
+    user, _, hosts = parts.netloc.rpartition("@")
+    endpoints = (Endpoint("", 0, unquote(path)),) if kind == "unix" else _endpoints(parts.scheme, hosts, mode)
+    plain = f"{kind}://{user}@{'' if kind == 'unix' else 'host'}{path}?{urlencode(options)}"
+    known: dict[str, Any] = parse_url(plain)  # type: ignore[no-untyped-call]  # it has no types
+    tls = _tls_context(known) if kind == "rediss" else None
+    return Location(mode, endpoints, _login(known), sentinel_login, master, tls, settings)
+
+
+def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
     except ValueError:  # its message may have the password
         raise ValueError("this is no URL; in user and password write [ as %5B and ] as %5D, for example") from None
-    kind, _, mode_name = parts.scheme.partition("+")
     if parts.scheme not in _SCHEMES or "://" not in url:
         raise ValueError(
             f"{parts.scheme or 'that'!r} is no scheme of a Redis URL; write redis://host:6379, for example"
         )
     _refuse_torn(parts)
-    mode = Mode[(mode_name or "server").upper()]
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    settings = _take_settings(options, settings or RedisSettings())
-    sentinel: dict[str, Any] = {
-        name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS & options.keys()
-    }
-    if sentinel and mode is not Mode.SENTINEL:
-        raise ValueError(f"sentinel_username and sentinel_password belong to a redis+sentinel:// URL, not to {kind}://")
-    _refuse_unknown(options, tls=kind == "rediss")
-    user, _, hosts = parts.netloc.rpartition("@")
-    master, path = "", parts.path
-    if mode is Mode.SENTINEL:
-        master, _, database = path.removeprefix("/").partition("/")
-        path = f"/{database}" if database else ""
-        if not master:
-            raise ValueError(f"{parts.scheme}:// needs the master's name: {parts.scheme}://host:26379/mymaster")
-    elif kind == "unix" and not path:
-        raise ValueError("unix:// needs the socket's path: unix:///run/redis/redis.sock")
-    if kind != "unix" and not (path.strip("/").isdecimal() or path in ("", "/")):
-        raise ValueError(f"{unquote(path)!r} is no number of a database; write {parts.scheme}://host:6379/0")
-    default_port = DEFAULT_SENTINEL_PORT if mode is Mode.SENTINEL else DEFAULT_PORT
-    endpoints = tuple(_endpoint(host, default_port) for host in hosts.split(","))
-    if kind == "unix":
-        endpoints = (Endpoint("", 0, unquote(path)),)
-    elif mode is Mode.SERVER and len(endpoints) > 1:
-        raise ValueError(f"{kind}:// names one server; write {kind}+sentinel:// or {kind}+cluster:// for several")
-    plain = f"{kind}://{user}@{'' if kind == 'unix' else 'host'}{path}?{urlencode(options)}"
-    known: dict[str, Any] = parse_url(plain)  # type: ignore[no-untyped-call]  # it has no types
-    login = Login(**{name: value for name, value in known.items() if name in _LOGIN_OPTIONS})
-    if login.protocol not in (2, 3):
-        raise ValueError(f"protocol={login.protocol} is no version of RESP; write 2 or 3")
-    tls = _tls_context(known) if kind == "rediss" else None
-    return Location(mode, endpoints, login, Login(**sentinel), unquote(master), tls, settings)
+    return parts
 
 
 def _refuse_torn(parts: SplitResult) -> None:
@@ -145,6 +129,17 @@ def _take_settings(options: dict[str, str], settings: RedisSettings) -> RedisSet
     return attrs.evolve(settings, **chosen)
 
 
+def _take_sentinel_login(options: dict[str, str], scheme: str) -> Login:
+    taken: dict[str, Any] = {
+        name.removeprefix("sentinel_"): options.pop(name) for name in _SENTINEL_OPTIONS & options.keys()
+    }
+    if taken and not scheme.endswith("+sentinel"):
+        raise ValueError(
+            f"sentinel_username and sentinel_password belong to a redis+sentinel:// URL, not to {scheme}://"
+        )
+    return Login(**taken)
+
+
 def _refuse_unknown(options: dict[str, str], *, tls: bool) -> None:
     names = attrs.fields_dict(RedisSettings).keys() | _LOGIN_OPTIONS
     if unknown := options.keys() - names - _TLS_OPTIONS:
@@ -152,6 +147,37 @@ def _refuse_unknown(options: dict[str, str], *, tls: bool) -> None:
         raise ValueError(f"option {name} is not known; there are {', '.join(sorted(names | _TLS_OPTIONS))}")
     if not tls and (misplaced := options.keys() & _TLS_OPTIONS):
         raise ValueError(f"option {min(misplaced)!r} is for TLS; write rediss:// with a second s")
+
+
+def _split_path(parts: SplitResult, mode: Mode) -> tuple[str, str]:
+    """What the sentinels call the server, and the rest: a database's number, or a socket's path."""
+    master, path = "", parts.path
+    if mode is Mode.SENTINEL:
+        master, _, database = path.removeprefix("/").partition("/")
+        path = f"/{database}" if database else ""
+        if not master:
+            raise ValueError(f"{parts.scheme}:// needs the master's name: {parts.scheme}://host:26379/mymaster")
+    if parts.scheme == "unix":
+        if not path:
+            raise ValueError("unix:// needs the socket's path: unix:///run/redis/redis.sock")
+    elif not (path.strip("/").isdecimal() or path in ("", "/")):
+        raise ValueError(f"{unquote(path)!r} is no number of a database; write {parts.scheme}://host:6379/0")
+    return unquote(master), path
+
+
+def _login(known: dict[str, Any]) -> Login:
+    login = Login(**{name: value for name, value in known.items() if name in _LOGIN_OPTIONS})
+    if login.protocol not in (2, 3):
+        raise ValueError(f"protocol={login.protocol} is no version of RESP; write 2 or 3")
+    return login
+
+
+def _endpoints(scheme: str, hosts: str, mode: Mode) -> tuple[Endpoint, ...]:
+    default_port = DEFAULT_SENTINEL_PORT if mode is Mode.SENTINEL else DEFAULT_PORT
+    endpoints = tuple(_endpoint(host, default_port) for host in hosts.split(","))
+    if mode is Mode.SERVER and len(endpoints) > 1:
+        raise ValueError(f"{scheme}:// names one server; write {scheme}+sentinel:// or {scheme}+cluster:// for several")
+    return endpoints
 
 
 def _endpoint(text: str, default_port: int) -> Endpoint:

@@ -13,7 +13,7 @@ class RedisSettings:
     """Names, bounds and deadlines. Times are seconds."""
 
     prefix: str = attrs.field(default="trioroom", validator=validators.min_len(1))
-    """Before the name of each channel, so that several apps share one Redis; an ACL needs ``&prefix:*``."""
+    """Before the name of each channel, so that several apps share one Redis; an ACL needs ``&prefix:*``. No braces."""
     timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
     longer than it takes to come back after a restart, so that a short outage costs a delay and no error."""
@@ -31,3 +31,8 @@ class RedisSettings:
     """The same in bytes; one that is larger by itself goes alone."""
     max_publication_bytes: int = attrs.field(default=1 << 22, validator=_COUNT)
     """One publication; what another program puts into a room's channel beyond it is dropped and told as a gap."""
+
+    @prefix.validator
+    def _has_no_braces(self, _: object, prefix: str) -> None:
+        if "{" in prefix or "}" in prefix:  # on a cluster all channels would share the slot of what is between them
+            raise ValueError(f"prefix={prefix!r} has a brace, which means something on a cluster; write it without")
