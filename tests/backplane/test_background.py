@@ -42,11 +42,13 @@ async def test_body_begins_when_it_has_started_if_asked_for() -> None:
     assert log[-1] == "ended"
 
 
-async def test_what_the_body_raises_comes_out_as_it_is_when_the_task_has_ended() -> None:
+@pytest.mark.parametrize("error", [KeyError("mine"), KeyboardInterrupt("mine"), ExceptionGroup("mine", [KeyError()])])
+async def test_what_the_body_raises_comes_out_as_it_is_when_the_task_has_ended(error: BaseException) -> None:
     log: list[str] = []
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(type(error), match="mine") as raised:
         async with run_in_background(partial(wait_for_the_end, log), wait_started=True):
-            raise KeyError("mine")
+            raise error
+    assert raised.value is error
     assert log[-1] == "ended"
 
 

@@ -17,7 +17,7 @@ async def run_in_background(fn: Callable[..., Awaitable[object]], *, wait_starte
     Args:
         wait_started: it takes ``task_status``, and the body begins when it has started.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         try:
             if wait_started:
@@ -25,7 +25,9 @@ async def run_in_background(fn: Callable[..., Awaitable[object]], *, wait_starte
             else:
                 nursery.start_soon(fn)
             yield
-        except Exception as exc:  # carried past the nursery, which would wrap it
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # Ctrl-C too; carried past the nursery, which would wrap it in a group
             failure = exc
         nursery.cancel_scope.cancel()
     if failure is not None:
