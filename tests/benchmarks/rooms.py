@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import trio
@@ -29,5 +30,11 @@ app = trioroom.App()
 app.route("all", All)
 app.route("echo", Echo)
 
+async def main(port: int) -> None:
+    """Serve; with what the variable TRIOROOM_BACKPLANE names, if that is set."""
+    async with trioroom.open_backplane(os.environ.get("TRIOROOM_BACKPLANE", "memory")) as backplane:
+        await trioroom.serve(app, "127.0.0.1", port, backplane=backplane)
+
+
 if __name__ == "__main__":
-    trio.run(trioroom.serve, app, "127.0.0.1", int(sys.argv[1]))
+    trio.run(main, int(sys.argv[1]))
