@@ -56,7 +56,7 @@ class Backplane(Protocol):
     def subscribe(self, room: str, capacity: int) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Delivery]]:
         """A channel of what is published to ``room``, any text, from the moment the context is entered.
 
-        Leaving closes the channel. Subscriptions of one room are independent of each other.
+        ``capacity`` is at least 1. Leaving closes the channel. Subscriptions of one room are independent of each other.
 
         Raises:
             BackplaneUnavailable: the broker cannot be reached.

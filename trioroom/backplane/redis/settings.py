@@ -28,7 +28,7 @@ class RedisSettings:
     max_queued_publications: int = attrs.field(default=4_096, validator=_COUNT)
     """Publications of this node the broker has not confirmed; ``publish`` awaits when they are this many."""
     max_queued_bytes: int = attrs.field(default=1 << 24, validator=_COUNT)
-    """The same in bytes; one that is larger by itself goes alone."""
+    """The same in bytes; the one that reaches the bound may go beyond it."""
     max_publication_bytes: int = attrs.field(default=1 << 22, validator=_COUNT)
     """One publication; what another program puts into a room's channel beyond it is dropped and told as a gap."""
 
