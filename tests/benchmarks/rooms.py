@@ -30,6 +30,7 @@ app = trioroom.App()
 app.route("all", All)
 app.route("echo", Echo)
 
+
 async def main(port: int) -> None:
     """Serve; with what the variable TRIOROOM_BACKPLANE names, if that is set."""
     async with trioroom.open_backplane(os.environ.get("TRIOROOM_BACKPLANE", "memory")) as backplane:
