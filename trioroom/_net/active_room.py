@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
 
-from trioroom._net.connection import UNAVAILABLE, first_of, is_unavailable
+from trioroom._core.causes import first_of
+from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._wire.envelopes import encode_publication

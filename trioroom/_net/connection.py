@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from trioroom._core.causes import first_of
 from trioroom._core.outbox import Outbox, Verdict
 from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, encode_close, encode_frame
@@ -247,10 +248,3 @@ class Connection:
 def is_unavailable(error: ExceptionGroup[Exception]) -> bool:
     """Whether it is all because the backplane cannot be reached now."""
     return error.split(BackplaneUnavailable)[1] is None
-
-
-def first_of(error: BaseException) -> BaseException:
-    """One error of a group, for a message in one line."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

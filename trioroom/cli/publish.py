@@ -12,9 +12,10 @@ import trio
 from click.core import ParameterSource
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
+from trioroom._core.causes import leaves_of, root_of
 from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.open import open_backplane
-from trioroom.cli.run import errors_of_backplane, leaves_of
+from trioroom.cli.run import errors_of_backplane
 from trioroom.errors import BackplaneError
 
 if TYPE_CHECKING:
@@ -103,18 +104,11 @@ def _publish_to_server(url: str, room: str, data: Data, token: str | None) -> No
     try:
         trio.run(_publish, url, room, data, token)
     except (OSError, HandshakeError) as exc:
-        raise click.ClickException(f"cannot reach {url}: {_root_of(exc)}; is the server running there?") from exc
+        raise click.ClickException(f"cannot reach {url}: {root_of(exc)}; is the server running there?") from exc
     except ConnectionClosed as exc:
         raise click.ClickException(f"the server closed the connection: {exc.reason}") from exc
     except trio.TooSlowError as exc:
         raise click.ClickException(f"no answer from {url} within {_TIMEOUT:g} s") from exc
-
-
-def _root_of(exc: BaseException) -> BaseException:
-    """What began it: Trio and trio-websocket wrap the refusal of each address they tried."""
-    while (cause := exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc.__cause__) is not None:
-        exc = cause
-    return exc
 
 
 async def _publish(url: str, room: str, data: Data, token: str | None) -> None:

@@ -186,11 +186,3 @@ def announce(addresses: Sequence[tuple[str, int]], scheme: str, note: str = "") 
     for host, port in addresses:
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"trioroom serves {scheme}://{shown}:{port}/ ({note}Ctrl-C stops)")
-
-
-def leaves_of(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    """The errors in ``group``, however many nurseries they came through."""
-    found: list[BaseException] = []
-    for exc in group.exceptions:
-        found += leaves_of(exc) if isinstance(exc, BaseExceptionGroup) else [exc]
-    return found

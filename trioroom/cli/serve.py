@@ -14,9 +14,10 @@ import attrs
 import click
 import trio
 
+from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
-from trioroom.cli.run import ServeOptions, leaves_of, serve_until_signal
+from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.workers import serve_with_workers
 from trioroom.settings import Settings
 

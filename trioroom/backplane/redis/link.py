@@ -16,6 +16,7 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioroom._core.backoff import Backoff
+from trioroom._core.causes import first_of
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.location import Endpoint, Location
@@ -96,7 +97,7 @@ class Link:
             try:
                 await self._live()
             except* LinkLost as group:
-                self._went_down(str(_first_of(group)))
+                self._went_down(str(first_of(group)))
             finally:
                 self.ready = False
             await trio.sleep(backoff.after(trio.current_time() - began, random.random()))
@@ -179,10 +180,3 @@ class Link:
             raise LinkLost(f"the server refuses to publish: {exc}") from exc
         except BackplaneUnavailable:
             await trio.sleep_forever()  # the connection broke: who found that says why, and ends us
-
-
-def _first_of(group: BaseExceptionGroup[LinkLost]) -> BaseException:
-    exc: BaseException = group
-    while isinstance(exc, BaseExceptionGroup):
-        exc = exc.exceptions[0]
-    return exc

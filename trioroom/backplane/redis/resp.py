@@ -14,6 +14,7 @@ import hiredis
 import trio
 from redis.exceptions import ResponseError
 
+from trioroom._core.causes import root_of
 from trioroom.backplane.redis.location import Endpoint, Login
 from trioroom.errors import BackplaneError
 
@@ -146,7 +147,7 @@ async def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None) -> trio.abc.S
         await secure.do_handshake()
     except trio.BrokenResourceError as exc:
         await trio.aclose_forcefully(secure)
-        raise LinkLost(f"TLS failed: {_root_of(exc)}") from exc
+        raise LinkLost(f"TLS failed: {root_of(exc)}") from exc
     except BaseException:
         await trio.aclose_forcefully(secure)
         raise
@@ -154,17 +155,10 @@ async def _connect(endpoint: Endpoint, tls: ssl.SSLContext | None) -> trio.abc.S
 
 
 def _explain(exc: Exception) -> str:
-    root = _root_of(exc)
+    root = root_of(exc)
     if isinstance(root, OSError) and root.errno is not None and root.errno > 0:  # others are of getaddrinfo
         return os.strerror(root.errno)
     return str(root)
-
-
-def _root_of(exc: BaseException) -> BaseException:
-    """What began it: Trio wraps the refusal of each address it tried."""
-    while (cause := exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc.__cause__) is not None:
-        exc = cause
-    return exc
 
 
 async def _log_in(connection: RedisConnection, login: Login) -> None:
