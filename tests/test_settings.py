@@ -20,6 +20,8 @@ DEFAULTS: dict[str, object] = {
     "max_calls_per_connection": 16,
     "max_room_name_bytes": 255,
     "room_channel_size": 1_024,
+    "room_channel_bytes": 4_194_304,
+    "max_queued_bytes": 268_435_456,
     "ping_interval": 25.0,
     "ping_timeout": 10.0,
     "close_timeout": 5.0,
@@ -30,7 +32,8 @@ DEFAULTS: dict[str, object] = {
     "backlog": 4_096,
 }
 TIMES = [name for name, value in DEFAULTS.items() if type(value) is float]
-COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int]
+COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int and name != "max_queued_bytes"]
+LIMITS = [*TIMES, *COUNTS, "max_queued_bytes"]
 
 
 def make_settings(**changes: Any) -> Settings:  # Any: values that no type checker would let through
@@ -43,10 +46,10 @@ def test_defaults() -> None:
 
 def test_times_and_counts_are_told_by_their_names() -> None:
     assert {name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))} == set(TIMES)
-    assert {name for name in DEFAULTS if name.startswith("max_")} <= set(COUNTS)
+    assert {name for name in DEFAULTS if name.startswith("max_")} <= set(LIMITS)
 
 
-@pytest.mark.parametrize("name", TIMES + COUNTS)
+@pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("value", [0, -1])
 def test_limit_that_is_not_positive_is_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=name):
@@ -60,7 +63,7 @@ def test_time_that_does_not_pass_is_refused(name: str, value: float) -> None:
         make_settings(**{name: value})
 
 
-@pytest.mark.parametrize("name", TIMES + COUNTS)
+@pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("value", [None, "10"])
 def test_limit_that_is_no_number_is_refused(name: str, value: object) -> None:
     with pytest.raises(TypeError):
@@ -93,6 +96,10 @@ def test_time_may_be_a_fraction_of_a_second(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(TIMES) - {"ping_timeout"}))
 def test_deadline_may_be_switched_off(name: str) -> None:
     assert getattr(make_settings(**{name: math.inf}), name) == math.inf
+
+
+def test_bound_over_all_queues_may_be_switched_off() -> None:
+    assert make_settings(max_queued_bytes=math.inf).max_queued_bytes == math.inf
 
 
 @pytest.mark.parametrize(("timeout", "interval"), [(9.9, 10.0), (0.1, 0.2), (30.0, math.inf), (math.inf, math.inf)])

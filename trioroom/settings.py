@@ -37,6 +37,14 @@ class Settings:
     """UTF-8 bytes of a room's name."""
     room_channel_size: int = attrs.field(default=1_024, validator=_COUNT)
     """Publications that may wait for a room's fan-out on this node; ``publish`` awaits when they are this many."""
+    room_channel_bytes: int = attrs.field(default=4 << 20, validator=_COUNT)
+    """The same in bytes. 64 of the largest messages, or 4 KiB for each of ``room_channel_size``. One fits always."""
+    max_queued_bytes: float = attrs.field(default=256 << 20, validator=validators.gt(0))
+    """All outboxes and room channels of this server together; ``math.inf`` is no bound.
+
+    When they are used up the fattest outbox is closed with 4108, and so on until there is some room again. 256
+    peers that let ``max_outbox_bytes`` wait, or 64 full room channels.
+    """
     ping_interval: float = attrs.field(default=25.0, validator=validators.gt(0))
     """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
     ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))

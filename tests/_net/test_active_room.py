@@ -11,8 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
-from trioroom.backplane.base import Delivery
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing import open_peer, open_test_server, open_v1_peer
 
 
@@ -33,13 +33,13 @@ class Link(MemoryBackplane):
         await super().publish(room, payload)
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[trio.MemoryReceiveChannel[Delivery]]:
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
         if not self.is_up:
             raise trioroom.BackplaneUnavailable("the broker is down")
-        self.journal.append(f"subscribe {room} {capacity}")
-        async with super().subscribe(room, capacity) as subscription, trio.open_nursery() as nursery:
+        self.journal.append(f"subscribe {room} {channel.max_publications} {channel.max_bytes}")
+        async with super().subscribe(room, channel), trio.open_nursery() as nursery:
             nursery.start_soon(self._break)
-            yield subscription
+            yield
             nursery.cancel_scope.cancel()
         self.journal.append(f"unsubscribe {room}")
 
@@ -86,14 +86,14 @@ def app_with(link: Link) -> trioroom.App:
 
 async def test_subscription_lasts_from_before_on_open_until_after_the_last_on_leave(autojump_clock: MockClock) -> None:
     link = Link()
-    settings = trioroom.Settings(room_channel_size=77)
+    settings = trioroom.Settings(room_channel_size=77, room_channel_bytes=7_700)
     async with open_test_server(app_with(link), settings, backplane=link) as server:
         for _ in range(2):
             async with open_peer(server, "/hall/a") as peer:
                 assert await peer.receive() == "state"
             await trio.sleep(1)
     assert link.journal == 2 * [
-        *("subscribe hall/a 77", "on_open", "on_join"),
+        *("subscribe hall/a 77 7700", "on_open", "on_join"),
         *("on_leave", "on_leave ends", "unsubscribe hall/a", "on_close"),
     ]
 

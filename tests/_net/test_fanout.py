@@ -16,6 +16,7 @@ import trioroom
 from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.base import Delivery, Lost
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing import open_test_server
 
 if TYPE_CHECKING:
@@ -30,17 +31,16 @@ class FedBackplane(MemoryBackplane):
 
     def __init__(self) -> None:
         super().__init__()
-        self._feeds: dict[str, trio.MemorySendChannel[Delivery]] = {}
+        self._feeds: dict[str, RoomChannel] = {}
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[trio.MemoryReceiveChannel[Delivery]]:
-        self._feeds[room], receive = trio.open_memory_channel[Delivery](10_000)
-        with receive:
-            yield receive
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        self._feeds[room] = channel
+        yield
 
     def feed(self, room: str, *deliveries: Delivery) -> None:
         for delivery in deliveries:
-            self._feeds[room].send_nowait(delivery)
+            assert self._feeds[room].put_nowait(delivery)
 
 
 class Stage:
@@ -131,7 +131,8 @@ class Stage:
 @asynccontextmanager
 async def open_stage(make_recorder: type[Recorder], **settings: float) -> AsyncIterator[Stage]:
     """A `Stage` with a server; those who watch go when it closes."""
-    chosen = trioroom.Settings(close_timeout=1, **settings)  # type: ignore[arg-type]  # by name
+    wide = {"room_channel_size": 10_000, "room_channel_bytes": 1 << 30}  # what is fed at once is no test of the channel
+    chosen = trioroom.Settings(close_timeout=1, **wide | settings)  # type: ignore[arg-type]  # by name
     async with trio.open_nursery() as nursery:
         stage = Stage(make_recorder, nursery)
         async with open_test_server(stage.app, chosen, backplane=stage.backplane) as stage.server:

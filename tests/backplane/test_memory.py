@@ -13,8 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from trioroom.backplane.base import Backplane, Delivery, Lost
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing import BackplaneConformance
-from trioroom.testing.conformance import Subscription
+from trioroom.testing.conformance import subscribed
 
 ROOM = "room/a"
 
@@ -26,12 +27,12 @@ class TestConformance(BackplaneConformance):
 
 
 @asynccontextmanager
-async def subscribed(*capacities: int) -> AsyncIterator[tuple[MemoryBackplane, trio.Nursery, list[Subscription]]]:
+async def open_room(*capacities: int) -> AsyncIterator[tuple[MemoryBackplane, trio.Nursery, list[RoomChannel]]]:
     """A backplane, a nursery for its publishers, and subscriptions of one room."""
     backplane = MemoryBackplane()
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-            opened = [backplane.subscribe(ROOM, capacity) for capacity in capacities]
+            opened = [subscribed(backplane, ROOM, capacity) for capacity in capacities]
             yield backplane, nursery, [await stack.enter_async_context(subscription) for subscription in opened]
 
 
@@ -42,7 +43,7 @@ async def start_in_turn(nursery: trio.Nursery, backplane: MemoryBackplane, *payl
         await wait_all_tasks_blocked()
 
 
-def take(subscription: Subscription, most: int = 1_000) -> list[Delivery]:
+def take(subscription: RoomChannel, most: int = 1_000) -> list[Delivery]:
     """What waits in the channel; publishers that wait for room move up meanwhile."""
     taken: list[Delivery] = []
     try:
@@ -54,7 +55,7 @@ def take(subscription: Subscription, most: int = 1_000) -> list[Delivery]:
 
 
 async def test_full_subscription_keeps_publishers_waiting_in_the_order_they_came() -> None:
-    async with subscribed(2) as (backplane, nursery, [subscription]):
+    async with open_room(2) as (backplane, nursery, [subscription]):
         await start_in_turn(nursery, backplane, b"0", b"1", b"2", b"3", b"4", b"5")
         assert len(nursery.child_tasks) == 4
         received: list[Delivery] = []
@@ -66,7 +67,7 @@ async def test_full_subscription_keeps_publishers_waiting_in_the_order_they_came
 
 
 async def test_newcomer_does_not_overtake_those_who_wait() -> None:
-    async with subscribed(1) as (backplane, nursery, [subscription]):
+    async with open_room(1) as (backplane, nursery, [subscription]):
         await start_in_turn(nursery, backplane, b"0", b"1", b"2")
         first = subscription.receive_nowait()  # lets 1 in, whose task has not run since
         nursery.start_soon(backplane.publish, ROOM, b"3")
@@ -74,7 +75,7 @@ async def test_newcomer_does_not_overtake_those_who_wait() -> None:
 
 
 async def test_full_subscription_keeps_the_order_of_those_that_are_not() -> None:
-    async with subscribed(1, 100) as (backplane, nursery, [narrow, wide]):
+    async with open_room(1, 100) as (backplane, nursery, [narrow, wide]):
         for number in range(8):
             nursery.start_soon(backplane.publish, ROOM, b"%d" % number)
         received = [await narrow.receive() for _ in range(8)]
@@ -83,7 +84,7 @@ async def test_full_subscription_keeps_the_order_of_those_that_are_not() -> None
 
 
 async def test_full_subscription_holds_up_later_publications_only() -> None:
-    async with subscribed(1, 100) as (backplane, nursery, [narrow, wide]):
+    async with open_room(1, 100) as (backplane, nursery, [narrow, wide]):
         await start_in_turn(nursery, backplane, b"0", b"1", b"2", b"3")
         assert take(wide) == [b"0", b"1"]
         assert narrow.receive_nowait() == b"0"
@@ -92,8 +93,8 @@ async def test_full_subscription_holds_up_later_publications_only() -> None:
 
 
 async def test_unsubscribing_lets_waiting_publishers_go_on_to_the_others() -> None:
-    async with subscribed(100) as (backplane, nursery, [other]):
-        async with backplane.subscribe(ROOM, 1):
+    async with open_room(100) as (backplane, nursery, [other]):
+        async with subscribed(backplane, ROOM, 1):
             await start_in_turn(nursery, backplane, b"0", b"1", b"2", b"3")
             assert take(other) == [b"0", b"1"]
         await wait_all_tasks_blocked()
@@ -102,10 +103,10 @@ async def test_unsubscribing_lets_waiting_publishers_go_on_to_the_others() -> No
 
 
 async def test_publisher_does_not_overtake_those_who_waited_for_one_that_has_left() -> None:
-    async with subscribed(100) as (backplane, nursery, [before]):
-        async with backplane.subscribe(ROOM, 1):
+    async with open_room(100) as (backplane, nursery, [before]):
+        async with subscribed(backplane, ROOM, 1):
             await start_in_turn(nursery, backplane, b"0", b"1", b"2")
-            after = backplane.subscribe(ROOM, 100)
+            after = subscribed(backplane, ROOM, 100)
             late = await after.__aenter__()
         nursery.start_soon(backplane.publish, ROOM, b"3")
         await wait_all_tasks_blocked()
@@ -115,16 +116,16 @@ async def test_publisher_does_not_overtake_those_who_waited_for_one_that_has_lef
 
 
 async def test_room_can_be_subscribed_anew_while_publishers_of_the_old_one_go() -> None:
-    async with subscribed() as (backplane, nursery, _):
-        async with backplane.subscribe(ROOM, 1):
+    async with open_room() as (backplane, nursery, _):
+        async with subscribed(backplane, ROOM, 1):
             await start_in_turn(nursery, backplane, b"old", b"older", b"oldest")
-        async with backplane.subscribe(ROOM, 1) as subscription:
+        async with subscribed(backplane, ROOM, 1) as subscription:
             await backplane.publish(ROOM, b"new")
             assert take(subscription) == [b"new"]
 
 
 async def test_closing_the_channel_inside_of_the_context_counts_as_leaving() -> None:
-    async with subscribed(1, 1) as (backplane, _, [closed, other]):
+    async with open_room(1, 1) as (backplane, _, [closed, other]):
         closed.close()
         for payload in (b"0", b"1"):
             await backplane.publish(ROOM, payload)
@@ -132,7 +133,7 @@ async def test_closing_the_channel_inside_of_the_context_counts_as_leaving() -> 
 
 
 async def test_publishers_that_are_cancelled_while_they_wait_lose_their_place_only() -> None:
-    async with subscribed(1) as (backplane, nursery, [subscription]):
+    async with open_room(1) as (backplane, nursery, [subscription]):
         scopes = [trio.CancelScope() for _ in range(5)]
 
         async def publish(number: int) -> None:
@@ -151,7 +152,7 @@ async def test_publishers_that_are_cancelled_while_they_wait_lose_their_place_on
 
 
 async def test_those_who_missed_what_others_got_are_told_before_the_next_publication() -> None:
-    async with subscribed(100, 1, 1) as (backplane, nursery, [wide, full, full_too]):
+    async with open_room(100, 1, 1) as (backplane, nursery, [wide, full, full_too]):
         await backplane.publish(ROOM, b"0")
         for payload in (b"1", b"2"):
             async with trio.open_nursery() as cancelled:
@@ -166,7 +167,7 @@ async def test_those_who_missed_what_others_got_are_told_before_the_next_publica
 
 
 async def test_of_two_full_ones_the_second_is_told_what_only_the_first_got() -> None:
-    async with subscribed(1, 1) as (backplane, nursery, [first, second]):
+    async with open_room(1, 1) as (backplane, nursery, [first, second]):
         await backplane.publish(ROOM, b"0")
         async with trio.open_nursery() as cancelled:
             await start_in_turn(cancelled, backplane, b"1")
@@ -185,8 +186,8 @@ OPERATIONS = st.tuples(st.sampled_from(["publish", "read", "subscribe", "leave"]
 class Reader:
     """A subscription under test: it must see all from some number on, without a hole."""
 
-    context: AbstractAsyncContextManager[Subscription]
-    subscription: Subscription
+    context: AbstractAsyncContextManager[RoomChannel]
+    subscription: RoomChannel
     first: range
     """The first number it gets is one of these: which publications had begun, but not ended, when it came."""
     received: list[Delivery] = attrs.field(factory=list)
@@ -206,13 +207,13 @@ async def test_each_subscriber_sees_all_that_comes_between_its_coming_and_going(
 ) -> None:
     readers: dict[int, Reader] = {}
     published = 0
-    async with subscribed() as (backplane, nursery, _):
+    async with open_room() as (backplane, nursery, _):
         for operation, slot in operations:
             if operation == "publish":
                 await start_in_turn(nursery, backplane, b"%d" % published)
                 published += 1
             elif operation == "subscribe" and slot not in readers:
-                context = backplane.subscribe(ROOM, slot + 1)
+                context = subscribed(backplane, ROOM, slot + 1)
                 first = range(published - len(nursery.child_tasks), published + 1)
                 readers[slot] = Reader(context, await context.__aenter__(), first)
             elif operation == "read" and slot in readers:

@@ -33,6 +33,8 @@ from tests.benchmarks.redis_clients import (
 )
 from trioroom.backplane.base import Lost
 from trioroom.backplane.redis import open_redis
+from trioroom.backplane.room_channel import RoomChannel
+from trioroom.testing.conformance import subscribed
 
 ROOM = "bench"
 ROOMS = 100_000
@@ -43,11 +45,11 @@ RATE = 1_000  # publications per second, of which the latency is told
 async def two_nodes(port: int, received: Received) -> AsyncIterator[Publish]:
     """What is published on one is heard on the other."""
     url = f"redis://127.0.0.1:{port}"
-    async with open_redis(url) as here, open_redis(url) as there, there.subscribe(ROOM, 65_536) as subscription:
+    async with open_redis(url) as here, open_redis(url) as there, subscribed(there, ROOM, 65_536) as subscription:
 
         async def listen() -> None:
-            async for first in subscription:  # and then all that waits, as a room's pump does
-                batch = [first]
+            while True:
+                batch = [await subscription.receive()]  # and then all that waits, as a room's pump does
                 with suppress(trio.WouldBlock):
                     while True:
                         batch.append(subscription.receive_nowait())
@@ -70,10 +72,10 @@ async def latency(port: int) -> dict[str, float]:
 async def restoring(port: int) -> dict[str, float]:
     """Seconds from losing the connection until all rooms have been told their gap."""
     async with open_redis(f"redis://127.0.0.1:{port}") as node, AsyncExitStack() as rooms:
-        subscriptions: list[trio.MemoryReceiveChannel[bytes | Lost]] = []
+        subscriptions: list[RoomChannel] = []
 
         async def subscribe(number: int) -> None:
-            subscriptions.append(await rooms.enter_async_context(node.subscribe(f"room/{number}", 16)))
+            subscriptions.append(await rooms.enter_async_context(subscribed(node, f"room/{number}", 16)))
 
         started = time.perf_counter()
         for start in range(0, ROOMS, 1_000):

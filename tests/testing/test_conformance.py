@@ -9,10 +9,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trioroom.backplane.base import Backplane, Delivery
+from trioroom.backplane.base import Backplane
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing import BackplaneConformance
-from trioroom.testing.conformance import Subscription
+from trioroom.testing.conformance import make_channel
 
 
 class NeverReady(MemoryBackplane):
@@ -32,9 +33,9 @@ class IgnoresCase(MemoryBackplane):
         await super().publish(room.lower(), payload)
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
-        async with super().subscribe(room.lower(), capacity) as subscription:
-            yield subscription
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        async with super().subscribe(room.lower(), channel):
+            yield
 
 
 class TakesPayloadsForText(MemoryBackplane):
@@ -60,10 +61,10 @@ class EachSubscriberInItsOwnTime(MemoryBackplane):
             await super().publish(f"{room}{number}", payload)
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
         self.count += 1
-        async with super().subscribe(f"{room}{self.count - 1}", capacity) as subscription:
-            yield subscription
+        async with super().subscribe(f"{room}{self.count - 1}", channel):
+            yield
 
 
 class RemembersTheLast(MemoryBackplane):
@@ -74,10 +75,10 @@ class RemembersTheLast(MemoryBackplane):
         await super().publish(room, payload)
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
-        async with super().subscribe(room, capacity) as subscription:
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        async with super().subscribe(room, channel):
             await self.publish(room, self.last)
-            yield subscription
+            yield
 
 
 class StaysSubscribed(MemoryBackplane):
@@ -86,8 +87,9 @@ class StaysSubscribed(MemoryBackplane):
         self.kept = AsyncExitStack()
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
-        yield await self.kept.enter_async_context(super().subscribe(room, capacity))
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        await self.kept.enter_async_context(super().subscribe(room, channel))
+        yield
 
 
 class FirstToLeaveEndsAll(MemoryBackplane):
@@ -99,30 +101,39 @@ class FirstToLeaveEndsAll(MemoryBackplane):
             await super().publish(room, payload)
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
-        async with super().subscribe(room, capacity) as subscription:
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        async with super().subscribe(room, channel):
             self.ended = False
-            yield subscription
+            yield
         await trio.lowlevel.checkpoint()  # meanwhile another one may come
         self.ended = True
 
 
 class DropsWhatDoesNotFit(MemoryBackplane):
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
-        send, receive = trio.open_memory_channel[Delivery](capacity)
-        async with super().subscribe(room, 1_000) as subscription, trio.open_nursery() as nursery:
-            nursery.start_soon(self._relay, subscription, send)
-            with receive:
-                yield receive
-            nursery.cancel_scope.cancel()
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        with make_channel(1_000) as wide:
+            async with super().subscribe(room, wide), trio.open_nursery() as nursery:
+                nursery.start_soon(self._relay, wide, channel)
+                yield
+                nursery.cancel_scope.cancel()
 
-    async def _relay(self, subscription: Subscription, send: trio.MemorySendChannel[Delivery]) -> None:
-        async for delivery in subscription:
-            try:
-                send.send_nowait(delivery)
-            except trio.WouldBlock:
-                pass
+    async def _relay(self, wide: RoomChannel, channel: RoomChannel) -> None:
+        while True:
+            channel.put_nowait(await wide.receive())
+
+
+class TakesNothingLarge(MemoryBackplane):
+    @asynccontextmanager
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        self.max_bytes = channel.max_bytes
+        async with super().subscribe(room, channel):
+            yield
+
+    async def publish(self, room: str, payload: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if len(payload) <= self.max_bytes:
+            await super().publish(room, payload)
 
 
 class OneRoomAtATime(MemoryBackplane):
@@ -141,10 +152,11 @@ class KeepsCancelledSubscriptions(MemoryBackplane):
         self.kept: list[AsyncExitStack] = []
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[Subscription]:
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
         stack = AsyncExitStack()
         self.kept.append(stack)
-        yield await stack.enter_async_context(super().subscribe(room, capacity))
+        await stack.enter_async_context(super().subscribe(room, channel))
+        yield
         await stack.aclose()
 
 
@@ -155,7 +167,7 @@ class CancelledHalfway(MemoryBackplane):
         await trio.lowlevel.checkpoint()
         if subscribed := self._rooms.get(room):
             for subscription in list(subscribed.subscriptions):
-                await subscription.send(payload)
+                await subscription.put(payload)
 
 
 FAULTS: list[tuple[type[MemoryBackplane], str]] = [
@@ -170,6 +182,8 @@ FAULTS: list[tuple[type[MemoryBackplane], str]] = [
     (FirstToLeaveEndsAll, "leaving_one_subscription_leaves_others_of_the_room"),
     (FirstToLeaveEndsAll, "subscriptions_of_one_room_that_come_and_go_side_by_side"),
     (DropsWhatDoesNotFit, "full_subscription_loses_nothing_in_silence"),
+    (DropsWhatDoesNotFit, "subscription_that_is_full_by_bytes_loses_nothing_in_silence"),
+    (TakesNothingLarge, "publication_larger_than_the_bound_comes_through"),
     (OneRoomAtATime, "full_subscription_holds_up_no_other_room"),
     (KeepsCancelledSubscriptions, "subscribing_can_be_cancelled_at_any_moment"),
     (CancelledHalfway, "publishing_can_be_cancelled_at_any_moment"),

@@ -18,11 +18,13 @@ from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._wire.envelopes import encode_publication
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.closecodes import CloseCode
 from trioroom.errors import BackplaneUnavailable, JoinRefused
 from trioroom.room import Members, Room
 
 if TYPE_CHECKING:
+    from trioroom._core.budget import Budget
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.member import Member
@@ -39,7 +41,15 @@ class RoomFailed(Exception):
 class ActiveRoom:
     """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
 
-    def __init__(self, room: Room, params: dict[str, str], name: str, backplane: Backplane, settings: Settings):
+    def __init__(
+        self,
+        room: Room,
+        params: dict[str, str],
+        name: str,
+        backplane: Backplane,
+        settings: Settings,
+        budget: Budget,
+    ) -> None:
         self.room = room
         room.name, room.params, room.members, room._active = name, params, Members(self), self
         self.closed = trio.Event()
@@ -47,6 +57,7 @@ class ActiveRoom:
         self._members = FanOut(name)
         self._backplane = backplane
         self._settings = settings
+        self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, budget)
         self._places = 0  # members, and those who wait to be
         self._opened = trio.Event()
         self._empty = trio.Event()
@@ -86,16 +97,19 @@ class ActiveRoom:
             member._connection.close(code, reason)
 
     async def _live(self) -> None:
-        async with (
-            self._backplane.subscribe(self.room.name, self._settings.room_channel_size) as deliveries,
-            trio.open_nursery() as self.room.nursery,
-        ):
-            # First, for on_open may publish more than waits for a fan-out that does not run.
-            self.room.nursery.start_soon(self._members.pump, deliveries)
-            await self.room.on_open()
-            self._opened.set()
-            await self._empty.wait()
-            self.room.nursery.cancel_scope.cancel()
+        try:
+            async with (
+                self._backplane.subscribe(self.room.name, self._channel),
+                trio.open_nursery() as self.room.nursery,
+            ):
+                # First, for on_open may publish more than waits for a fan-out that does not run.
+                self.room.nursery.start_soon(self._members.pump, self._channel)
+                await self.room.on_open()
+                self._opened.set()
+                await self._empty.wait()
+                self.room.nursery.cancel_scope.cancel()
+        finally:
+            self._channel.close()
 
     async def _close(self) -> None:
         # Cancelled or failed, there may be members still: they leave under deadlines of their own.

@@ -19,6 +19,7 @@ from trioroom.backplane.base import Delivery, Lost
 
 if TYPE_CHECKING:
     from trioroom._wire.encoding import Encoding
+    from trioroom.backplane.room_channel import RoomChannel
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.fanout")
@@ -75,20 +76,17 @@ class FanOut:
                 del self._groups[encoding]
         return True
 
-    async def pump(self, deliveries: trio.MemoryReceiveChannel[Delivery]) -> None:
-        """Deliver until cancelled or the subscription ends."""
+    async def pump(self, channel: RoomChannel) -> None:
+        """Deliver what comes into ``channel`` until cancelled."""
         while True:
-            try:
-                first = self._next if self._next is not None else await deliveries.receive()
-            except trio.EndOfChannel:
-                return
+            first = self._next if self._next is not None else await channel.receive()
             self._next = None
             if isinstance(first, Lost):
                 await self._tell_gap(first)
             else:
-                await self._pass(self._take_batch(first, deliveries))
+                await self._pass(self._take_batch(first, channel))
 
-    def _take_batch(self, first: bytes, deliveries: trio.MemoryReceiveChannel[Delivery]) -> list[Publication]:
+    def _take_batch(self, first: bytes, channel: RoomChannel) -> list[Publication]:
         batch: list[Publication] = []
         payload: Delivery = first
         size = 0
@@ -101,8 +99,8 @@ class FanOut:
             if len(batch) >= _MAX_BATCH or size >= _MAX_BATCH_BYTES:
                 return batch
             try:
-                payload = deliveries.receive_nowait()
-            except (trio.WouldBlock, trio.EndOfChannel):
+                payload = channel.receive_nowait()
+            except trio.WouldBlock:
                 return batch
         self._next = payload  # a loss ends the batch: its place in the order counts
         return batch

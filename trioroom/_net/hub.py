@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioroom._core.budget import Budget
 from trioroom._net.active_room import ActiveRoom
 from trioroom.member import Member
 
@@ -32,6 +33,7 @@ class Hub:
         self.routes = routes
         self.backplane = backplane
         self.settings = settings
+        self.budget = Budget(settings.max_queued_bytes)
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
         self.draining = False
@@ -96,7 +98,7 @@ class Hub:
         if match is None:
             raise UnknownRoom(name)
         room_class, params = match
-        active = ActiveRoom(room_class(), params, name, self.backplane, self.settings)
+        active = ActiveRoom(room_class(), params, name, self.backplane, self.settings, self.budget)
         self.rooms[name] = active
         self._nursery.start_soon(self._run, active, name=f"room {name}")
         return active

@@ -9,18 +9,21 @@ Guarantees each implementation gives, and `trioroom.testing.BackplaneConformance
   publications in one order. A publication goes round through the broker to its own node too.
 * **At most once**: a publication that is lost while a subscription lives is told by a `Lost` in its
   place, never by silence.
-* **Lasting**: a subscription outlives outages of the broker; its channel ends only when its context is left.
-* **Bounded**: a subscription is a memory channel of ``capacity``. No room holds up another one: what
-  comes for a full one either keeps its publishers waiting or is dropped and told by a `Lost`.
+* **Lasting**: a subscription outlives outages of the broker; it ends only when its context is left.
+* **Bounded**: what waits for a subscriber waits in its channel and nowhere else, which has a bound in
+  publications and one in bytes. No room holds up another one: what comes for a full channel either keeps
+  its publishers waiting or is dropped and told by a `Lost`.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
-import trio
+
+if TYPE_CHECKING:
+    from trioroom.backplane.room_channel import RoomChannel
 
 
 @attrs.frozen
@@ -53,10 +56,11 @@ class Backplane(Protocol):
         """
         ...
 
-    def subscribe(self, room: str, capacity: int) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Delivery]]:
-        """A channel of what is published to ``room``, any text, from the moment the context is entered.
+    def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
+        """Put what is published to ``room``, any text, into ``channel`` while the context is open.
 
-        ``capacity`` is at least 1. Leaving closes the channel. Subscriptions of one room are independent of each other.
+        The channel is the caller's, who closes it, if need be before the context is left. Subscriptions of one room are
+        independent of each other.
 
         Raises:
             BackplaneUnavailable: the broker cannot be reached.

@@ -8,39 +8,30 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from trioroom.backplane.base import Delivery, Lost
-
-_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)  # it unsubscribed while we had it in hand
+from trioroom.backplane.base import Lost
+from trioroom.backplane.room_channel import RoomChannel
 
 
 @attrs.define(eq=False)
 class _Subscription:
     """One subscriber's channel."""
 
-    channel: trio.MemorySendChannel[Delivery]
+    channel: RoomChannel
     missed: int = 0  # publications that others got and this one did not, not told yet
 
-    def send_nowait(self, payload: bytes) -> bool:
+    def put_nowait(self, payload: bytes) -> bool:
         """False when it is full."""
-        try:
-            if self.missed:
-                self.channel.send_nowait(Lost("overflow", self.missed))
-                self.missed = 0
-            self.channel.send_nowait(payload)
-        except trio.WouldBlock:
-            return False
-        except _GONE:
-            pass
-        return True
+        if self.missed:
+            if not self.channel.put_nowait(Lost("overflow", self.missed)):
+                return False
+            self.missed = 0
+        return self.channel.put_nowait(payload)
 
-    async def send(self, payload: bytes) -> None:
-        try:
-            if self.missed:
-                await self.channel.send(Lost("overflow", self.missed))
-                self.missed = 0
-            await self.channel.send(payload)
-        except _GONE:
-            pass
+    async def put(self, payload: bytes) -> None:
+        if self.missed:
+            await self.channel.put(Lost("overflow", self.missed))
+            self.missed = 0
+        await self.channel.put(payload)
 
 
 @attrs.define(eq=False)
@@ -52,11 +43,11 @@ class _Room:
 
     async def deliver(self, payload: bytes) -> None:
         """To those that have room at once, and then to the others as they get some; not always a checkpoint."""
-        full = [subscription for subscription in self.subscriptions if not subscription.send_nowait(payload)]
+        full = [subscription for subscription in self.subscriptions if not subscription.put_nowait(payload)]
         some_have_it = len(full) < len(self.subscriptions)
         for number, subscription in enumerate(full):
             try:
-                await subscription.send(payload)
+                await subscription.put(payload)
             except trio.Cancelled:
                 if some_have_it or number:  # then the others must not miss it in silence
                     for missing in full[number:]:
@@ -91,17 +82,14 @@ class MemoryBackplane:
             subscribed.turn.release()
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[trio.MemoryReceiveChannel[Delivery]]:
-        """A channel of what is published to ``room`` from now on."""
-        send, receive = trio.open_memory_channel[Delivery](capacity)
-        subscription = _Subscription(send)
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        """Put what is published to ``room`` into ``channel`` from now on."""
+        subscription = _Subscription(channel)
         subscribed = self._rooms.setdefault(room, _Room())
         subscribed.subscriptions[subscription] = None
         try:
-            with receive:
-                yield receive
+            yield
         finally:
-            send.close()
             del subscribed.subscriptions[subscription]
             if not subscribed.subscriptions:
                 del self._rooms[room]

@@ -13,6 +13,7 @@ sleeps, so they run against memory and real brokers alike::
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -20,10 +21,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import trio
 import trio.testing
 
+from trioroom._core.budget import Budget
 from trioroom.backplane.base import Backplane, Delivery, Lost
+from trioroom.backplane.room_channel import RoomChannel, weight
 from trioroom.testing.cancellation import cancel_at_step
-
-Subscription = trio.MemoryReceiveChannel[Delivery]
 
 ROOM = "conformance/room"
 END = b"end"
@@ -98,7 +99,7 @@ class BackplaneConformance(ABC):
     async def test_every_subscriber_on_every_node_gets_a_publication_once(self) -> None:
         async with self.nodes(2) as (here, there), AsyncExitStack() as stack:
             subscriptions = [
-                await stack.enter_async_context(node.subscribe(ROOM, CAPACITY)) for node in (here, here, there)
+                await stack.enter_async_context(subscribed(node, ROOM, CAPACITY)) for node in (here, here, there)
             ]
             await here.publish(ROOM, b"from here")
             await there.publish(ROOM, b"from there")
@@ -107,14 +108,14 @@ class BackplaneConformance(ABC):
                 assert await read_to_end(subscription) == [b"from here", b"from there"]
 
     async def test_payloads_arrive_as_they_are(self) -> None:
-        async with self.nodes(2) as (here, there), there.subscribe(ROOM, CAPACITY) as subscription:
+        async with self.nodes(2) as (here, there), subscribed(there, ROOM, CAPACITY) as subscription:
             for payload in PAYLOADS:
                 await here.publish(ROOM, payload)
                 assert await subscription.receive() == payload
 
     async def test_rooms_are_separate_whatever_their_names(self) -> None:
         async with self.nodes(2) as (here, there), AsyncExitStack() as stack:
-            subscriptions = {name: await stack.enter_async_context(there.subscribe(name, CAPACITY)) for name in NAMES}
+            subscriptions = {name: await stack.enter_async_context(subscribed(there, name, CAPACITY)) for name in NAMES}
             for payload in (None, END):
                 for name in NAMES:
                     await here.publish(name, payload or name.encode())
@@ -125,7 +126,7 @@ class BackplaneConformance(ABC):
 
     async def test_all_subscribers_see_one_order(self) -> None:
         async with self.nodes(3) as nodes, AsyncExitStack() as stack:
-            subscriptions = [await stack.enter_async_context(node.subscribe(ROOM, CAPACITY)) for node in nodes]
+            subscriptions = [await stack.enter_async_context(subscribed(node, ROOM, CAPACITY)) for node in nodes]
             async with trio.open_nursery() as nursery:
                 for number, node in enumerate(nodes):
                     nursery.start_soon(publish_all, node, [b"%d %d" % (number, index) for index in range(40)])
@@ -142,26 +143,23 @@ class BackplaneConformance(ABC):
         async with self.nodes(2) as (here, there):
             for round in range(10):
                 await there.publish(ROOM, b"before")
-                async with here.subscribe(ROOM, CAPACITY) as subscription:
+                async with subscribed(here, ROOM, CAPACITY) as subscription:
                     await there.publish(ROOM, b"%d" % round)
                     await here.publish(ROOM, END)
                     assert await read_to_end(subscription) == [b"%d" % round]
 
     async def test_nothing_comes_after_leaving(self) -> None:
         async with self.nodes(1) as (node,):
-            async with node.subscribe(ROOM, CAPACITY) as left:
-                pass
-            await node.publish(ROOM, b"too late")
-            try:
-                delivery: object = left.receive_nowait()
-            except (trio.ClosedResourceError, trio.EndOfChannel):
-                delivery = None
-            assert delivery is None
+            with make_channel(CAPACITY) as left:
+                async with node.subscribe(ROOM, left):
+                    pass
+                await node.publish(ROOM, b"too late")
+                assert len(left) == 0
 
     async def test_leaving_one_subscription_leaves_others_of_the_room(self) -> None:
-        async with self.nodes(2) as (here, there), here.subscribe(ROOM, CAPACITY) as staying:
+        async with self.nodes(2) as (here, there), subscribed(here, ROOM, CAPACITY) as staying:
             for _ in range(10):
-                async with here.subscribe(ROOM, CAPACITY):
+                async with subscribed(here, ROOM, CAPACITY):
                     pass
                 await there.publish(ROOM, b"still here")
                 assert await staying.receive() == b"still here"
@@ -173,7 +171,7 @@ class BackplaneConformance(ABC):
 
     async def _come_and_go(self, own: Backplane, other: Backplane, number: int) -> None:
         for _ in range(8):
-            async with own.subscribe(ROOM, CAPACITY) as subscription:
+            async with subscribed(own, ROOM, CAPACITY) as subscription:
                 for stay in range(1 + number):  # each another while, so that comings meet goings
                     payload = b"%d %d" % (number, stay)
                     await other.publish(ROOM, payload)
@@ -183,7 +181,16 @@ class BackplaneConformance(ABC):
     # -- full --------------------------------------------------------------------------------------
 
     async def test_full_subscription_loses_nothing_in_silence(self) -> None:
-        async with self.nodes(2) as (here, there), here.subscribe(ROOM, 4) as subscription:
+        await self._overfill(4)
+
+    async def test_subscription_that_is_full_by_bytes_loses_nothing_in_silence(self) -> None:
+        await self._overfill(CAPACITY, 4 * weight(b"50"))
+
+    async def _overfill(self, max_publications: int, max_bytes: float = math.inf) -> None:
+        async with (
+            self.nodes(2) as (here, there),
+            subscribed(here, ROOM, max_publications, max_bytes) as subscription,
+        ):
             all_published = trio.Event()
 
             async def publish() -> None:
@@ -211,19 +218,26 @@ class BackplaneConformance(ABC):
             assert expected == 50 or told, f"{expected} and what follows is missing: {deliveries}"
 
     async def test_full_subscription_holds_up_no_other_room(self) -> None:
-        async with self.nodes(2) as (here, there), here.subscribe(ROOM, 1), trio.open_nursery() as nursery:
+        async with self.nodes(2) as (here, there), subscribed(here, ROOM, 1), trio.open_nursery() as nursery:
             nursery.start_soon(publish_numbers, here, 20)
             nursery.start_soon(publish_numbers, there, 20)
             await trio.testing.wait_all_tasks_blocked()
-            async with here.subscribe("another/room", CAPACITY) as other:
+            async with subscribed(here, "another/room", CAPACITY) as other:
                 for node in (here, there):
                     await node.publish("another/room", b"comes through")
                     assert await other.receive() == b"comes through"
             nursery.cancel_scope.cancel()
 
-    async def test_leaving_a_full_subscription_frees_its_publishers(self) -> None:
+    async def test_publication_larger_than_the_bound_comes_through(self) -> None:
+        async with self.nodes(1) as (node,), subscribed(node, ROOM, CAPACITY, max_bytes=10) as subscription:
+            for number in range(3):
+                payload = b"%d" % number * 1_000
+                await node.publish(ROOM, payload)
+                assert await subscription.receive() == payload
+
+    async def test_closing_a_full_channel_frees_its_publishers(self) -> None:
         async with self.nodes(1) as (node,), trio.open_nursery() as nursery:
-            async with node.subscribe(ROOM, 1):
+            async with subscribed(node, ROOM, 1):
                 nursery.start_soon(publish_numbers, node, 10)
                 nursery.start_soon(publish_numbers, node, 10)
                 await trio.testing.wait_all_tasks_blocked()
@@ -233,22 +247,24 @@ class BackplaneConformance(ABC):
     async def test_subscribing_can_be_cancelled_at_any_moment(self) -> None:
         async with self.nodes(1) as (node,):
             for step in range(40):
-                with cancel_at_step(step) as scope:
-                    async with node.subscribe(ROOM, 1) as subscription:
-                        await node.publish(ROOM, b"to itself")
-                        assert await subscription.receive() == b"to itself"
-                # A subscription that is left behind would be full after one publication.
-                async with node.subscribe(ROOM, CAPACITY) as fresh:
-                    for payload in (b"a", b"b", END):
-                        await node.publish(ROOM, payload)
-                    assert await read_to_end(fresh) == [b"a", b"b"]
+                with make_channel(CAPACITY) as channel:
+                    with cancel_at_step(step) as scope:
+                        async with node.subscribe(ROOM, channel):
+                            await node.publish(ROOM, b"to itself")
+                            assert await channel.receive() == b"to itself"
+                    waiting = len(channel)
+                    async with subscribed(node, ROOM, CAPACITY) as fresh:
+                        for payload in (b"a", b"b", END):
+                            await node.publish(ROOM, payload)
+                        assert await read_to_end(fresh) == [b"a", b"b"]
+                    assert len(channel) == waiting, "a subscription is left behind"
                 if not scope.cancelled_caught:
                     break
 
     async def test_publishing_can_be_cancelled_at_any_moment(self) -> None:
         async with self.nodes(1) as (node,):
             for step in range(40):
-                async with node.subscribe(ROOM, CAPACITY) as wide, node.subscribe(ROOM, 2) as narrow:
+                async with subscribed(node, ROOM, CAPACITY) as wide, subscribed(node, ROOM, 2) as narrow:
                     with cancel_at_step(step) as scope:
                         async with trio.open_nursery() as nursery:
                             nursery.start_soon(publish_numbers, node, 5)
@@ -264,6 +280,21 @@ class BackplaneConformance(ABC):
                     assert there_too == [delivery for delivery in partial if not isinstance(delivery, Lost)]
                     told = any(isinstance(delivery, Lost) for delivery in partial)
                     assert told or len(there_too) == len(complete), f"{partial} lacks some of {complete}"
+
+
+def make_channel(max_publications: int, max_bytes: float = math.inf) -> RoomChannel:
+    """A channel with bounds of its own only."""
+    return RoomChannel(max_publications, max_bytes, Budget(math.inf))
+
+
+@asynccontextmanager
+async def subscribed(
+    backplane: Backplane, room: str, max_publications: int, max_bytes: float = math.inf
+) -> AsyncIterator[RoomChannel]:
+    """What is published to ``room``, in a channel that is closed when the context is left."""
+    with make_channel(max_publications, max_bytes) as channel:
+        async with backplane.subscribe(room, channel):
+            yield channel
 
 
 def bytes_of(delivery: Delivery) -> bytes:
@@ -283,13 +314,11 @@ async def publish_numbers(node: Backplane, count: int, start: int = 0) -> None:
     await publish_all(node, (b"%d" % number for number in range(start, start + count)))
 
 
-async def read_to_end(
-    subscription: Subscription, end_again: Callable[[], Awaitable[None]] | None = None
-) -> list[Delivery]:
+async def read_to_end(channel: RoomChannel, end_again: Callable[[], Awaitable[None]] | None = None) -> list[Delivery]:
     """What comes before `END`. A `Lost` may stand for that too, so ``end_again`` then publishes it once more."""
     deliveries: list[Delivery] = []
     async with trio.open_nursery() as nursery:
-        while (delivery := await subscription.receive()) != END:
+        while (delivery := await channel.receive()) != END:
             deliveries.append(delivery)
             if isinstance(delivery, Lost) and end_again is not None:
                 nursery.start_soon(end_again)

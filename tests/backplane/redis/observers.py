@@ -14,9 +14,11 @@ from typing import Final, TypeAlias, TypeVar
 import attrs
 import trio
 
-from trioroom.backplane.base import Delivery, Lost
+from trioroom.backplane.base import Lost
 from trioroom.backplane.redis import RedisBackplane, open_redis
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.conformance import subscribed
 
 T = TypeVar("T")
 Seen: TypeAlias = "tuple[int, int] | Lost"
@@ -155,9 +157,10 @@ class Flow:
                 source.failed.add(number)
             await trio.sleep(PUBLISH_INTERVAL)
 
-    async def observe(self, node: int, room: str, deliveries: trio.MemoryReceiveChannel[Delivery]) -> None:
+    async def observe(self, node: int, room: str, deliveries: RoomChannel) -> None:
         """Write down what comes; what has no number is somebody's noise."""
-        async for delivery in deliveries:
+        while True:
+            delivery = await deliveries.receive()
             if isinstance(delivery, Lost):
                 self.seen[node, room].append(delivery)
             elif delivery == END:
@@ -235,7 +238,7 @@ async def open_flow(
     async with AsyncExitStack() as stack, trio.open_nursery() as observers:
         flow = Flow(nodes, rooms)
         for node, room in flow.seen:
-            deliveries = await stack.enter_async_context(nodes[node].subscribe(room, 1024))
+            deliveries = await stack.enter_async_context(subscribed(nodes[node], room, 1024))
             observers.start_soon(flow.observe, node, room, deliveries)
         observers.start_soon(flow.sample)
         async with trio.open_nursery() as publishers:

@@ -16,6 +16,7 @@ from trioroom.backplane.base import Lost
 from trioroom.backplane.redis import RedisBackplane, RedisSettings, link, open_redis
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing import cancel_at_step
+from trioroom.testing.conformance import subscribed
 
 URL = "redis://fake:1"
 CHANNEL = b"trioroom:room:hall/a"
@@ -45,7 +46,7 @@ async def test_room_has_a_channel_with_the_prefix_while_somebody_listens(
 ) -> None:
     async with open_scene(monkeypatch) as (backplane, server):
         assert backplane.ready
-        async with backplane.subscribe("hall/a", 2) as one, backplane.subscribe("hall/a", 2) as two:
+        async with subscribed(backplane, "hall/a", 2) as one, subscribed(backplane, "hall/a", 2) as two:
             assert server.channels() == {CHANNEL}
             with assert_checkpoints():
                 await backplane.publish("hall/a", b"x")
@@ -59,7 +60,7 @@ async def test_room_has_a_channel_with_the_prefix_while_somebody_listens(
 async def test_prefix_keeps_apps_apart(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
     async with open_network(monkeypatch) as network:
         server = network.add()
-        async with open_redis(f"{URL}?prefix=shop") as backplane, backplane.subscribe("ä", 1):
+        async with open_redis(f"{URL}?prefix=shop") as backplane, subscribed(backplane, "ä", 1):
             assert server.channels() == {"shop:room:ä".encode()}
             assert server.log[0][1].startswith(b"shop:probe:")
 
@@ -86,10 +87,10 @@ async def test_refusals_are_told_with_the_room_and_what_the_server_said(
                 trio.fail_after(0.5),
                 pytest.raises(BackplaneError, match="the broker refuses SUBSCRIBE: NOPERM no"),
             ):
-                async with backplane.subscribe("hall/a", 1):
+                async with subscribed(backplane, "hall/a", 1):
                     pytest.fail("it was refused")
         del server.answers[b"SUBSCRIBE"]
-        async with backplane.subscribe("hall/a", 1):
+        async with subscribed(backplane, "hall/a", 1):
             assert server.channels() == {CHANNEL}
 
 
@@ -100,7 +101,7 @@ async def test_subscription_without_a_confirmation_fails_after_timeout_and_leave
         server.latency = math.inf
         expected = "^the broker has not confirmed the subscription of room 'hall/a' within timeout=1.5 s; retry later$"
         with pytest.raises(BackplaneUnavailable, match=expected):
-            async with backplane.subscribe("hall/a", 1):
+            async with subscribed(backplane, "hall/a", 1):
                 pytest.fail("nobody has confirmed it")
         await wait_all_tasks_blocked()
         assert backplane._channels == {}
@@ -111,7 +112,7 @@ async def test_full_subscription_is_told_how_much_it_lost(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     async with open_scene(monkeypatch) as (backplane, _):
-        async with backplane.subscribe("hall/a", 2) as receive:
+        async with subscribed(backplane, "hall/a", 2) as receive:
             for _ in range(3):
                 await backplane.publish("hall/a", b"x")
             await wait_all_tasks_blocked()
@@ -136,7 +137,7 @@ async def test_publish_and_subscribe_can_be_cancelled_at_any_step(
         publisher = backplane._topology.publish.__self__  # type: ignore[attr-defined]
         for step in itertools.count():
             with cancel_at_step(step) as scope:
-                async with backplane.subscribe("hall/a", 1) as receive:
+                async with subscribed(backplane, "hall/a", 1) as receive:
                     await backplane.publish("hall/a", b"x")
                     await receive.receive()
             await wait_all_tasks_blocked()

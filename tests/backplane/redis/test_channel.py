@@ -1,93 +1,17 @@
-"""A full subscription loses its backlog and is told how much; who was live is told of each interruption."""
+"""Who was live is told of each interruption, and who was not is not."""
 
 from __future__ import annotations
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.backplane.redis.scenes import Record
-from trioroom.backplane.base import Delivery, Lost
-from trioroom.backplane.redis.channel import Channel, Subscription
+from trioroom.backplane.base import Lost
+from trioroom.backplane.redis.channel import Channel
 from trioroom.errors import BackplaneError
 
 GAP = Lost("backplane")
-
-
-def take(receive: trio.MemoryReceiveChannel[Delivery]) -> list[Delivery]:
-    taken: list[Delivery] = []
-    try:
-        while True:
-            taken.append(receive.receive_nowait())
-    except trio.WouldBlock:
-        return taken
-
-
-def subscription(capacity: int) -> tuple[Subscription, trio.MemoryReceiveChannel[Delivery]]:
-    send, receive = trio.open_memory_channel[Delivery](capacity)
-    return Subscription(send, receive), receive
-
-
-# -- a subscription --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("offered", "received"),
-    [
-        ([b"1", b"2"], [b"1", b"2"]),
-        ([b"1", b"2", b"3"], [Lost("overflow", 3)]),
-        ([b"1", b"2", b"3", b"4"], [Lost("overflow", 3), b"4"]),
-        ([b"1", b"2", b"3", b"4", b"5"], [Lost("overflow", 5)]),
-        ([b"1", Lost("backplane", 7), b"2"], [Lost("overflow", 9)]),
-        ([b"1", b"2", Lost("backplane", 7)], [Lost("overflow", 9)]),
-        ([b"1", GAP, b"2"], [Lost("overflow", None)]),
-        ([b"1", b"2", GAP], [Lost("overflow", None)]),
-        ([GAP, b"2", b"3", b"4", b"5"], [Lost("overflow", None)]),
-    ],
-)
-def test_overflow_drops_the_backlog_and_tells_how_much_it_was(
-    offered: list[Delivery], received: list[Delivery]
-) -> None:
-    full, receive = subscription(2)
-    for delivery in offered:
-        full.offer(delivery)
-    assert take(receive) == received
-
-
-DELIVERIES = st.one_of(st.just(b"x"), st.builds(Lost, st.just("backplane"), st.integers(0, 5)))
-
-
-@given(st.integers(1, 4), st.lists(st.one_of(DELIVERIES, st.integers(1, 3))))
-def test_every_publication_is_received_or_counted(capacity: int, steps: list[Delivery | int]) -> None:
-    full, receive = subscription(capacity)
-
-    def worth(deliveries: list[Delivery]) -> int:
-        return sum((each.count or 0) if isinstance(each, Lost) else 1 for each in deliveries)
-
-    offered: list[Delivery] = []
-    received: list[Delivery] = []
-    for step in steps:
-        if isinstance(step, int):
-            try:
-                for _ in range(step):
-                    received.append(receive.receive_nowait())
-            except trio.WouldBlock:
-                pass
-        else:
-            offered.append(step)
-            full.offer(step)
-    assert worth(received + take(receive)) == worth(offered)
-
-
-def test_who_leaves_at_this_moment_gets_nothing_and_disturbs_nobody() -> None:
-    leaving, receive = subscription(1)
-    receive.close()
-    leaving.offer(b"1")
-
-
-# -- a channel -------------------------------------------------------------------------------------
 
 
 def test_all_listeners_hear_what_comes_until_they_are_removed() -> None:

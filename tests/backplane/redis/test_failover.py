@@ -15,6 +15,7 @@ from tests.backplane.redis.observers import DEAF_AND_READY, open_flow, open_node
 from tests.backplane.servers import Cluster, RedisServer, Sentinels, binaries, open_cluster, until
 from trioroom.backplane.base import Lost
 from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.conformance import subscribed
 
 pytestmark = pytest.mark.redis
 
@@ -93,7 +94,7 @@ async def test_only_rooms_of_a_moved_slot_notice(cluster: Cluster) -> None:
     moving = rooms[0][0]
     async with open_nodes(cluster.url, cluster.url, cluster.url) as (*nodes, listening):
         flowing = open_flow(nodes, [room for there in rooms for room in there])
-        async with flowing as flow, listening.subscribe(moving, 4096) as deliveries:
+        async with flowing as flow, subscribed(listening, moving, 4096) as deliveries:
             for target in (cluster.masters[1], cluster.masters[0]):  # there, and back
                 await cluster.move_slot(slot_of(moving), target)
                 with trio.fail_after(1):  # no publication of its own tells that node

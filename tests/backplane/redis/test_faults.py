@@ -15,6 +15,7 @@ from tests.backplane.redis.observers import SLACK, Flow, open_flow, open_nodes
 from tests.backplane.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.base import Lost
 from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.conformance import subscribed
 
 pytestmark = pytest.mark.redis
 
@@ -124,12 +125,12 @@ async def test_reset_by_the_network_hits_only_who_is_behind_it(valkey_server: Re
 
 async def test_room_whose_subscriber_does_not_read_holds_up_no_other(redis_server: RedisServer, flow: Flow) -> None:
     capacity, count = 8, 100
-    async with open_nodes(redis_server.url) as (node,), node.subscribe("slow", capacity) as deliveries:
+    async with open_nodes(redis_server.url) as (node,), subscribed(node, "slow", capacity) as deliveries:
         for number in range(count):
             await node.publish("slow", b"%d" % number)
         await node.publish("other", b"x")  # its own node has answered, so the others' publications are here soon
         await flow.flows(AGAIN)
-        first, *rest = [deliveries.receive_nowait() for _ in range(deliveries.statistics().current_buffer_used)]
+        first, *rest = [deliveries.receive_nowait() for _ in range(len(deliveries))]
         assert isinstance(first, Lost)
         assert first.reason == "overflow"
         assert first.count is not None
@@ -157,7 +158,7 @@ async def test_20000_subscriptions_are_restored_in_batches_and_all_are_told(valk
     heard: set[int] = set()
 
     async def observe(number: int) -> None:
-        async with node.subscribe(f"room/{number}", 4) as deliveries:
+        async with subscribed(node, f"room/{number}", 4) as deliveries:
             live.add(number)
             assert await deliveries.receive() == Lost("backplane")
             told.add(number)

@@ -19,6 +19,7 @@ from tests.backplane.servers import RedisServer, binaries, open_cluster, open_re
 from tests.conftest import app_of
 from trioroom.backplane.base import Backplane, Delivery
 from trioroom.testing import Peer, V1Peer, open_peer, open_test_server, open_v1_peer
+from trioroom.testing.conformance import subscribed
 
 pytestmark = pytest.mark.redis
 
@@ -50,7 +51,7 @@ async def run_schedule(nodes: Sequence[Backplane], schedule: Schedule) -> list[d
     heard: list[dict[int, list[Delivery]]] = [defaultdict(list) for _ in nodes]
 
     async def listen(node: int, room: int, task_status: trio.TaskStatus[None]) -> None:
-        async with nodes[node].subscribe(f"room/{room}", 4_096) as deliveries:
+        async with subscribed(nodes[node], f"room/{room}", 4_096) as deliveries:
             task_status.started()
             while (delivery := await deliveries.receive()) != END:
                 heard[node][room].append(delivery)

@@ -10,12 +10,12 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import Delivery
-from trioroom.backplane.redis.channel import Channel, Subscription
+from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.cluster import Cluster
 from trioroom.backplane.redis.location import Location, Mode, parse_location
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.redis.topology import SingleServer, Topology
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 
@@ -54,7 +54,7 @@ class RedisBackplane:
             raise BackplaneError(f"the broker refused a publication to room {room!r}: {exc}") from exc
 
     @asynccontextmanager
-    async def subscribe(self, room: str, capacity: int) -> AsyncIterator[trio.MemoryReceiveChannel[Delivery]]:
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
         """SUBSCRIBE, or SSUBSCRIBE; entered when the broker has confirmed it.
 
         Raises:
@@ -62,31 +62,27 @@ class RedisBackplane:
             BackplaneError: the broker refused it.
         """
         name = self._prefix + room.encode()
-        send, receive = trio.open_memory_channel[Delivery](capacity)
-        subscription = Subscription(send, receive)
-        channel = self._channels.get(name)
-        if channel is None:
-            channel = self._channels[name] = Channel(name)
-            channel.add(subscription)
-            self._topology.add(channel)
+        source = self._channels.get(name)
+        if source is None:
+            source = self._channels[name] = Channel(name)
+            source.add(channel)
+            self._topology.add(source)
         else:
-            channel.add(subscription)
+            source.add(channel)
         try:
             with trio.move_on_after(self._settings.timeout) as scope:
-                await channel.wait_live()
+                await source.wait_live()
             if scope.cancelled_caught:
                 raise BackplaneUnavailable(
                     f"the broker has not confirmed the subscription of room {room!r} within "
                     f"timeout={self._settings.timeout:g} s; retry later"
                 )
-            yield receive
+            yield
         finally:
-            receive.close()
-            send.close()
-            channel.remove(subscription)
-            if not channel:
+            source.remove(channel)
+            if not source:
                 del self._channels[name]
-                self._topology.remove(channel)
+                self._topology.remove(source)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""A room's channel and its local subscriptions: what comes is offered, never awaited."""
+"""A channel of the broker and its local listeners: what comes is offered, never awaited."""
 
 from __future__ import annotations
 
@@ -17,36 +17,6 @@ class Listener(Protocol):
     def offer(self, delivery: Delivery) -> None:
         """Take it at once; called by the task that listens to the broker for all rooms."""
         ...
-
-
-@attrs.define(eq=False)
-class Subscription:
-    """One subscriber's bounded memory channel; a full one loses its backlog and is told how much that was."""
-
-    _send: trio.MemorySendChannel[Delivery]
-    _backlog: trio.MemoryReceiveChannel[Delivery]  # the subscriber's own end, to drop what it did not take
-
-    def offer(self, delivery: Delivery) -> None:
-        """Into the channel; never blocks and never fails."""
-        try:
-            self._send.send_nowait(delivery)
-        except trio.WouldBlock:
-            self._send.send_nowait(self._drop_backlog(delivery))
-        except trio.BrokenResourceError:
-            pass  # it leaves at this moment
-
-    def _drop_backlog(self, latest: Delivery) -> Lost:
-        # The old goes rather than the new: who is behind is best served by what is true now, and told
-        # at once, in front of what follows.
-        count: int | None = 0
-        delivery = latest
-        while True:
-            more = delivery.count if isinstance(delivery, Lost) else 1
-            count = None if count is None or more is None else count + more
-            try:
-                delivery = self._backlog.receive_nowait()
-            except trio.WouldBlock:
-                return Lost("overflow", count)
 
 
 @attrs.define(eq=False)
