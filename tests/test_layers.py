@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "_net": BELOW_APP,
     "app": BELOW_APP,
     "testing": BELOW_APP | {"", "testing", "app"},
-    "": LEAVES | {"_wire", "app", "backplane", "settings", "member", "room"},  # the facade
+    "": LEAVES | {"_core", "_wire", "app", "backplane", "settings", "member", "room"},  # the facade
     "demo": LEAVES | {"", "demo", "app", "settings"},
     "cli": LEAVES | {"", "cli", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
     "__main__": {"cli"},

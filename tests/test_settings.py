@@ -14,16 +14,23 @@ DEFAULTS: dict[str, object] = {
     "max_headers": 64,
     "max_message_bytes": 65_536,
     "max_fragments": 64,
+    "max_message_rate": 1_000.0,
+    "message_burst": 2_000,
+    "max_control_rate": 10.0,
+    "control_burst": 100,
     "max_outbox_bytes": 1_048_576,
     "max_outbox_messages": 4_096,
     "max_rooms_per_connection": 128,
     "max_calls_per_connection": 16,
     "max_room_name_bytes": 255,
+    "room_name_pattern": ".*",
+    "max_members_per_room": 100_000,
     "room_channel_size": 1_024,
     "room_channel_bytes": 4_194_304,
-    "max_queued_bytes": 268_435_456,
+    "max_queued_bytes": 268_435_456.0,
     "ping_interval": 25.0,
     "ping_timeout": 10.0,
+    "write_timeout": 30.0,
     "close_timeout": 5.0,
     "leave_timeout": 5.0,
     "drain_timeout": 10.0,
@@ -31,9 +38,11 @@ DEFAULTS: dict[str, object] = {
     "allowed_origins": None,
     "backlog": 4_096,
 }
-TIMES = [name for name, value in DEFAULTS.items() if type(value) is float]
-COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int and name != "max_queued_bytes"]
-LIMITS = [*TIMES, *COUNTS, "max_queued_bytes"]
+TIMES = [name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))]
+COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int]
+AMOUNTS = [name for name, value in DEFAULTS.items() if type(value) is float and name not in TIMES]
+"""What can be switched off, and rates."""
+LIMITS = [*TIMES, *COUNTS, *AMOUNTS]
 
 
 def make_settings(**changes: Any) -> Settings:  # Any: values that no type checker would let through
@@ -45,8 +54,8 @@ def test_defaults() -> None:
 
 
 def test_times_and_counts_are_told_by_their_names() -> None:
-    assert {name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))} == set(TIMES)
-    assert {name for name in DEFAULTS if name.startswith("max_")} <= set(LIMITS)
+    assert {type(DEFAULTS[name]) for name in TIMES} == {float}
+    assert {name for name in DEFAULTS if name.startswith("max_")} <= {*COUNTS, *AMOUNTS}
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -98,8 +107,15 @@ def test_deadline_may_be_switched_off(name: str) -> None:
     assert getattr(make_settings(**{name: math.inf}), name) == math.inf
 
 
-def test_bound_over_all_queues_may_be_switched_off() -> None:
-    assert make_settings(max_queued_bytes=math.inf).max_queued_bytes == math.inf
+@pytest.mark.parametrize("name", AMOUNTS)
+def test_rate_and_what_is_for_all_may_be_switched_off(name: str) -> None:
+    assert getattr(make_settings(**{name: math.inf}), name) == math.inf
+
+
+@pytest.mark.parametrize("pattern", ["(", "[a-", None, 1])
+def test_pattern_that_is_no_regular_expression_is_refused(pattern: object) -> None:
+    with pytest.raises(ValueError, match=r"room_name_pattern=.* is no regular expression"):
+        make_settings(room_name_pattern=pattern)
 
 
 @pytest.mark.parametrize(("timeout", "interval"), [(9.9, 10.0), (0.1, 0.2), (30.0, math.inf), (math.inf, math.inf)])

@@ -5,6 +5,8 @@ Subclass `Room`, route a pattern to it, and run the `App` with `serve` or `open_
 
 from __future__ import annotations
 
+from trioroom._core.overflow import Overflow
+from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerStatistics
 from trioroom._wire.message import Message
 from trioroom.app import App, Server, open_server, serve
 from trioroom.backplane.open import open_backplane
@@ -33,16 +35,21 @@ __all__ = [
     "BackplaneUnavailable",
     "CloseCode",
     "ConnectionClosed",
+    "Deliveries",
     "HandshakeError",
     "JoinRefused",
+    "Lag",
     "LocalProtocolError",
     "Member",
     "Message",
+    "Overflow",
     "PositionLost",
     "ProtocolError",
     "RemoteProtocolError",
     "Room",
+    "RoomStatistics",
     "Server",
+    "ServerStatistics",
     "Settings",
     "TrioroomError",
     "open_backplane",

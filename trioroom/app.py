@@ -24,12 +24,13 @@ from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.memory import MemoryBackplane
-from trioroom.room import Room
+from trioroom.room import Room, check_limits
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:
     from trio_websocket import WebSocketRequest
 
+    from trioroom._core.statistics import ServerStatistics
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
@@ -50,12 +51,13 @@ class App:
         The first pattern that matches wins. A plain connection names its room by the URL's path.
 
         Raises:
-            TypeError: ``room_class`` is no subclass of `Room`.
-            ValueError: the pattern is malformed or taken.
+            TypeError: ``room_class`` is no subclass of `Room`, or one of its limits has the wrong type.
+            ValueError: the pattern is malformed or taken, or a limit is not positive.
         """
         cls: object = room_class  # the type checker trusts its callers; we do not
         if not (isinstance(cls, type) and issubclass(cls, Room)):
             raise TypeError(f"route {pattern!r} needs a subclass of trioroom.Room, got {room_class!r}")
+        check_limits(room_class)
         self._routes.add(pattern, room_class)
 
     def static(self, prefix: str, directory: str | Path) -> None:
@@ -71,9 +73,11 @@ class App:
             raise ValueError(f"static directory {str(path)!r} is not there")
         self._static.append((prefix, path))
 
-    async def publish(self, room: str, data: Data) -> None:
+    async def publish(self, room: str, data: Data, *, key: str | None = None) -> None:
         """Send ``data`` to every member of ``room`` on every node, from outside of the room.
 
+        Args:
+            key: as with `Room.publish`.
         Raises:
             RuntimeError: no server runs this app now.
             TypeError: ``data`` is no text, bytes or JSON value.
@@ -81,7 +85,7 @@ class App:
         """
         if self._backplane is None:
             raise RuntimeError("app.publish needs a running server; open one with trioroom.open_server(app)")
-        await self._backplane.publish(room, encode_publication(data, None, None))
+        await self._backplane.publish(room, encode_publication(data, key=key))
 
 
 class Server:
@@ -102,6 +106,10 @@ class Server:
     def connection_count(self) -> int:
         """WebSocket connections that are open now."""
         return len(self._hub.connections)
+
+    def statistics(self) -> ServerStatistics:
+        """How many connections and rooms there are, what waits, and where the messages went."""
+        return self._hub.statistics()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one peer that came by other ways than the listener: TLS, a Unix socket, memory.

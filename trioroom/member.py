@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVarTuple
 
-from trioroom._core.outbox import Outbox, Verdict
+import trio
+
+from trioroom._core.batch import single
 
 if TYPE_CHECKING:
+    from trioroom._core.batch import Batch
+    from trioroom._core.outbox import Outbox
+    from trioroom._core.overflow import Feed
+    from trioroom._core.statistics import Lag
     from trioroom._net.active_room import ActiveRoom
     from trioroom._net.connection import Connection
     from trioroom._net.lazy_nursery import LazyNursery
@@ -21,11 +27,12 @@ Args = TypeVarTuple("Args")
 class Member:
     """What a hook gets. It is over when ``on_leave`` has run; sending to it then does nothing."""
 
-    __slots__ = ("_active", "_connection", "_held", "_present", "_put_out", "_tasks", "token")
+    __slots__ = ("_active", "_connection", "_feed", "_held", "_present", "_put_out", "_tasks", "token")
 
     def __init__(self, active: ActiveRoom, connection: Connection, token: str | None) -> None:
         self._active = active
         self._connection = connection
+        self._feed: Feed = active.feed(connection.encoding)
         self._held: Outbox | None = None  # while on_join runs: the state that it returns goes first
         self._present = False  # in the room: from before on_join until before on_leave
         self._put_out: str | None = None  # why, when `leave` was called while on_join ran
@@ -51,18 +58,27 @@ class Member:
         """The opening HTTP request, with its path, query and headers. Kept until the connection ends."""
         return self._connection.request
 
-    def send(self, data: Data) -> None:
+    @property
+    def lag(self) -> Lag:
+        """How far this member's connection is behind: what waits for it in this process, of all its rooms."""
+        return self._connection.lag() if self._held is None else self._held.lag(trio.current_time())
+
+    def send(self, data: Data, *, key: str | None = None) -> None:
         """Send ``data`` to this member alone.
 
-        Never blocks: what the kernel does not take now waits in the connection's outbox, and a peer
-        that lets it fill up is closed with 4108. Text and bytes go verbatim; other values as JSON.
+        Never blocks: what the kernel does not take now waits in the connection's outbox, and when that is full
+        the room's ``overflow`` says what happens.
 
+        Args:
+            key: what this is the latest of, in a room whose ``overflow`` is `Overflow.LATEST`.
         Raises:
             TypeError: ``data`` is no text, bytes or JSON value.
         """
         if not self._present:
             return
-        self._deliver(self._connection.encoding.message(self._active.room.name, data, None), 1)
+        frame = self._connection.encoding.message(self._active.room.name, data, None)
+        self._feed.tally.offered += 1
+        self._deliver(single(self._feed, frame, None if key is None else (key,)))
 
     def start_soon(self, fn: Callable[[*Args], Awaitable[object]], *args: *Args) -> None:
         """Run ``fn(*args)`` as a task of this membership, cancelled when the member leaves.
@@ -84,17 +100,22 @@ class Member:
         elif self._present:
             self._connection.put_out(self, reason)
 
-    def _deliver(self, frames: bytes, messages: int) -> None:
+    def _deliver(self, batch: Batch) -> None:
         if self._held is None:
-            self._connection.send(frames, messages)
-        elif self._held.offer(frames, messages) is Verdict.OVERFLOW:
-            self._connection.drop_slow_consumer(self._held)
+            self._connection.send(batch)
+        else:
+            self._connection.queue(self._held, batch)
 
     def _hold(self) -> None:
         self._held = self._connection.new_outbox()
 
     def _release(self) -> None:
         held, self._held = self._held, None
-        if held:
-            messages = held.messages
-            self._connection.send(held.take(held.queued_bytes), messages)
+        if held is not None:
+            for batch in held.take_all():
+                self._connection.send(batch)
+
+    def _forget_held(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held.discard()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioroom._core.overflow import Overflow
 from trioroom.member import Member
 
 if TYPE_CHECKING:
+    from trioroom._core.statistics import RoomStatistics
     from trioroom._net.active_room import ActiveRoom
     from trioroom._wire.message import Data, Message
 
@@ -41,6 +43,14 @@ class Room:
     when it is `trioroom.BackplaneUnavailable` (v1 requests get an error instead and the connection stays).
     """
 
+    overflow: Overflow = Overflow.DISCONNECT
+    """What happens when more waits for a member than may."""
+    max_outbox_messages: int | None = None
+    """How many messages of this room may wait for one member; None is the setting of that name."""
+    max_outbox_bytes: int | None = None
+    """And their bytes; None is the setting of that name."""
+    max_members: int | None = None
+    """Members on one server; None is the setting ``max_members_per_room``."""
     name: str
     """The whole name, such as ``chat/lobby``."""
     params: dict[str, str]
@@ -78,7 +88,13 @@ class Room:
     async def on_close(self) -> None:
         """After the last local member left."""
 
-    async def publish(self, data: Data, *, exclude: Member | None = None, sender: Member | None = None) -> None:
+    def statistics(self) -> RoomStatistics:
+        """How many members the room has on this node, and where its messages to them went."""
+        return self._active.statistics()
+
+    async def publish(
+        self, data: Data, *, exclude: Member | None = None, sender: Member | None = None, key: str | None = None
+    ) -> None:
         """Send ``data`` to every member on every node, except ``exclude``.
 
         v1 members see the id of ``sender`` (or else of ``exclude``) as ``from``.
@@ -86,8 +102,31 @@ class Room:
         Awaits while the room's fan-out is behind: that is the backpressure. Cancelled, the message
         may or may not have gone out.
 
+        Args:
+            key: what this is the latest of; asked for where ``overflow`` is `Overflow.LATEST`.
         Raises:
             TypeError: ``data`` is no text, bytes or JSON value.
             BackplaneUnavailable: the broker cannot be reached.
         """
-        await self._active.publish(data, exclude=exclude, sender=sender)
+        await self._active.publish(data, exclude=exclude, sender=sender, key=key)
+
+
+def check_limits(room_class: type[Room]) -> None:
+    """What a class says of its members' outboxes and their number, checked once, before the first of them comes.
+
+    Raises:
+        TypeError: it is of the wrong type.
+        ValueError: a number is not positive.
+    """
+    overflow: object = room_class.overflow  # the type checker trusts who writes a room; we do not
+    if not isinstance(overflow, Overflow):
+        known = ", ".join(str(policy) for policy in Overflow)
+        raise TypeError(f"{room_class.__name__}.overflow={overflow!r} is none of {known}")
+    for name in ("max_outbox_messages", "max_outbox_bytes", "max_members"):
+        value = getattr(room_class, name)
+        if value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{room_class.__name__}.{name}={value!r} must be a whole number, or None for the setting")
+        if value < 1:
+            raise ValueError(f"{room_class.__name__}.{name}={value} must be positive, or None for the setting")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
 
 import attrs
 from attrs import validators
 
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
 _ORIGINS = validators.optional(validators.deep_iterable(validators.instance_of(str), validators.instance_of(tuple)))
+
+
+def _check_pattern(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    try:
+        re.compile(value)
+    except (TypeError, re.error) as exc:
+        raise ValueError(f"{attribute.name}={value!r} is no regular expression: {exc}") from exc
 
 
 @attrs.frozen(kw_only=True)
@@ -25,6 +33,15 @@ class Settings:
     """One inbound message, all fragments, after inflating; more is close code 1009."""
     max_fragments: int = attrs.field(default=64, validator=_COUNT)
     """Frames one message may come in, empty ones counted."""
+    max_message_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
+    """Messages a second that one peer may send, in v1 requests; more is close code 1008. Ten times what a game sends;
+    they cost the server about a hundredth of a core. ``math.inf`` is no limit."""
+    message_burst: int = attrs.field(default=2_000, validator=_COUNT)
+    """Messages it may send at once, after it has sent none for a while: a token bucket of this size."""
+    max_control_rate: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """Pings and pongs a second that one peer may send; more is close code 1008. Clients ping every few seconds."""
+    control_burst: int = attrs.field(default=100, validator=_COUNT)
+    """Pings and pongs at once: those of a peer whose network held them back."""
     max_outbox_bytes: int = attrs.field(default=1 << 20, validator=_COUNT)
     """Bytes waiting for one peer beyond what its kernel socket took; more is close code 4108."""
     max_outbox_messages: int = attrs.field(default=4_096, validator=_COUNT)
@@ -35,11 +52,16 @@ class Settings:
     """Calls of one v1 connection that may run at a time."""
     max_room_name_bytes: int = attrs.field(default=255, validator=_COUNT)
     """UTF-8 bytes of a room's name."""
+    room_name_pattern: str = attrs.field(default=".*", validator=_check_pattern)
+    """A regular expression that a room's whole name must match, besides that all its characters print."""
+    max_members_per_room: int = attrs.field(default=100_000, validator=_COUNT)
+    """Members of one room on this server, which a room class may change for itself; v1 joins beyond get the error
+    ``room_full``, plain ones close code 1013. A pass over so many takes the better part of a second."""
     room_channel_size: int = attrs.field(default=1_024, validator=_COUNT)
     """Publications that may wait for a room's fan-out on this node; ``publish`` awaits when they are this many."""
     room_channel_bytes: int = attrs.field(default=4 << 20, validator=_COUNT)
     """The same in bytes. 64 of the largest messages, or 4 KiB for each of ``room_channel_size``. One fits always."""
-    max_queued_bytes: float = attrs.field(default=256 << 20, validator=validators.gt(0))
+    max_queued_bytes: float = attrs.field(default=float(256 << 20), validator=validators.gt(0))
     """All outboxes and room channels of this server together; ``math.inf`` is no bound.
 
     When they are used up the fattest outbox is closed with 4108, and so on until there is some room again. 256
@@ -49,6 +71,9 @@ class Settings:
     """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
     ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """How long a pong (or any other byte) may take before the connection is dropped with 4110."""
+    write_timeout: float = attrs.field(default=30.0, validator=validators.gt(0))
+    """How long a peer for which something waits may take nothing of it before it is closed with 4108: one that goes
+    on talking answers no ping late, and with a dropping room its outbox never overflows."""
     close_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long a peer may take to answer our close frame, and to read what it was sent before."""
     leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))

@@ -53,9 +53,8 @@ class Scene:
     def connection(self) -> Connection:
         """One that nobody serves."""
         request = Request("GET", "/", "/", "", ())
-        connection = Connection(
-            self.hub.new_id(), self._make_recorder(), request, encoding_for(None, None), self.hub.settings
-        )
+        hub, transport = self.hub, self._make_recorder()
+        connection = Connection(hub.new_id(), transport, request, encoding_for(None, None), hub.limits)
         connection.nursery = self.nursery
         return connection
 

@@ -241,5 +241,5 @@ def test_what_another_program_put_on_the_backplane_is_a_decode_error(payload: by
 
 
 def test_publication_from_a_newer_version_may_have_more_fields() -> None:
-    assert decode_publication(b"\x94\x01\xc0\xc0\xa3new") == Publication(1)
+    assert decode_publication(b"\x95\x01\xc0\xc0\xc0\xa3new") == Publication(1)
     assert decode_publication(b"\x91\x01") == Publication(1)

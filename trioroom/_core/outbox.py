@@ -1,76 +1,187 @@
-"""A connection's queue of bytes that the kernel would not take, bounded in messages and bytes.
+"""A connection's frames that the kernel would not take, bounded in messages and bytes.
 
-It exists only while it holds something: an idle connection has none.
+It exists only while it holds something: an idle connection has none. Each room that the connection is in
+has a backlog in it with that room's bounds and policy, and so have the answers and pings that belong to no
+room. The writer takes the oldest frames of all into its hand, a few kilobytes at a time; what is in its hand
+is as good as sent: no policy drops it, and no bound counts it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from enum import Enum, auto
+import math
 
+from trioroom._core.backlog import BACKLOG_BYTES, ENTRY_BYTES, Backlog, Entry, Load, Verdict
+from trioroom._core.batch import Batch, single
+from trioroom._core.budget import Budget
+from trioroom._core.overflow import CONTROL, Feed, Overflow
+from trioroom._core.statistics import Lag
 
-class Verdict(Enum):
-    """What became of an offer."""
-
-    QUEUED = auto()
-    OVERFLOW = auto()
+OUTBOX_BYTES = 5_000
+"""What an outbox takes with the task that writes from it, charged to the budget; measured."""
 
 
 class Outbox:
-    """Bytes waiting for the writer. Owned by one connection; ``clear`` keeps a torn frame's rest."""
+    """Owned by one connection, or by a member whose ``on_join`` is running; `discard` it at the end."""
 
-    __slots__ = ("_chunks", "_max_bytes", "_max_messages", "_torn", "messages", "queued_bytes", "since")
+    __slots__ = ("_backlogs", "_budget", "_hand", "_load", "_sent")
 
-    def __init__(self, max_bytes: int, max_messages: int, now: float) -> None:
-        self._chunks: deque[tuple[bytes, int]] = deque()
-        self._max_bytes = max_bytes
-        self._max_messages = max_messages
-        self._torn = False
-        self.messages = 0
-        self.queued_bytes = 0
-        self.since = now
+    def __init__(self, max_messages: int, max_bytes: int, budget: Budget) -> None:
+        self._backlogs: dict[Feed, Backlog] = {}
+        self._load = Load(max_messages, max_bytes, max_messages, max_bytes)
+        self._budget = budget
+        self._hand: list[Entry] = []
+        self._sent = 0  # bytes of the first entry in the hand that are on the wire
+        budget.add(OUTBOX_BYTES)
 
     def __bool__(self) -> bool:
-        return bool(self._chunks)
+        return bool(self._hand) or any(backlog.entries or backlog.lost for backlog in self._backlogs.values())
 
-    def begin(self, data: bytes, sent: int, messages: int = 1) -> None:
-        """Take what the kernel refused of ``data``, whatever its size: its beginning may be on the wire."""
-        self._torn = sent > 0
-        self._append(data[sent:], messages)
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait, shared ones included."""
+        return self._load.queued_bytes
 
-    def offer(self, data: bytes, messages: int = 1) -> Verdict:
-        """Queue ``data``, or say that a bound is reached; then nothing of it is kept."""
-        if self.queued_bytes + len(data) > self._max_bytes or self.messages + messages > self._max_messages:
-            return Verdict.OVERFLOW
-        self._append(data, messages)
+    def lag(self, now: float) -> Lag:
+        """What waits; the writer's hand counts for the age alone."""
+        oldest = min(entry.batch.since for entry in self._hand) if self._hand else now
+        for backlog in self._backlogs.values():
+            oldest = min(oldest, backlog.since)
+        return Lag(self._load.messages, self._load.queued_bytes, max(0.0, now - oldest))
+
+    # -- in ------------------------------------------------------------------------------------
+
+    def begin(self, batch: Batch, sent: int, now: float) -> Verdict:
+        """Take what the kernel refused of ``batch``, of which it took ``sent`` bytes: a torn frame is to be finished.
+
+        This first batch comes in whole under `Overflow.DISCONNECT`, whatever its size: how much a kernel takes at
+        once is chance, and a message may be larger than the outbox.
+        """
+        first, last = 0, len(batch.ends)
+        while first < last and batch.ends[first] <= sent:
+            first += 1
+        torn = sent - (batch.ends[first - 1] if first else 0)
+        backlog = self._backlog_of(batch.feed)
+        if torn:
+            backlog.append(batch, first, first + 1, now)
+            self._hand.append(backlog.take(0))
+            self._sent = torn
+            first += 1
+        if batch.feed.policy is not Overflow.DISCONNECT:
+            return backlog.offer(batch, first, now)
+        backlog.append(batch, first, last, now)
         return Verdict.QUEUED
 
-    def force(self, data: bytes) -> None:
-        """Queue ``data`` past the bounds: for the one close frame that ends a connection."""
-        self._append(data, 0)
+    def offer(self, batch: Batch, now: float) -> Verdict:
+        """Queue ``batch``, as far as its feed's policy says.
+
+        What may be dropped makes room for what may not: a room that drops is often at the bound, and must not cost
+        the connection when a ping is due, or a message of another room.
+        """
+        backlog = self._backlog_of(batch.feed)
+        if batch.feed.policy is Overflow.DISCONNECT:
+            while not backlog.fits(batch, 0, len(batch.ends)) and (other := self._oldest_droppable()) is not None:
+                other.drop_first()
+        return backlog.offer(batch, 0, now)
+
+    def force(self, frame: bytes, now: float) -> None:
+        """Queue a control frame past the bounds: the one close frame that ends a connection, or the latest pong."""
+        self._backlog_of(CONTROL).append(single(CONTROL, frame), 0, 1, now)
+
+    def _oldest_droppable(self) -> Backlog | None:
+        waiting = (b for b in self._backlogs.values() if b.entries and b.feed.policy is not Overflow.DISCONNECT)
+        return min(waiting, key=_number_of_first, default=None)
+
+    def _backlog_of(self, feed: Feed) -> Backlog:
+        backlog = self._backlogs.get(feed)
+        if backlog is None:
+            backlog = self._backlogs[feed] = Backlog(feed, self._load, self._budget)
+        return backlog
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def head(self, max_bytes: int) -> bytes:
+        """What goes out next, about ``max_bytes``, now in the writer's hand until `advance`; empty at the end."""
+        if not self._hand:
+            self._fill_hand(max_bytes)
+        parts = [entry.data for entry in self._hand]
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        return data[self._sent :] if self._sent else data
+
+    def advance(self, sent: int) -> None:
+        """``sent`` bytes of the last `head` are on the wire."""
+        self._sent += sent
+        done = 0
+        for entry in self._hand:
+            if entry.size > self._sent:
+                self._sent -= entry.pass_over(self._sent)
+                break
+            self._sent -= entry.size
+            self._done(entry)
+            done += 1
+        del self._hand[:done]
+
+    def take_all(self) -> list[Batch]:
+        """All that waits, oldest first and with the gaps in it, to be sent on; then the outbox is over."""
+        self._fill_hand(math.inf)
+        batches = [entry.batch.part(entry.first, entry.last) for entry in self._hand]
+        for entry in self._hand:
+            self._done(entry)
+        self._hand.clear()
+        self.discard()
+        return batches
+
+    def _fill_hand(self, max_bytes: float) -> None:
+        while max_bytes > 0 and (backlog := self._oldest()) is not None:
+            if lost := backlog.take_loss():
+                max_bytes -= self._take_gap(backlog.feed, lost)
+            else:
+                self._hand.append(taken := backlog.take(max_bytes))
+                max_bytes -= taken.size
+
+    def _take_gap(self, feed: Feed, lost: int) -> int:
+        if frame := feed.gap(lost):
+            gap = single(CONTROL, frame)
+            gap.hold(self._budget, math.inf)
+            self._budget.add(ENTRY_BYTES)
+            CONTROL.tally.queued += 1
+            self._hand.append(Entry(gap, 0, 1, 0, 0))
+        return len(frame)
+
+    def _oldest(self) -> Backlog | None:
+        """Who is next: a backlog that is sent but for a loss to tell, or else whose first entry is the oldest."""
+        waiting: list[Backlog] = []
+        for backlog in self._backlogs.values():
+            if backlog.entries:
+                waiting.append(backlog)
+            elif backlog.lost:
+                return backlog
+        return min(waiting, key=_number_of_first, default=None)
+
+    # -- away ----------------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Forget all but the rest of a frame that is partly on the wire."""
-        keep = self._chunks.popleft() if self._torn and self._chunks else None
-        self._chunks.clear()
-        self.messages = self.queued_bytes = 0
-        if keep is not None:
-            self._append(*keep)
+        """Drop all that waits: its connection is a slow consumer. What is in the writer's hand will still be sent."""
+        for backlog in self._backlogs.values():
+            if dropped := backlog.empty():
+                backlog.feed.tally.dropped += dropped
+                backlog.feed.tally.slow_consumers += 1
 
-    def take(self, max_bytes: int) -> bytes:
-        """The oldest chunks, joined up to about ``max_bytes``; empty when there are none."""
-        taken: list[bytes] = []
-        size = 0
-        while self._chunks and (not taken or size + len(self._chunks[0][0]) <= max_bytes):
-            data, messages = self._chunks.popleft()
-            taken.append(data)
-            size += len(data)
-            self.messages -= messages
-        self.queued_bytes -= size
-        self._torn = False
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+    def discard(self) -> None:
+        """Give up everything: the connection is over, or all has been sent."""
+        for backlog in self._backlogs.values():
+            backlog.feed.tally.unsent += backlog.empty()
+        for entry in self._hand:
+            entry.batch.feed.tally.unsent += entry.messages
+            self._done(entry)
+        self._hand.clear()
+        self._budget.close(self)
+        self._budget.remove(OUTBOX_BYTES + BACKLOG_BYTES * len(self._backlogs))
 
-    def _append(self, data: bytes, messages: int) -> None:
-        self._chunks.append((data, messages))
-        self.messages += messages
-        self.queued_bytes += len(data)
+    def _done(self, entry: Entry) -> None:
+        entry.batch.feed.tally.queued -= entry.messages
+        entry.batch.release(self._budget)
+        self._budget.remove(ENTRY_BYTES)
+
+
+def _number_of_first(backlog: Backlog) -> int:
+    return backlog.entries[0].number

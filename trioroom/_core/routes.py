@@ -39,6 +39,17 @@ class Routes(Generic[T]):
         return [pattern for pattern, _, _ in self._routes]
 
 
+def fault_of_name(name: str, max_bytes: int, pattern: str) -> str | None:
+    """Why no room may be called ``name``, whatever the routes say; None if one may."""
+    if (size := len(name.encode())) > max_bytes:
+        return f"name of {size} bytes exceeds max_room_name_bytes={max_bytes}; choose a shorter one"
+    if not name.isprintable():  # line ends and the like: it would look like another one in a log, or spoil the log
+        return f"name {name!r} has a character that does not print; leave it out"
+    if re.fullmatch(pattern, name) is None:
+        return f"name {name!r} does not match room_name_pattern={pattern!r}"
+    return None
+
+
 def _to_regex(pattern: str) -> str:
     parts: list[str] = []
     seen: set[str] = set()

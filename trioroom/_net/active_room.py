@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 import trio
 
 from trioroom._core.causes import first_of
+from trioroom._core.statistics import RoomStatistics, deliveries_of
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_nursery import LazyNursery
@@ -24,11 +25,12 @@ from trioroom.errors import BackplaneUnavailable, JoinRefused
 from trioroom.room import Members, Room
 
 if TYPE_CHECKING:
-    from trioroom._core.budget import Budget
+    from trioroom._core.overflow import Feed, Tally
+    from trioroom._net.limits import Limits
+    from trioroom._wire.encoding import Encoding
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.member import Member
-    from trioroom.settings import Settings
 
 log = logging.getLogger("trioroom.room")
 Args = TypeVarTuple("Args")
@@ -38,26 +40,26 @@ class RoomFailed(Exception):
     """``on_open`` raised or a task of the room crashed; it has been logged."""
 
 
+class RoomFull(JoinRefused):
+    """As many members as the room may have on this node are in it."""
+
+    def __init__(self, name: str, max_members: int) -> None:
+        reason = f"room {name!r} is full with {max_members} members; try again later"
+        super().__init__(reason, CloseCode.TRY_AGAIN_LATER)
+
+
 class ActiveRoom:
     """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
 
-    def __init__(
-        self,
-        room: Room,
-        params: dict[str, str],
-        name: str,
-        backplane: Backplane,
-        settings: Settings,
-        budget: Budget,
-    ) -> None:
+    def __init__(self, room: Room, params: dict[str, str], name: str, backplane: Backplane, limits: Limits) -> None:
         self.room = room
         room.name, room.params, room.members, room._active = name, params, Members(self), self
         self.closed = trio.Event()
         self.ending = False
-        self._members = FanOut(name)
+        self._members = FanOut(room)
         self._backplane = backplane
-        self._settings = settings
-        self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, budget)
+        self._settings = settings = limits.settings
+        self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
         self._places = 0  # members, and those who wait to be
         self._opened = trio.Event()
         self._empty = trio.Event()
@@ -67,6 +69,19 @@ class ActiveRoom:
     def member_count(self) -> int:
         """Members on this node, joining ones included."""
         return len(self._members)
+
+    def feed(self, encoding: Encoding) -> Feed:
+        """The rules for what waits of this room for a peer that is spoken to like this."""
+        return self._members.feed(encoding)
+
+    @property
+    def tally(self) -> Tally:
+        """Where its messages went."""
+        return self._members.tally
+
+    def statistics(self) -> RoomStatistics:
+        """The room at this moment."""
+        return RoomStatistics(len(self._members), self.room.overflow, len(self._channel), deliveries_of(self.tally))
 
     def snapshot(self) -> list[Member]:
         """The members of this moment."""
@@ -154,7 +169,7 @@ class ActiveRoom:
         The caller holds a place, which `leave` gives back; when this raises, it has been given back.
 
         Raises:
-            JoinRefused: ``authorize`` (or ``on_join``) refused.
+            JoinRefused: ``authorize`` (or ``on_join``) refused, or the room is full.
             BackplaneUnavailable: the room could not be opened for want of the broker, or ``on_join`` met that.
             RoomFailed: the room could not be opened.
         """
@@ -167,6 +182,8 @@ class ActiveRoom:
             await self.room.authorize(member)
             if self.ending:  # it failed meanwhile
                 raise self._failure
+            if len(self._members) >= (limit := self._max_members()):
+                raise RoomFull(self.room.name, limit)
             began = True
             self._members.begin_join(member)
             state = await self.room.on_join(member)
@@ -180,6 +197,10 @@ class ActiveRoom:
             else:
                 self.release_place()
             raise
+
+    def _max_members(self) -> int:
+        own = self.room.max_members
+        return self._settings.max_members_per_room if own is None else own
 
     async def leave(self, member: Member, reason: str) -> bool:
         """Take ``member`` out and run ``on_leave``, shielded; False when someone else has begun to."""
@@ -203,10 +224,12 @@ class ActiveRoom:
             member._tasks = LazyNursery(member._connection.nursery)
         member._tasks.start_soon(_run_member_task, member, fn, *args)
 
-    async def publish(self, data: Data, *, exclude: Member | None, sender: Member | None) -> None:
+    async def publish(
+        self, data: Data, *, exclude: Member | None, sender: Member | None, key: str | None = None
+    ) -> None:
         """See `Room.publish`."""
         author = sender or exclude
-        payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None)
+        payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None, key)
         await self._backplane.publish(self.room.name, payload)
 
 

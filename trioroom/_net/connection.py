@@ -9,13 +9,19 @@ same path and gives the connection a deadline; it ends when the peer answers or 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from trioroom._core.backlog import Verdict
+from trioroom._core.batch import Batch, single
 from trioroom._core.causes import first_of
-from trioroom._core.outbox import Outbox, Verdict
+from trioroom._core.outbox import Outbox
+from trioroom._core.overflow import CONTROL
+from trioroom._core.statistics import NO_LAG, Lag
 from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, encode_close, encode_frame
 from trioroom._wire.message import Message
@@ -23,16 +29,15 @@ from trioroom.closecodes import CloseCode
 from trioroom.errors import BackplaneUnavailable
 
 if TYPE_CHECKING:
+    from trioroom._net.limits import Limits
     from trioroom._net.transport import Transport
     from trioroom._wire.encoding import Encoding
     from trioroom._wire.http import Request
     from trioroom.member import Member
-    from trioroom.settings import Settings
 
 log = logging.getLogger("trioroom.connection")
 _READS_BEFORE_CHECKPOINT = 16  # a peer that never lets up must let others run
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
-_WRITE_BYTES = 262_144  # chunks the writer joins for one system call
 UNAVAILABLE = "the link to the other servers is down; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -50,14 +55,15 @@ class Connection:
     """Owned by the task that called `run`; over when that returns."""
 
     __slots__ = (
-        "_half_close", "_parser", "_pong", "_settings", "_straight", "_writing", "closing", "encoding", "heard", "id",
-        "nursery", "outbox", "request", "session", "transport",
+        "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
+        "_settings", "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
+        "session", "transport",
     )  # fmt: skip
 
     nursery: trio.Nursery
     session: Session
 
-    def __init__(self, id: str, transport: Transport, request: Request, encoding: Encoding, settings: Settings) -> None:
+    def __init__(self, id: str, transport: Transport, request: Request, encoding: Encoding, limits: Limits) -> None:
         self.id = id
         self.transport = transport
         self.request = request
@@ -70,7 +76,10 @@ class Connection:
         # The transport's non-blocking send, while nobody else sends and nothing waits; else None.
         self._straight: Callable[[bytes], int] | None = transport.send_nowait
         self._half_close = False  # the writer ends our side once it has sent all
-        self._settings = settings
+        self._limits = limits
+        self._settings = settings = limits.settings
+        self._messages = 0  # that the rate limit has not counted yet
+        self._messages_full_at = self._control_full_at = 0.0  # see RateLimit
         self._parser = FrameParser(
             settings.max_message_bytes, settings.max_fragments, inflate=encoding.window_bits is not None
         )
@@ -109,12 +118,15 @@ class Connection:
                 self.heard = True
                 for event in self._parser.feed(data):
                     if type(event) is Message:
+                        self.count_messages(1)
                         if self.closing is None:
                             await self.session.receive(event)
-                    elif type(event) is Ping:
-                        self._send_pong(event.payload)
                     elif type(event) is Close:
                         return self.close(event.code, event.reason)
+                    else:
+                        self._count_control()
+                        if type(event) is Ping:
+                            self._send_pong(event.payload)
                 if (error := self._parser.error) is not None:
                     self.close(error.close_code, str(error))
                     return await self._linger()
@@ -124,6 +136,28 @@ class Connection:
                     await trio.lowlevel.checkpoint()
             data = transport.receive_nowait()
 
+    def count_messages(self, messages: int) -> None:
+        """The peer has sent so many; if that is more than it may, close."""
+        self._messages += messages
+        if self._messages >= self._limits.counted_together:
+            limits, now = self._limits, trio.current_time()
+            self._messages_full_at = limits.message_rate.spend(self._messages_full_at, now, self._messages)
+            self._messages = 0
+            if self._messages_full_at == math.inf:
+                rate, burst = self._settings.max_message_rate, self._settings.message_burst
+                self.close(
+                    CloseCode.POLICY_VIOLATION, f"more than max_message_rate={rate:g}/s, burst {burst}; send less"
+                )
+
+    def _count_control(self) -> None:
+        now = trio.current_time()
+        self._control_full_at = self._limits.control_rate.spend(self._control_full_at, now)
+        if self._control_full_at == math.inf:
+            rate, burst = self._settings.max_control_rate, self._settings.control_burst
+            self.close(
+                CloseCode.POLICY_VIOLATION, f"more pings than max_control_rate={rate:g}/s, burst {burst}; send fewer"
+            )
+
     async def _linger(self) -> None:
         """Read on after our last frame, so that the peer gets it (RFC 6455 §7.1.1): until its end, or the deadline."""
         self._half_close = True
@@ -131,44 +165,66 @@ class Connection:
             self.transport.send_eof()
         await discard(self.transport)
 
-    def send(self, data: bytes, messages: int = 1) -> None:
+    def send(self, batch: Batch) -> None:
         """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""
         if (send_nowait := self._straight) is not None:
             try:
-                sent = send_nowait(data)
+                sent = send_nowait(batch.data)
             except BlockingIOError:
                 sent = 0
             except OSError:
-                return self.abort()
-            if sent == len(data):
-                return
-            self._queue_rest(data, sent, messages)
-        elif self.closing is None and self.outbox is not None and self.outbox.offer(data, messages) is Verdict.OVERFLOW:
-            self.drop_slow_consumer(self.outbox)
+                self.abort()
+                return batch.give_up()
+            if sent != len(batch.data):
+                self._begin_outbox(batch, sent)
+        else:
+            self.queue(self.outbox, batch)
 
-    def _queue_rest(self, data: bytes, sent: int, messages: int) -> None:
+    def send_frame(self, frame: bytes) -> None:
+        """Send a frame that is no message of a room."""
+        self.send(single(CONTROL, frame))
+
+    def _begin_outbox(self, batch: Batch, sent: int) -> None:
         self._straight = None
-        self.outbox = self.new_outbox()
-        self.outbox.begin(data, sent, messages)
+        outbox = self.outbox = self.new_outbox()
+        outbox.begin(batch, sent, trio.current_time())
         # Cancelling the connection must not tear a frame, nor keep the close frame back: the writer has
         # a scope of its own, whose deadline `close` and `stop` set.
         self._writing = trio.CancelScope(shield=True)
-        self.nursery.start_soon(self._write, self.outbox, self._writing)
+        self.nursery.start_soon(self._write, outbox, self._writing)
+        self._limits.budget.relieve()
 
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
         settings = self._settings
-        return Outbox(settings.max_outbox_bytes, settings.max_outbox_messages, trio.current_time())
+        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget)
+        self._limits.budget.open(outbox, partial(self._make_room, outbox))
+        return outbox
 
-    def drop_slow_consumer(self, outbox: Outbox) -> None:
-        """``outbox`` is full: forget what it holds and close with 4108, saying how much that was."""
-        reason = (
-            f"slow consumer: {outbox.messages} messages, {outbox.queued_bytes} bytes queued for "
-            f"{trio.current_time() - outbox.since:.1f} s; read faster or ask for less"
-        )
-        log.info("%s: %s", self.id, reason)
+    def queue(self, outbox: Outbox | None, batch: Batch) -> None:
+        """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection."""
+        if outbox is None or self.closing is not None:
+            return batch.give_up()
+        if outbox.offer(batch, trio.current_time()) is Verdict.OVERFLOW:
+            self._drop_slow_consumer(outbox, "read faster or ask for less")
+        self._limits.budget.relieve()
+
+    def _make_room(self, outbox: Outbox) -> None:
+        self._drop_slow_consumer(outbox, f"too much for max_queued_bytes={self._limits.budget.max_bytes:g}")
+
+    def _drop_slow_consumer(self, outbox: Outbox, advice: str) -> None:
+        """Forget what waits in ``outbox`` and close with 4108, saying how much that was."""
+        lag = outbox.lag(trio.current_time())
+        waits = f"{lag.messages} messages, {lag.queued_bytes} bytes queued for {lag.age:.1f} s"
+        reason = f"slow consumer: {waits}; {advice}"
         outbox.clear()
-        self.close(CloseCode.SLOW_CONSUMER, reason)
+        if self.closing is None:
+            log.info("%s: %s", self.id, reason)
+            self.close(CloseCode.SLOW_CONSUMER, reason)
+
+    def lag(self) -> Lag:
+        """How far the peer is behind."""
+        return NO_LAG if self.outbox is None else self.outbox.lag(trio.current_time())
 
     def _send_pong(self, payload: bytes) -> None:
         # While the outbox waits only the latest ping is owed an answer (RFC 6455 §5.5.3), so that a
@@ -176,19 +232,25 @@ class Connection:
         if self.outbox is not None:
             self._pong = payload
         else:
-            self.send(encode_frame(Opcode.PONG, payload), 0)
+            self.send_frame(encode_frame(Opcode.PONG, payload))
 
     async def _write(self, outbox: Outbox, scope: trio.CancelScope) -> None:
+        timeout = self._settings.write_timeout
         try:
             with scope:
                 while outbox or self._pong is not None:
                     if self._pong is not None and self.closing is None:
-                        outbox.force(encode_frame(Opcode.PONG, self._pong))
+                        outbox.force(encode_frame(Opcode.PONG, self._pong), trio.current_time())
                     self._pong = None
-                    await self.transport.send_all(outbox.take(_WRITE_BYTES))
+                    with trio.move_on_after(timeout) as step:
+                        await self.transport.send_from(outbox)
+                    if step.cancelled_caught:
+                        self._drop_slow_consumer(outbox, f"nothing read for {timeout:g} s")
         except GONE:
             self.abort()
-        self.outbox = self._writing = None
+        finally:
+            outbox.discard()
+            self.outbox = self._writing = None
         self._straight = self.transport.send_nowait if self.closing is None else None
         if self._half_close:
             self.transport.send_eof()
@@ -196,7 +258,7 @@ class Connection:
     def ping(self) -> None:
         """Ask the peer for a sign of life; `heard` tells whether one came."""
         self.heard = False
-        self.send(encode_frame(Opcode.PING, b""), 0)
+        self.send_frame(encode_frame(Opcode.PING, b""))
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake (RFC 6455 §7.1.2); the first call counts. Never blocks."""
@@ -204,9 +266,9 @@ class Connection:
             return
         frame = encode_close(code, reason)
         if self.outbox is not None:
-            self.outbox.force(frame)
+            self.outbox.force(frame, trio.current_time())
         else:
-            self.send(frame, 0)
+            self.send_frame(frame)
         if self.closing is None:  # else the send found the peer gone
             self.closing = Close(code, reason)
             self._straight = None

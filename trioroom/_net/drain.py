@@ -27,7 +27,7 @@ async def drain(hub: Hub, timeout: float) -> bool:
     with trio.move_on_after(timeout) as scope:
         for closed, connection in enumerate(list(hub.connections), start=1):
             if connection.encoding.codec is not None:
-                connection.send(connection.encoding.envelope(Bye(CloseCode.DRAIN, RECONNECT_AFTER)))
+                connection.send_frame(connection.encoding.envelope(Bye(CloseCode.DRAIN, RECONNECT_AFTER)))
             connection.close(CloseCode.DRAIN, "the server drains; reconnect")
             if closed % _SLICE == 0:
                 await trio.lowlevel.checkpoint()

@@ -8,12 +8,15 @@ is never awaited: what its kernel socket refuses waits in its own outbox.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
 import trio
 
+from trioroom._core.batch import Batch, batch_of, single
+from trioroom._core.overflow import CONTROL, Feed, Overflow, Tally
 from trioroom._wire.envelopes import Gap, Publication, decode_publication
 from trioroom.backplane.base import Delivery, Lost
 
@@ -21,9 +24,11 @@ if TYPE_CHECKING:
     from trioroom._wire.encoding import Encoding
     from trioroom.backplane.room_channel import RoomChannel
     from trioroom.member import Member
+    from trioroom.room import Room
 
 log = logging.getLogger("trioroom.fanout")
 _SLICE = 128  # sends between two checkpoints: under 1 ms, which other rooms, and publications for the next pass, wait
+_SLICE_BYTES = 1 << 20  # and their bytes: a large message takes the kernel longer
 _MAX_BATCH = 512  # publications in one pass
 _MAX_BATCH_BYTES = 1 << 18  # of payload in one pass: bounds what one refused send puts into an outbox
 
@@ -31,10 +36,12 @@ _MAX_BATCH_BYTES = 1 << 18  # of payload in one pass: bounds what one refused se
 class FanOut:
     """The local members of one room, by the encoding they share. Owned by its `ActiveRoom`."""
 
-    __slots__ = ("_departed", "_groups", "_joining", "_next", "_room")
+    __slots__ = ("_departed", "_feeds", "_groups", "_joining", "_next", "_room", "tally")
 
-    def __init__(self, room: str) -> None:
+    def __init__(self, room: Room) -> None:
         self._room = room
+        self.tally = Tally()
+        self._feeds: dict[Encoding, Feed] = {}
         self._groups: dict[Encoding, dict[str, Member]] = {}
         self._joining: dict[str, Member] = {}  # on_join runs: messages are held until its state is sent
         self._next: Delivery | None = None  # taken from the channel, kept for the next batch
@@ -49,6 +56,16 @@ class FanOut:
         for group in self._groups.values():
             members += group.values()
         return iter(members)
+
+    def feed(self, encoding: Encoding) -> Feed:
+        """The rules for what waits of this room for members of one encoding."""
+        feed = self._feeds.get(encoding)
+        if feed is None:
+            room = self._room
+            gap = partial(_gap_frame, encoding, room.name)
+            feed = Feed(room.overflow, self.tally, gap, room.max_outbox_messages, room.max_outbox_bytes)
+            self._feeds[encoding] = feed
+        return feed
 
     def begin_join(self, member: Member) -> None:
         """From now on messages are held for ``member``."""
@@ -67,6 +84,7 @@ class FanOut:
         if not member._present:
             return False
         member._present = False
+        member._forget_held()
         self._departed = True
         if self._joining.pop(member.id, None) is None:
             encoding = member._connection.encoding
@@ -83,8 +101,8 @@ class FanOut:
             self._next = None
             if isinstance(first, Lost):
                 await self._tell_gap(first)
-            else:
-                await self._pass(self._take_batch(first, channel))
+            elif publications := self._take_batch(first, channel):
+                await self._pass(publications)
 
     def _take_batch(self, first: bytes, channel: RoomChannel) -> list[Publication]:
         batch: list[Publication] = []
@@ -95,7 +113,7 @@ class FanOut:
             try:
                 batch.append(decode_publication(payload))
             except msgspec.DecodeError as exc:
-                log.warning("room %s: dropped what is no publication: %s", self._room, exc)
+                log.warning("room %s: dropped what is no publication: %s", self._room.name, exc)
             if len(batch) >= _MAX_BATCH or size >= _MAX_BATCH_BYTES:
                 return batch
             try:
@@ -105,23 +123,31 @@ class FanOut:
         self._next = payload  # a loss ends the batch: its place in the order counts
         return batch
 
-    async def _pass(self, batch: list[Publication]) -> None:
-        excluded = {publication.exclude for publication in batch if publication.exclude is not None}
+    async def _pass(self, publications: list[Publication]) -> None:
+        excluded = {publication.exclude for publication in publications if publication.exclude is not None}
         for encoding, members in self._snapshot():
-            frames = [encoding.message(self._room, p.data, p.sender) for p in batch]
+            frames = [encoding.message(self._room.name, p.data, p.sender) for p in publications]
             if excluded:
                 apart = [member for member in members if member.id in excluded]
                 members = [member for member in members if member.id not in excluded]
                 for member in apart:
-                    theirs = [f for f, p in zip(frames, batch, strict=True) if p.exclude != member.id]
+                    theirs = [index for index, p in enumerate(publications) if p.exclude != member.id]
                     if theirs:
-                        await self._send([member], b"".join(theirs), len(theirs))
-            await self._send(members, b"".join(frames), len(frames))
+                        await self._send([member], self._batch(encoding, publications, frames, theirs))
+            await self._send(members, self._batch(encoding, publications, frames, range(len(frames))))
+
+    def _batch(
+        self, encoding: Encoding, publications: list[Publication], frames: list[bytes], chosen: Sequence[int]
+    ) -> Batch:
+        keyed = self._room.overflow is Overflow.LATEST
+        keys = [publications[index].key for index in chosen] if keyed else None
+        return batch_of(self.feed(encoding), [frames[index] for index in chosen], keys)
 
     async def _tell_gap(self, lost: Lost) -> None:
         for encoding, members in self._snapshot():
             if encoding.codec is not None:  # a plain peer has no word for it
-                await self._send(members, encoding.envelope(Gap(self._room, lost.reason, lost.count)), 1)
+                frame = encoding.envelope(Gap(self._room.name, lost.reason, lost.count))
+                await self._send(members, single(CONTROL, frame))
 
     def _snapshot(self) -> list[tuple[Encoding, list[Member]]]:
         """Who gets the next pass. Who joins later is not in it, and its state is newer than the pass."""
@@ -131,15 +157,23 @@ class FanOut:
             groups.setdefault(member._connection.encoding, []).append(member)
         return list(groups.items())
 
-    async def _send(self, members: list[Member], data: bytes, messages: int) -> None:
-        for start in range(0, len(members), _SLICE):
-            part = members[start : start + _SLICE]
+    async def _send(self, members: list[Member], batch: Batch) -> None:
+        tally, messages = batch.feed.tally, len(batch.ends)
+        step = max(1, min(_SLICE, _SLICE_BYTES // len(batch.data)))
+        for start in range(0, len(members), step):
+            part = members[start : start + step]
             if start:
                 await trio.lowlevel.checkpoint()  # members may come and go here
             if self._departed:
                 part = [member for member in part if member._present]
+            tally.offered += len(part) * messages
             for member in part:
                 if member._held is None:
-                    member._connection.send(data, messages)  # the loop that a broadcast spends its time in
+                    member._connection.send(batch)  # the loop that a broadcast spends its time in
                 else:
-                    member._deliver(data, messages)
+                    member._deliver(batch)
+
+
+def _gap_frame(encoding: Encoding, room: str, lost: int) -> bytes:
+    """What tells a peer that it has lost messages; a plain one has no word for it."""
+    return b"" if encoding.codec is None else encoding.envelope(Gap(room, "overflow", lost))

@@ -59,7 +59,8 @@ class Greeter:
         codec = CODECS.get(acceptance.subprotocol or "")
         window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
         encoding = encoding_for(codec, window_bits)
-        connection = Connection(self._hub.new_id(), transport, request, encoding, self._hub.settings)
+        hub = self._hub
+        connection = Connection(hub.new_id(), transport, request, encoding, hub.limits)
         self._hub.add(connection)
         self._heartbeat.add(connection)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trioroom._core.budget import Budget
+from trioroom._core.routes import fault_of_name
+from trioroom._core.statistics import ServerStatistics, Totals
 from trioroom._net.active_room import ActiveRoom
+from trioroom._net.limits import Limits
 from trioroom.member import Member
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class UnknownRoom(Exception):
-    """No route leads to a room of this name."""
+    """There can be no room of this name, as the message says."""
 
 
 class Hub:
@@ -33,7 +35,8 @@ class Hub:
         self.routes = routes
         self.backplane = backplane
         self.settings = settings
-        self.budget = Budget(settings.max_queued_bytes)
+        self.limits = Limits(settings)
+        self._totals = Totals()
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
         self.draining = False
@@ -66,13 +69,35 @@ class Hub:
         while self.connections:
             await self._empty.wait()
 
+    def statistics(self) -> ServerStatistics:
+        """The server at this moment."""
+        active = ((room.room.overflow, room.tally) for room in self.rooms.values())
+        budget = self.limits.budget
+        return ServerStatistics(
+            len(self.connections), len(self.rooms), budget.used, budget.dropped, self._totals.deliveries(active)
+        )
+
     def new_id(self) -> str:
         """An id no other connection on any node has: 64 random bits."""
         return secrets.token_hex(8)
 
     def knows(self, name: str) -> bool:
         """Whether a room of this name can be joined."""
-        return len(name.encode()) <= self.settings.max_room_name_bytes and self.routes.match(name) is not None
+        try:
+            self._route(name)
+        except UnknownRoom:
+            return False
+        return True
+
+    def _route(self, name: str) -> tuple[type[Room], dict[str, str]]:
+        settings = self.settings
+        fault = fault_of_name(name, settings.max_room_name_bytes, settings.room_name_pattern)
+        if fault is not None:
+            raise UnknownRoom(fault)
+        match = self.routes.match(name)
+        if match is None:
+            raise UnknownRoom(f"no room is called {name!r}; check its spelling")
+        return match
 
     async def join(
         self, name: str, connection: Connection, token: str | None, welcome: Callable[[Member, object], None]
@@ -80,8 +105,8 @@ class Hub:
         """A new member of the room ``name``; ``welcome`` sends it what ``on_join`` returned.
 
         Raises:
-            UnknownRoom: no route matches, or the name is too long.
-            JoinRefused: the room does not want this peer.
+            UnknownRoom: no route matches, or no room may have that name.
+            JoinRefused: the room does not want this peer, or is full (`RoomFull`).
             RoomFailed: the room could not be opened.
         """
         while (active := self.rooms.get(name)) is not None and active.ending:
@@ -94,11 +119,8 @@ class Hub:
         return member
 
     def _open(self, name: str) -> ActiveRoom:
-        match = self.routes.match(name) if self.knows(name) else None
-        if match is None:
-            raise UnknownRoom(name)
-        room_class, params = match
-        active = ActiveRoom(room_class(), params, name, self.backplane, self.settings, self.budget)
+        room_class, params = self._route(name)
+        active = ActiveRoom(room_class(), params, name, self.backplane, self.limits)
         self.rooms[name] = active
         self._nursery.start_soon(self._run, active, name=f"room {name}")
         return active
@@ -108,4 +130,5 @@ class Hub:
             await active.run()
         finally:
             del self.rooms[active.room.name]
+            self._totals.close(active.room.overflow, active.tally)
             active.closed.set()

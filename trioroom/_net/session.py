@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from trioroom._net.active_room import RoomFailed
+from trioroom._net.active_room import RoomFailed, RoomFull
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.hub import Hub, UnknownRoom
 from trioroom._wire.envelopes import (
@@ -69,7 +69,7 @@ class PlainSession:
 
     def _welcome(self, member: Member, state: object) -> None:
         if state is not None:
-            self._connection.send(self._connection.encoding.message(member.room.name, state, None))
+            self._connection.send_frame(self._connection.encoding.message(member.room.name, state, None))
 
     async def receive(self, message: Message) -> None:
         """Hand one message to the room."""
@@ -118,6 +118,8 @@ class V1Session:
             requests = self._codec.decode(message.data)
         except RemoteProtocolError as exc:
             return self._connection.close(exc.close_code, str(exc))
+        if len(requests) > 1:  # the connection has counted one
+            self._connection.count_messages(len(requests) - 1)
         for request in requests:
             if self._connection.closing is not None:
                 return
@@ -161,8 +163,10 @@ class V1Session:
         try:
             try:
                 await self._hub.join(name, self._connection, self._token, welcome)
-            except UnknownRoom:
-                self._refuse(request.id, "unknown_room", f"no room is called {name!r}; check its spelling")
+            except UnknownRoom as exc:
+                self._refuse(request.id, "unknown_room", str(exc))
+            except RoomFull as refusal:
+                self._refuse(request.id, "room_full", refusal.reason, retry=True)
             except JoinRefused as refusal:
                 self._refuse(request.id, "denied", refusal.reason)
             except RoomFailed:
@@ -265,4 +269,4 @@ class V1Session:
         self._send(Error(id, code, message, retry))
 
     def _send(self, envelope: object) -> None:
-        self._connection.send(self._connection.encoding.envelope(envelope))
+        self._connection.send_frame(self._connection.encoding.envelope(envelope))

@@ -9,10 +9,13 @@ from typing import Protocol
 
 import trio
 
+from trioroom._core.outbox import Outbox
 from trioroom._net.readiness import Readiness
 
 RECEIVE_BYTES = 65_536
 """One read; the largest message of the default settings fits."""
+_WRITE_BYTES = 16_384  # of an outbox for one system call: what is in the writer's hand is beyond bounds and policies
+_WRITES = 16  # such calls between two waits, while the peer takes all
 
 
 class Transport(Protocol):
@@ -30,6 +33,10 @@ class Transport(Protocol):
 
     async def send_all(self, data: bytes) -> None:
         """Send all of ``data``; OSError or trio.BrokenResourceError when the peer is gone."""
+        ...
+
+    async def send_from(self, outbox: Outbox) -> None:
+        """Wait until the peer takes more, and send it some of ``outbox``; errors as with `send_all`."""
         ...
 
     def receive_nowait(self) -> bytes | None:
@@ -79,6 +86,20 @@ class SocketTransport:
             else:
                 await trio.lowlevel.checkpoint()
 
+    async def send_from(self, outbox: Outbox) -> None:
+        # First wait, then look what there is to send: thousands may wait here, and none holds bytes for that.
+        await trio.lowlevel.wait_writable(self.socket)
+        for _ in range(_WRITES):
+            if not (data := outbox.head(_WRITE_BYTES)):
+                return
+            try:
+                sent = self.socket.send(data)
+            except BlockingIOError:
+                return
+            outbox.advance(sent)
+            if sent < len(data):
+                return
+
     def stop_waiting(self, _: object) -> trio.lowlevel.Abort:
         """The reader, parked by the readiness source, is cancelled."""
         self.reader = None
@@ -113,10 +134,11 @@ class SocketTransport:
 class AwaitedTransport:
     """A peer whose bytes are awaited, not polled for. It takes nothing at once: all goes through the outbox."""
 
-    __slots__ = ("_received",)
+    __slots__ = ("_received", "_torn")
 
     def __init__(self) -> None:
         self._received: bytes | None = None
+        self._torn = False  # a send was cut off, and nobody knows where
 
     def send_nowait(self, data: bytes) -> int:
         return 0
@@ -127,6 +149,19 @@ class AwaitedTransport:
 
     async def wait_readable(self) -> None:
         self._received = await self._receive()
+
+    async def send_from(self, outbox: Outbox) -> None:
+        if self._torn:
+            raise trio.BrokenResourceError("a send was cut off; what followed would be read as its rest")
+        self._torn = True
+        data = outbox.head(_WRITE_BYTES)
+        await self.send_all(data)
+        outbox.advance(len(data))
+        self._torn = False
+
+    async def send_all(self, data: bytes) -> None:
+        """See `Transport.send_all`."""
+        raise NotImplementedError
 
     async def _receive(self) -> bytes:
         """Some bytes; empty when the peer sends no more."""

@@ -262,24 +262,27 @@ CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
 
 
 class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What crosses the backplane: a message, who sent it, and the member that must not get it."""
+    """What crosses the backplane: a message, who sent it, the member that must not get it, what it is the latest of."""
 
     data: object
     sender: str | None = None
     exclude: str | None = None
+    key: str | None = None
 
 
 _publication = msgspec.msgpack.Decoder(Publication)
 
 
-def encode_publication(data: Data, sender: str | None, exclude: str | None) -> bytes:
+def encode_publication(
+    data: Data, sender: str | None = None, exclude: str | None = None, key: str | None = None
+) -> bytes:
     """The payload that goes through the backplane.
 
     Raises:
         TypeError: ``data`` holds something other than text, bytes and JSON values.
     """
     try:
-        return msgspec.msgpack.encode(Publication(data, sender, exclude))
+        return msgspec.msgpack.encode(Publication(data, sender, exclude, key))
     except OverflowError as exc:
         raise TypeError(f"{exc}; publish it as a string") from exc
 
