@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioroom._core.routes import Routes
+from trioroom._core.routes import Routes, fault_of_name
 
 
 def make_routes(*patterns: str) -> Routes[str]:
@@ -122,3 +122,27 @@ def test_any_text_is_a_pattern_or_a_value_error(pattern: str) -> None:
         assert routes.patterns() == []
     else:
         assert routes.patterns() == [pattern]
+
+
+@pytest.mark.parametrize("name", ["", "a", "chat/lobby", "chat/Käse 🎉 日本", "x" * 20, "a:b@c?d#e%2F"])
+def test_name_of_what_prints_may_be_one(name: str) -> None:
+    assert fault_of_name(name, 30, ".*") is None
+
+
+@pytest.mark.parametrize("character", ["\n", "\r", "\0", "\x1b", "\x7f", "\x85", "\u2028", "\u202e", "\ufeff", "\xa0"])
+def test_name_with_what_does_not_print_may_not(character: str) -> None:
+    fault = fault_of_name(f"chat/{character}", 30, ".*")
+    assert fault == f"name {f'chat/{character}'!r} has a character that does not print; leave it out"
+    assert fault.isprintable()
+
+
+def test_length_of_a_name_is_counted_in_bytes() -> None:
+    assert fault_of_name("ä" * 10, 20, ".*") is None
+    fault = fault_of_name("ä" * 10, 19, ".*")
+    assert fault == "name of 20 bytes exceeds max_room_name_bytes=19; choose a shorter one"
+
+
+def test_pattern_is_for_the_whole_name() -> None:
+    assert fault_of_name("chat/lobby-2", 30, "[a-z0-9/-]+") is None
+    fault = fault_of_name("chat/Lobby", 30, "[a-z0-9/-]+")
+    assert fault == "name 'chat/Lobby' does not match room_name_pattern='[a-z0-9/-]+'"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 
 
+_ROUNDING = 1e-6  # seconds, far above the error of adding up times, far below what a token takes to come back
+
+
 class RateLimit:
     """A bucket of ``burst`` tokens that ``rate`` a second fill again; an infinite ``rate`` is no limit.
 
@@ -16,7 +19,7 @@ class RateLimit:
 
     def __init__(self, rate: float, burst: float) -> None:
         self._interval = 1 / rate
-        self._emptied_in = 0.0 if math.isinf(rate) else burst / rate
+        self._emptied_in = 0.0 if math.isinf(rate) else burst / rate + _ROUNDING
 
     def spend(self, full_at: float, now: float, tokens: int = 1) -> float:
         """When the bucket that was to be full at ``full_at`` will be, now that ``tokens`` are taken from it.
