@@ -28,6 +28,7 @@ DEFAULTS: dict[str, object] = {
     "room_channel_size": 1_024,
     "room_channel_bytes": 4_194_304,
     "max_queued_bytes": 268_435_456.0,
+    "publish_timeout": 10.0,
     "ping_interval": 25.0,
     "ping_timeout": 10.0,
     "write_timeout": 30.0,

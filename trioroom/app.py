@@ -22,7 +22,6 @@ from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.readiness import Readiness, open_readiness
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
-from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.room import Room, check_limits
 from trioroom.settings import Settings
@@ -44,6 +43,7 @@ class App:
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
+        self._hub: Hub | None = None
 
     def route(self, pattern: str, room_class: type[Room]) -> None:
         """Serve rooms whose names match ``pattern``, such as ``chat/{name}``, with ``room_class``.
@@ -76,16 +76,18 @@ class App:
     async def publish(self, room: str, data: Data, *, key: str | None = None) -> None:
         """Send ``data`` to every member of ``room`` on every node, from outside of the room.
 
+        Awaits while the room's fan-out on this node is behind, as `Room.publish` does.
+
         Args:
             key: as with `Room.publish`.
         Raises:
             RuntimeError: no server runs this app now.
             TypeError: ``data`` is no text, bytes or JSON value.
-            BackplaneUnavailable: the broker cannot be reached.
+            BackplaneUnavailable: the broker cannot be reached, or the room has been behind for ``publish_timeout``.
         """
-        if self._backplane is None:
+        if self._hub is None:
             raise RuntimeError("app.publish needs a running server; open one with trioroom.open_server(app)")
-        await self._backplane.publish(room, encode_publication(data, key=key))
+        await self._hub.publish(room, data, key)
 
 
 class Server:
@@ -176,7 +178,7 @@ async def open_server(
                 await drain(server._hub, settings.drain_timeout)
             nursery.cancel_scope.cancel()
     finally:
-        app._backplane = None
+        app._backplane = app._hub = None
         _close_all(listeners)
     if failure is not None:
         raise failure
@@ -194,7 +196,7 @@ def _start(
     assert app._backplane is not None
     readiness = open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    hub = Hub(app._routes, app._backplane, settings, nursery)
+    hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
     http = HttpResponder(app._static, lambda: hub.backplane.ready)
     greeter = Greeter(hub, http, heartbeat)
     nursery.start_soon(readiness.run, name="readiness")

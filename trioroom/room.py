@@ -99,14 +99,14 @@ class Room:
 
         v1 members see the id of ``sender`` (or else of ``exclude``) as ``from``.
 
-        Awaits while the room's fan-out is behind: that is the backpressure. Cancelled, the message
+        Awaits while the room's fan-out on this node is behind: that is the backpressure. Cancelled, the message
         may or may not have gone out.
 
         Args:
             key: what this is the latest of; asked for where ``overflow`` is `Overflow.LATEST`.
         Raises:
             TypeError: ``data`` is no text, bytes or JSON value.
-            BackplaneUnavailable: the broker cannot be reached.
+            BackplaneUnavailable: the broker cannot be reached, or the room has been behind for ``publish_timeout``.
         """
         await self._active.publish(data, exclude=exclude, sender=sender, key=key)
 

@@ -58,7 +58,10 @@ class Settings:
     """Members of one room on this server, which a room class may change for itself; v1 joins beyond get the error
     ``room_full``, plain ones close code 1013. A pass over so many takes the better part of a second."""
     room_channel_size: int = attrs.field(default=1_024, validator=_COUNT)
-    """Publications that may wait for a room's fan-out on this node; ``publish`` awaits when they are this many."""
+    """Publications that may wait for a room's fan-out on this server.
+
+    ``publish`` awaits while half of them do, those on their way there counted; more is a loss, told by a ``gap``.
+    """
     room_channel_bytes: int = attrs.field(default=4 << 20, validator=_COUNT)
     """The same in bytes. 64 of the largest messages, or 4 KiB for each of ``room_channel_size``. One fits always."""
     max_queued_bytes: float = attrs.field(default=float(256 << 20), validator=validators.gt(0))
@@ -67,6 +70,8 @@ class Settings:
     When they are used up the fattest outbox is closed with 4108, and so on until there is some room again. 256
     peers that let ``max_outbox_bytes`` wait, or 64 full room channels.
     """
+    publish_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long ``publish`` waits while the room is behind on this server, before it raises `BackplaneUnavailable`."""
     ping_interval: float = attrs.field(default=25.0, validator=validators.gt(0))
     """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
     ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-
 _ROUNDING = 1e-6  # seconds, far above the error of adding up times, far below what a token takes to come back
 
 

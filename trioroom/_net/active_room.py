@@ -18,6 +18,7 @@ from trioroom._core.statistics import RoomStatistics, deliveries_of
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_nursery import LazyNursery
+from trioroom._net.paced_publisher import PacedPublisher
 from trioroom._wire.envelopes import encode_publication
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.closecodes import CloseCode
@@ -60,6 +61,7 @@ class ActiveRoom:
         self._backplane = backplane
         self._settings = settings = limits.settings
         self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
+        self._publisher = PacedPublisher(backplane, name, self._channel, settings.publish_timeout)
         self._places = 0  # members, and those who wait to be
         self._opened = trio.Event()
         self._empty = trio.Event()
@@ -118,13 +120,14 @@ class ActiveRoom:
                 trio.open_nursery() as self.room.nursery,
             ):
                 # First, for on_open may publish more than waits for a fan-out that does not run.
-                self.room.nursery.start_soon(self._members.pump, self._channel)
+                self.room.nursery.start_soon(self._members.pump, self._channel, self._publisher.move_up)
                 await self.room.on_open()
                 self._opened.set()
                 await self._empty.wait()
                 self.room.nursery.cancel_scope.cancel()
         finally:
             self._channel.close()
+            self._publisher.move_up()
 
     async def _close(self) -> None:
         # Cancelled or failed, there may be members still: they leave under deadlines of their own.
@@ -224,13 +227,11 @@ class ActiveRoom:
             member._tasks = LazyNursery(member._connection.nursery)
         member._tasks.start_soon(_run_member_task, member, fn, *args)
 
-    async def publish(
-        self, data: Data, *, exclude: Member | None, sender: Member | None, key: str | None = None
-    ) -> None:
+    async def publish(self, data: Data, *, exclude: Member | None, sender: Member | None, key: str | None) -> None:
         """See `Room.publish`."""
         author = sender or exclude
         payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None, key)
-        await self._backplane.publish(self.room.name, payload)
+        await self._publisher.publish(payload)
 
 
 def _reason(member: Member, exc: BaseException) -> str:

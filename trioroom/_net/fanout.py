@@ -8,7 +8,7 @@ is never awaited: what its kernel socket refuses waits in its own outbox.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -94,15 +94,19 @@ class FanOut:
                 del self._groups[encoding]
         return True
 
-    async def pump(self, channel: RoomChannel) -> None:
-        """Deliver what comes into ``channel`` until cancelled."""
+    async def pump(self, channel: RoomChannel, taken: Callable[[], None]) -> None:
+        """Deliver until cancelled; ``taken`` is called whenever there is more room in ``channel``."""
         while True:
             first = self._next if self._next is not None else await channel.receive()
             self._next = None
             if isinstance(first, Lost):
+                taken()
                 await self._tell_gap(first)
-            elif publications := self._take_batch(first, channel):
-                await self._pass(publications)
+            else:
+                publications = self._take_batch(first, channel)
+                taken()
+                if publications:
+                    await self._pass(publications)
 
     def _take_batch(self, first: bytes, channel: RoomChannel) -> list[Publication]:
         batch: list[Publication] = []

@@ -12,11 +12,13 @@ from trioroom._core.routes import fault_of_name
 from trioroom._core.statistics import ServerStatistics, Totals
 from trioroom._net.active_room import ActiveRoom
 from trioroom._net.limits import Limits
+from trioroom._wire.envelopes import encode_publication
 from trioroom.member import Member
 
 if TYPE_CHECKING:
     from trioroom._core.routes import Routes
     from trioroom._net.connection import Connection
+    from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.room import Room
     from trioroom.settings import Settings
@@ -117,6 +119,14 @@ class Hub:
         member = Member(active, connection, token)
         await active.join(member, lambda state: welcome(member, state))
         return member
+
+    async def publish(self, name: str, data: Data, key: str | None) -> None:
+        """See `App.publish`; a room that is active here has its own pace."""
+        active = self.rooms.get(name)
+        if active is None:
+            await self.backplane.publish(name, encode_publication(data, key=key))
+        else:
+            await active.publish(data, exclude=None, sender=None, key=key)
 
     def _open(self, name: str) -> ActiveRoom:
         room_class, params = self._route(name)

@@ -1,0 +1,90 @@
+"""A room's publications on their way out, no faster than the room's fan-out on this node follows.
+
+A broker takes publications however slow we are, and what comes round to a full channel is lost. So
+who publishes here waits while the room is behind, which in a hook means that its peer is not read.
+What is under way counts as if it waited for the fan-out already. Half of the channel is for that:
+the rest is for what other nodes publish, and for what the broker has confirmed and not yet sent us.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from trioroom.backplane.room_channel import weight
+from trioroom.errors import BackplaneUnavailable
+
+if TYPE_CHECKING:
+    from trioroom.backplane.base import Backplane
+    from trioroom.backplane.room_channel import RoomChannel
+
+
+class PacedPublisher:
+    """Owned by an `ActiveRoom`, which tells it when the fan-out moves."""
+
+    __slots__ = (
+        "_backplane",
+        "_bytes",
+        "_channel",
+        "_first",
+        "_max_bytes",
+        "_max_publications",
+        "_publications",
+        "_room",
+        "_timeout",
+        "_turn",
+    )
+
+    def __init__(self, backplane: Backplane, room: str, channel: RoomChannel, timeout: float) -> None:
+        self._backplane = backplane
+        self._room = room
+        self._channel = channel
+        self._timeout = timeout
+        self._max_publications = max(1, channel.max_publications // 2)
+        self._max_bytes = channel.max_bytes / 2
+        self._publications = 0  # under way
+        self._bytes = 0
+        self._turn = trio.Lock()  # held by the first of those who wait, so that nobody overtakes
+        self._first = trio.lowlevel.ParkingLot()
+
+    async def publish(self, payload: bytes) -> None:
+        """Hand ``payload`` to the backplane once the fan-out has room for it.
+
+        Raises:
+            BackplaneUnavailable: it had none within the timeout; or the broker cannot be reached.
+        """
+        if self._turn.locked() or self._is_behind():
+            await self._wait()
+        size = weight(payload)
+        self._publications += 1
+        self._bytes += size
+        try:
+            await self._backplane.publish(self._room, payload)
+        finally:
+            self._publications -= 1
+            self._bytes -= size
+            self.move_up()
+
+    def move_up(self) -> None:
+        """The fan-out has taken something, or has ended, or a publication has gone out: look again."""
+        if self._first:
+            self._first.unpark()
+
+    def _is_behind(self) -> bool:
+        return (
+            len(self._channel) + self._publications >= self._max_publications
+            or self._channel.queued_bytes + self._bytes >= self._max_bytes
+        )
+
+    async def _wait(self) -> None:
+        with trio.move_on_after(self._timeout) as scope:
+            async with self._turn:
+                while self._is_behind():
+                    await self._first.park()
+        if scope.cancelled_caught:
+            raise BackplaneUnavailable(
+                f"room {self._room!r} has been behind for publish_timeout={self._timeout:g} s: {len(self._channel)} "
+                f"publications wait for its fan-out on this server, {self._publications} are on their way there; "
+                "publish less to it, or raise room_channel_size and room_channel_bytes"
+            )
