@@ -1,9 +1,15 @@
-"""The server under measurement: a broadcast room at ``/all`` and an echo at ``/echo``, as its peers have."""
+"""The server under measurement: broadcast rooms at ``/all`` and ``/chat/{name}``, and an echo at ``/echo``.
+
+    python tests/benchmarks/rooms.py [--set NAME=VALUE ...] [--overflow POLICY] PORT
+
+The benchmarks start it; by hand one sees what it says.
+"""
 
 from __future__ import annotations
 
+import argparse
+import ast
 import os
-import sys
 
 import trio
 
@@ -28,14 +34,38 @@ class Echo(trioroom.Room):
 
 app = trioroom.App()
 app.route("all", All)
+app.route("chat/{name}", All)
 app.route("echo", Echo)
 
 
-async def main(port: int) -> None:
+def setting(assignment: str) -> tuple[str, object]:
+    """``ping_interval=8``, as a field of `trioroom.Settings` and its value; ``inf`` is infinity."""
+    name, _, value = assignment.partition("=")
+    try:
+        return name, ast.literal_eval(value)
+    except ValueError:
+        return name, float(value)
+
+
+def set_overflow(policy: str) -> None:
+    """What a full outbox does, if this version of trioroom leaves a choice; else it disconnects."""
+    if (overflow := getattr(trioroom, "Overflow", None)) is not None:
+        setattr(All, "overflow", overflow[policy.upper()])  # noqa: B010  # the type checker knows this version only
+    elif policy != "disconnect":
+        raise SystemExit(f"this version of trioroom has no overflow policy {policy!r}; use disconnect")
+
+
+async def main(port: int, settings: trioroom.Settings) -> None:
     """Serve; with what the variable TRIOROOM_BACKPLANE names, if that is set."""
     async with trioroom.open_backplane(os.environ.get("TRIOROOM_BACKPLANE", "memory")) as backplane:
-        await trioroom.serve(app, "127.0.0.1", port, backplane=backplane)
+        await trioroom.serve(app, "127.0.0.1", port, backplane=backplane, settings=settings)
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--set", dest="settings", action="append", default=[], type=setting, metavar="NAME=VALUE")
+    parser.add_argument("--overflow", default="disconnect")
+    parser.add_argument("port", type=int)
+    arguments = parser.parse_args()
+    set_overflow(arguments.overflow)
+    trio.run(main, arguments.port, trioroom.Settings(**dict(arguments.settings)))

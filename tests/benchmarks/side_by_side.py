@@ -1,6 +1,6 @@
 """trioroom beside its peers, one run on one machine: memory, handshakes, echo and fan-out.
 
-    python tests/benchmarks/side_by_side.py TOOLS [CONTENDER...] [--rounds 5] [--loads echo ...]
+    python -m tests.benchmarks.side_by_side TOOLS [CONTENDER...] [--rounds 5] [--loads echo ...]
 
 TOOLS is a directory with the load generator ``wsload.c``, the send loop ``sendloop.c`` (what the kernel
 can do at most) and ``peers/``, minimal servers on other libraries. Servers run on core 0, the
@@ -13,17 +13,15 @@ from __future__ import annotations
 import argparse
 import platform
 import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-HERE = Path(__file__).parent
+from tests.benchmarks.processes import resident_bytes, rooms_command, running
+
 LOADS = {
     "memory": "hold -n 10000 -t 3",
     "echo": "echo -n 100 -t 3 -s 128",
@@ -84,8 +82,9 @@ def compile_c(source: Path, directory: Path) -> str:
 
 def command_of(contender: str, tools: Path) -> list[str]:
     """How to start a contender; its port comes last."""
-    script = HERE / "rooms.py" if contender == "trioroom" else tools / "peers" / f"{contender}_server.py"
-    return [sys.executable, str(script)]
+    if contender == "trioroom":
+        return rooms_command([])
+    return [sys.executable, str(tools / "peers" / f"{contender}_server.py")]
 
 
 def measure(command: list[str], wsload: str, load: str, contender: str) -> dict[str, float]:
@@ -114,37 +113,6 @@ def measure(command: list[str], wsload: str, load: str, contender: str) -> dict[
     done = DONE.search(rest)
     assert done is not None, f"{contender} under {load}: {rest}"
     return {f"{mode}/s": float(done[1]), "p50 ms": float(done[2]), "p99 ms": float(done[3])}
-
-
-@contextmanager
-def running(command: list[str]) -> Iterator[tuple[int, int]]:
-    """A server on a free port, on core 0; its port and process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    server = subprocess.Popen(["taskset", "-c", "0", *command, str(port)], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except OSError:
-                time.sleep(0.05)
-        time.sleep(0.5)
-        if server.poll() is not None:
-            raise SystemExit(f"{' '.join(command)} ended at once; run it by hand to see why")
-        yield port, server.pid
-    finally:
-        server.kill()
-        server.wait()
-
-
-def resident_bytes(pid: int) -> int:
-    """VmRSS of a process."""
-    match = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    assert match is not None
-    return int(match[1]) * 1024
 
 
 if __name__ == "__main__":
