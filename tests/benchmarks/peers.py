@@ -185,6 +185,11 @@ class Swarm:
         """Call ``fn`` each ``interval`` seconds while the swarm runs; what was missed is made up for."""
         heapq.heappush(self._timers, (time.perf_counter() + interval, next(self._numbers), interval, fn))
 
+    def forget(self, fn: Callable[[], object]) -> None:
+        """Call ``fn`` no more."""
+        self._timers = [timer for timer in self._timers if timer[3] != fn]
+        heapq.heapify(self._timers)
+
     def run(self, seconds: float, done: Callable[[], bool] = lambda: False) -> None:
         """Drive the peers for so long, or until ``done``, which is asked after each turn and may publish."""
         deadline = time.perf_counter() + seconds
