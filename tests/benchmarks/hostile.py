@@ -22,7 +22,7 @@ from collections import Counter
 
 from tests.benchmarks.attacks import ATTACKS, Report, attack_server
 from tests.benchmarks.peers import Swarm, frame, stamped
-from tests.benchmarks.processes import LOAD_CORE, Watch, beside, cpu_seconds, rooms_command, running
+from tests.benchmarks.processes import LOAD_CORE, CpuMeter, Watch, beside, rooms_command, running
 from tests.benchmarks.rooms import setting
 from trioroom import Settings
 
@@ -36,7 +36,7 @@ SETTINGS = ["compression=True", "ping_interval=8", "ping_timeout=4"]
 MIB = 1 << 20
 
 
-COLUMNS = "{:20} {:>9} {:>8} {:28} {:>13} {:7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>6} {:>5}"
+COLUMNS = "{:20} {:>9} {:>8} {:28} {:>13} {:7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>5} {:>6} {:>5} {:>5}"
 
 
 class Chat:
@@ -59,16 +59,15 @@ class Chat:
         self.swarm.latencies.clear()
         self._watch.samples.clear()
         self._watch.look()
-        self._used = cpu_seconds(self._watch.pid)
+        self._meter = CpuMeter(self._watch.pid)
 
     def figures(self) -> list[str]:
-        """Latencies in milliseconds, growth of the server in MiB, its CPU in per cent, members lost; since `begin`."""
-        first, last = self._watch.samples[0], self._watch.look()
-        used = (cpu_seconds(self._watch.pid) - self._used) / (last.at - first.at)
+        """Latencies in milliseconds, growth of the server in MiB, `CpuMeter.figures`, members lost; since `begin`."""
+        first = self._watch.samples[0]
         return [
             *(f"{self.swarm.latencies.quantile(share):,.1f}" for share in (0.5, 0.99, 1)),
             f"{(self._watch.peak - first.resident) / MIB:,.1f}",
-            f"{100 * used:.0f}",
+            *(f"{share:.0f}" for share in self._meter.figures().values()),
             str(sum(peer.ended is not None for peer in self.swarm.peers)),
         ]
 
@@ -124,7 +123,7 @@ def main() -> None:
     settings = Settings(**dict(map(setting, assignments)))  # type: ignore[arg-type]  # their names come at run time
     print(f"{platform.platform()}, Python {platform.python_version()}, {', '.join(assignments)}")
     heads = ["attack", "attackers", "expected", "ended with", "after s", "in time", "sent MB", "p50 ms", "p99 ms"]
-    print(COLUMNS.format(*heads, "longest", "RSS +MiB", "CPU %", "lost"))
+    print(COLUMNS.format(*heads, "longest", "RSS +MiB", "CPU %", "others", "load", "lost"))
     for name in ("", *arguments.attacks):
         # A new server for each, so that one attack's damage is not the next one's beginning.
         with running(rooms_command(assignments)) as (port, pid):

@@ -91,6 +91,32 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def busy_seconds(core: int) -> float:
+    """What a core has worked, for whomever."""
+    match = re.search(rf"^cpu{core} (.*)$", Path("/proc/stat").read_text(), re.MULTILINE)
+    assert match is not None
+    user, nice, system, _, _, *interrupts = map(int, match[1].split()[:8])  # what is left out is idleness
+    return (user + nice + system + sum(interrupts)) / TICKS
+
+
+class CpuMeter:
+    """Who has used how much of a core, in per cent, since the meter was made."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._used = self._read()
+
+    def _read(self) -> tuple[float, float, float, float]:
+        server = cpu_seconds(self._pid)
+        return time.perf_counter(), server, busy_seconds(SERVER_CORE) - server, time.process_time()
+
+    def figures(self) -> dict[str, float]:
+        """The server, others on its core (who spoil the figures), and this process, which is to stay below 70."""
+        elapsed, server, others, load = (now - then for now, then in zip(self._read(), self._used, strict=True))
+        shares = {"server CPU %": server, "others there %": others, "load CPU %": load}
+        return {name: 100 * seconds / elapsed for name, seconds in shares.items()}
+
+
 def open_files(pid: int) -> int:
     """Of a process: a server's connections, and a few more. A connection is gone when its server has closed it."""
     directory = f"/proc/{pid}/fd"

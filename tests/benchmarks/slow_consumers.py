@@ -25,7 +25,7 @@ from itertools import pairwise
 import attrs
 
 from tests.benchmarks.peers import Peer, Swarm, frame, open_socket, stamped
-from tests.benchmarks.processes import LOAD_CORE, Sample, Watch, cpu_seconds, rooms_command, running, server_ends
+from tests.benchmarks.processes import LOAD_CORE, CpuMeter, Sample, Watch, rooms_command, running, server_ends
 
 LOOK_INTERVAL = 0.1  # seconds between two samples of the server
 AFTER = 1.0  # seconds from the last message to the last sample
@@ -93,7 +93,7 @@ def measure(arguments: argparse.Namespace, stalled_members: int) -> dict[str, fl
         swarm.every(LOOK_INTERVAL, watch.look)
         swarm.every(LOOK_INTERVAL, stalled.look)
         before = watch.look()
-        used, used_here = cpu_seconds(pid), time.process_time()
+        meter = CpuMeter(pid)
         if arguments.rate:
             swarm.every(1 / arguments.rate, publisher.publish)
             swarm.run(arguments.seconds)
@@ -101,7 +101,7 @@ def measure(arguments: argparse.Namespace, stalled_members: int) -> dict[str, fl
             swarm.run(arguments.seconds, lambda: publisher.fill(arguments.window))
         elapsed = time.perf_counter() - before.at
         deliveries = swarm.latencies.total
-        used, used_here = cpu_seconds(pid) - used, time.process_time() - used_here
+        cpu = meter.figures()
         queued = sum(end.queued for end in server_ends(port))
         time.sleep(AFTER)
         after = watch.look()
@@ -121,8 +121,7 @@ def measure(arguments: argparse.Namespace, stalled_members: int) -> dict[str, fl
             "healthy members lost": sum(peer.ended is not None for peer in swarm.peers),
             **drops(watch.samples),
             "stalled told": stalled.told,
-            "server CPU %": 100 * used / elapsed,
-            "load CPU %": 100 * used_here / elapsed,
+            **cpu,
         }
         swarm.close()
         stalled.close()

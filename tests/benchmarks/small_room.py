@@ -16,13 +16,13 @@ import os
 import platform
 import statistics
 import sys
-import time
 from itertools import count
 from multiprocessing.connection import Connection
 
 from tests.benchmarks.peers import Swarm, frame, stamped
-from tests.benchmarks.processes import LOAD_CORE, beside, cpu_seconds, rooms_command, running
+from tests.benchmarks.processes import LOAD_CORE, CpuMeter, beside, rooms_command, running
 
+QUANTILES = {"p50 ms": 0.5, "p99 ms": 0.99, "longest ms": 1.0}
 SMALL_ROOM, INTERVAL, MESSAGE_BYTES = 5, 0.01, 64
 LOOK_INTERVAL = 0.1  # seconds between two looks whether the large room has opened, or shall stop
 OPENING = 60.0  # seconds it may take to open
@@ -77,11 +77,11 @@ def measure(arguments: argparse.Namespace, size: int) -> dict[str, float]:
 def converse(swarm: Swarm, pid: int, seconds: float) -> dict[str, float]:
     """What the small room sees."""
     swarm.latencies.clear()
-    started, used = time.perf_counter(), cpu_seconds(pid)
+    meter = CpuMeter(pid)
     swarm.run(seconds)
     return {
-        **{name: swarm.latencies.quantile(share) for name, share in (("p50", 0.5), ("p99", 0.99), ("longest", 1))},
-        "server CPU %": 100 * (cpu_seconds(pid) - used) / (time.perf_counter() - started),
+        **{name: swarm.latencies.quantile(share) for name, share in QUANTILES.items()},
+        **meter.figures(),
         "deliveries/s": 0,
     }
 
@@ -103,17 +103,11 @@ def main() -> None:
             print(f"round {done + 1} of {arguments.rounds}, {size} bytes", end="\033[K\r", file=sys.stderr, flush=True)
             for figure, value in measure(arguments, size).items():
                 of_size.setdefault(figure, []).append(value)
-    print(
-        f"{platform.platform()}, Python {platform.python_version()}, medians of {arguments.rounds} rounds (worst p99)"
-    )
-    print(
-        f"{'large room':18} {'p50 ms':>8} {'p99 ms':>8} {'(worst)':>8} {'longest':>8} {'CPU %':>6} {'deliveries/s':>13}"
-    )
+    print(f"{platform.platform()}, Python {platform.python_version()}, medians of {arguments.rounds} rounds (highest)")
     for size, of_size in figures.items():
-        p50, p99, longest, cpu, deliveries = (statistics.median(values) for values in of_size.values())
-        name = f"{arguments.burst} x {size} bytes" if size else "none"
-        worst = max(of_size["p99"])
-        print(f"{name:18} {p50:8.2f} {p99:8.2f} {worst:8.2f} {longest:8.2f} {cpu:6.0f} {deliveries:13,.0f}")
+        print(f"large room: {f'{arguments.burst} x {size} bytes' if size else 'none'}")
+        for figure, values in of_size.items():
+            print(f"    {figure:16} {statistics.median(values):12,.2f}  ({max(values):,.2f})")
 
 
 if __name__ == "__main__":
