@@ -30,7 +30,7 @@ from tests.benchmarks.peers import (
     split,
     upgrade,
 )
-from tests.benchmarks.processes import server_ends
+from tests.benchmarks.processes import give_way, server_ends
 
 SOURCE = "127.0.0.2"  # the attackers' address, so that bounds of one address leave other peers alone
 PATH = "/echo"
@@ -296,6 +296,7 @@ def open_peers(port: int) -> set[str]:
 def attack_server(pipe: Connection, name: str, port: int, attackers: int, seconds: float, patience: float) -> None:
     """Say that the attack begins, and when it is over how it went; see `Assault.run`."""
     assault = Assault(ATTACKS[name], port, patience)
+    give_way()
     pipe.send(None)
     trio.run(assault.run, attackers, seconds)
     pipe.send(assault.report)

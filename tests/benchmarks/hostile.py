@@ -34,9 +34,7 @@ CALM = 2.0  # seconds of chat before an attack
 GRACE = 2.0  # seconds that an attack may take beyond its settings: all attackers come at once
 SETTINGS = ["compression=True", "ping_interval=8", "ping_timeout=4"]
 MIB = 1 << 20
-
-
-COLUMNS = "{:20} {:>9} {:>8} {:28} {:>13} {:7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>5} {:>6} {:>5} {:>5}"
+COLUMNS = "{:20} {:>9} {:>8} {:28} {:>13} {:7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>5} {:>6} {:>5} {:>5}"
 
 
 class Chat:
@@ -46,6 +44,7 @@ class Chat:
         self.port = port
         self.swarm = Swarm()
         self._watch = Watch(pid)
+        self._published = 0
         for room in range(ROOMS):
             self.swarm.join(port, f"/chat/{room}", MEMBERS)
         self.swarm.every(INTERVAL / len(self.swarm.peers), self._talk)
@@ -53,18 +52,23 @@ class Chat:
 
     def _talk(self) -> None:
         random.choice(self.swarm.peers).send(frame(stamped(MESSAGE_BYTES)))
+        self._published += 1
 
     def begin(self) -> None:
         """Forget what was measured so far."""
+        self._published = 0
         self.swarm.latencies.clear()
         self._watch.samples.clear()
         self._watch.look()
         self._meter = CpuMeter(self._watch.pid)
 
     def figures(self) -> list[str]:
-        """Latencies in milliseconds, growth of the server in MiB, `CpuMeter.figures`, members lost; since `begin`."""
+        """Since `begin`: what arrived, in per cent, and after how many milliseconds; growth of the server in MiB;
+        `CpuMeter.figures`; members lost.
+        """
         first = self._watch.samples[0]
         return [
+            f"{100 * self.swarm.latencies.total / (self._published * MEMBERS):.1f}",
             *(f"{self.swarm.latencies.quantile(share):,.1f}" for share in (0.5, 0.99, 1)),
             f"{(self._watch.peak - first.resident) / MIB:,.1f}",
             *(f"{share:.0f}" for share in self._meter.figures().values()),
@@ -122,8 +126,12 @@ def main() -> None:
     assignments = [*SETTINGS, *arguments.settings]
     settings = Settings(**dict(map(setting, assignments)))  # type: ignore[arg-type]  # their names come at run time
     print(f"{platform.platform()}, Python {platform.python_version()}, {', '.join(assignments)}")
-    heads = ["attack", "attackers", "expected", "ended with", "after s", "in time", "sent MB", "p50 ms", "p99 ms"]
-    print(COLUMNS.format(*heads, "longest", "RSS +MiB", "CPU %", "others", "load", "lost"))
+    heads = ["attack", "attackers", "expected", "ended with", "after s", "in time", "sent MB"]
+    print(
+        COLUMNS.format(
+            *heads, "arrived %", "p50 ms", "p99 ms", "longest", "RSS +MiB", "CPU %", "others", "load", "lost"
+        )
+    )
     for name in ("", *arguments.attacks):
         # A new server for each, so that one attack's damage is not the next one's beginning.
         with running(rooms_command(assignments)) as (port, pid):

@@ -58,10 +58,10 @@ def running(command: list[str]) -> Iterator[tuple[int, int]]:
 def beside(
     fn: Callable[Concatenate[Connection, Arguments], None], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Iterator[Connection]:
-    """``fn`` in a process of its own that has the load's core only while nobody else wants it; our end of its pipe."""
+    """``fn`` in a process of its own, on the core of this one; our end of its pipe, the other one is ``fn``'s first."""
     ours, theirs = multiprocessing.Pipe()
     # A new interpreter: a fork would hold the sockets of this one open.
-    process = multiprocessing.get_context("spawn").Process(target=_idly, args=(fn, theirs, args, kwargs), daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=fn, args=(theirs, *args), kwargs=kwargs, daemon=True)
     process.start()
     theirs.close()
     try:
@@ -72,10 +72,9 @@ def beside(
         ours.close()
 
 
-def _idly(fn: Callable[..., None], pipe: Connection, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-    os.sched_setaffinity(0, {LOAD_CORE})
+def give_way() -> None:
+    """From now on this process has its core only while nobody else wants it."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    fn(pipe, *args, **kwargs)
 
 
 def resident_bytes(pid: int) -> int:

@@ -24,7 +24,7 @@ from itertools import pairwise
 
 import attrs
 
-from tests.benchmarks.peers import Peer, Swarm, frame, open_socket, stamped
+from tests.benchmarks.peers import Swarm, frame, open_socket, stamped
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, Sample, Watch, rooms_command, running, server_ends
 
 LOOK_INTERVAL = 0.1  # seconds between two samples of the server
@@ -34,16 +34,15 @@ MIB = 1 << 20
 
 @attrs.define
 class Publisher:
-    """One of the members, who talks to the room, itself included."""
+    """The healthy members in turn, as one alone might meet a limit of what a member may send."""
 
     swarm: Swarm
-    peer: Peer
     size: int
     published: int = 0
 
     def publish(self) -> None:
         """One message more."""
-        self.peer.send(frame(stamped(self.size)))
+        self.swarm.peers[self.published % len(self.swarm.peers)].send(frame(stamped(self.size)))
         self.published += 1
 
     def fill(self, window: int) -> bool:
@@ -84,11 +83,11 @@ def measure(arguments: argparse.Namespace, stalled_members: int) -> dict[str, fl
     """One run against a fresh server."""
     with running(rooms_command(arguments.settings, f"--overflow={arguments.overflow}")) as (port, pid):
         swarm = Swarm()
-        first, *_ = swarm.join(port, "/all", arguments.members - arguments.stalled)
+        swarm.join(port, "/all", arguments.members - arguments.stalled)
         stalled = Stalled(
             [open_socket(port, "/all", receive_buffer=arguments.stalled_rcvbuf)[0] for _ in range(stalled_members)]
         )
-        publisher = Publisher(swarm, first, arguments.size)
+        publisher = Publisher(swarm, arguments.size)
         watch = Watch(pid)
         swarm.every(LOOK_INTERVAL, watch.look)
         swarm.every(LOOK_INTERVAL, stalled.look)
