@@ -23,8 +23,8 @@ from collections import Counter
 from tests.benchmarks.attacks import ATTACKS, Report, attack_server
 from tests.benchmarks.peers import Swarm, frame, stamped
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, Watch, beside, rooms_command, running
-from tests.benchmarks.rooms import setting
 from trioroom import Settings
+from trioroom.cli.assignments import parse_settings
 
 ROOMS, MEMBERS = 10, 50
 INTERVAL = 2.0  # seconds between two messages of one member, on average
@@ -124,7 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})
     assignments = [*SETTINGS, *arguments.settings]
-    settings = Settings(**dict(map(setting, assignments)))  # type: ignore[arg-type]  # their names come at run time
+    settings = parse_settings(assignments)
     print(f"{platform.platform()}, Python {platform.python_version()}, {', '.join(assignments)}")
     heads = ["attack", "attackers", "expected", "ended with", "after s", "in time", "sent MB"]
     print(

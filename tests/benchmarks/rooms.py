@@ -8,12 +8,12 @@ The benchmarks start it; by hand one sees what it says.
 from __future__ import annotations
 
 import argparse
-import ast
 import os
 
 import trio
 
 import trioroom
+from trioroom.cli.assignments import parse_settings
 
 
 class All(trioroom.Room):
@@ -38,15 +38,6 @@ app.route("chat/{name}", All)
 app.route("echo", Echo)
 
 
-def setting(assignment: str) -> tuple[str, object]:
-    """``ping_interval=8``, as a field of `trioroom.Settings` and its value; ``inf`` is infinity."""
-    name, _, value = assignment.partition("=")
-    try:
-        return name, ast.literal_eval(value)
-    except ValueError:
-        return name, float(value)
-
-
 def set_overflow(policy: str) -> None:
     """What a full outbox does, if this version of trioroom leaves a choice; else it disconnects."""
     if (overflow := getattr(trioroom, "Overflow", None)) is not None:
@@ -63,9 +54,9 @@ async def main(port: int, settings: trioroom.Settings) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--set", dest="settings", action="append", default=[], type=setting, metavar="NAME=VALUE")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--overflow", default="disconnect")
     parser.add_argument("port", type=int)
     arguments = parser.parse_args()
     set_overflow(arguments.overflow)
-    trio.run(main, arguments.port, trioroom.Settings(**dict(arguments.settings)))
+    trio.run(main, arguments.port, parse_settings(arguments.settings))

@@ -3,7 +3,8 @@
     python -m tests.benchmarks.side_by_side TOOLS [CONTENDER...] [--rounds 5] [--loads echo ...]
 
 TOOLS is a directory with the load generator ``wsload.c``, the send loop ``sendloop.c`` (what the kernel
-can do at most) and ``peers/``, minimal servers on other libraries. Servers run on core 0, the
+can do at most) and ``peers/``, minimal servers on other libraries. A contender ``trioroom:NAME=VALUE,...``
+is trioroom with these settings. Servers run on core 0, the
 generator on core 1. Contenders take turns, and each figure is the median of its rounds: one round
 may be a fifth off, and all of them drift from machine to machine. Compare figures within a run.
 """
@@ -82,14 +83,15 @@ def compile_c(source: Path, directory: Path) -> str:
 
 def command_of(contender: str, tools: Path) -> list[str]:
     """How to start a contender; its port comes last."""
-    if contender == "trioroom":
-        return rooms_command([])
-    return [sys.executable, str(tools / "peers" / f"{contender}_server.py")]
+    name, _, settings = contender.partition(":")
+    if name == "trioroom":
+        return rooms_command([assignment for assignment in settings.split(",") if assignment])
+    return [sys.executable, str(tools / "peers" / f"{name}_server.py")]
 
 
 def measure(command: list[str], wsload: str, load: str, contender: str) -> dict[str, float]:
     """Run one load against a fresh server."""
-    room = "/all" if contender == "trioroom" else "/"
+    room = "/all" if contender.startswith("trioroom") else "/"
     mode, *options = LOADS[load].split()
     with running(command) as (port, pid):
         before = resident_bytes(pid)

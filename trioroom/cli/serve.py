@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import attrs
 import click
 import trio
 
 from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
+from trioroom.cli.assignments import parse_settings
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.workers import serve_with_workers
 from trioroom.settings import Settings
@@ -48,31 +48,10 @@ class AppType(click.ParamType[App]):
 
 
 def _to_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Settings:
-    fields = attrs.fields_dict(Settings)
-    chosen: dict[str, Any] = {}
-    for value in values:
-        name, _, text = value.partition("=")
-        if name not in fields:
-            raise click.BadParameter(f"no setting is called {name!r}; there are: {', '.join(fields)}")
-        try:
-            chosen[name] = _parse(fields[name].default, text)
-        except ValueError as exc:
-            raise click.BadParameter(f"{name}: {exc}") from exc
     try:
-        return Settings(**chosen)
+        return parse_settings(values)
     except (TypeError, ValueError) as exc:
         raise click.BadParameter(str(exc)) from exc
-
-
-def _parse(default: object, text: str) -> object:
-    """``text`` as a value of the kind that ``default`` is."""
-    if isinstance(default, bool):
-        if text not in ("true", "false"):
-            raise ValueError(f"{text!r} is neither true nor false")
-        return text == "true"
-    if isinstance(default, int | float):
-        return type(default)(text)
-    return tuple(text.split(","))
 
 
 def _server_options(command: Command) -> Command:
