@@ -38,9 +38,15 @@ DEFAULTS: dict[str, object] = {
     "compression": False,
     "allowed_origins": None,
     "backlog": 4_096,
+    "socket_unsent_bytes": 16_384,
+    "socket_send_bytes": 65_536,
+    "socket_receive_bytes": 65_536,
+    "tcp_user_timeout": 30.0,
+    "tcp_keepalive_interval": 60.0,
 }
+OPTIONAL = ["socket_unsent_bytes", "socket_send_bytes", "socket_receive_bytes"]
 TIMES = [name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))]
-COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int]
+COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int and name not in OPTIONAL]
 AMOUNTS = [name for name, value in DEFAULTS.items() if type(value) is float and name not in TIMES]
 """What can be switched off, and rates."""
 LIMITS = [*TIMES, *COUNTS, *AMOUNTS]
@@ -59,7 +65,7 @@ def test_times_and_counts_are_told_by_their_names() -> None:
     assert {name for name in DEFAULTS if name.startswith("max_")} <= {*COUNTS, *AMOUNTS}
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", LIMITS + OPTIONAL)
 @pytest.mark.parametrize("value", [0, -1])
 def test_limit_that_is_not_positive_is_refused(name: str, value: int) -> None:
     with pytest.raises(ValueError, match=name):
@@ -93,7 +99,14 @@ def test_count_that_is_no_whole_number_is_refused(value: float) -> None:
     assert accepted == []
 
 
-@pytest.mark.parametrize("name", COUNTS)
+@pytest.mark.parametrize("name", OPTIONAL)
+def test_count_may_be_left_to_the_system(name: str) -> None:
+    assert getattr(make_settings(**{name: None}), name) is None
+    with pytest.raises(TypeError, match=name):
+        make_settings(**{name: math.inf})
+
+
+@pytest.mark.parametrize("name", COUNTS + OPTIONAL)
 def test_smallest_count_is_one(name: str) -> None:
     assert getattr(make_settings(**{name: 1}), name) == 1
 

@@ -20,6 +20,7 @@ from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.readiness import Readiness, open_readiness
+from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom.backplane.memory import MemoryBackplane
@@ -162,7 +163,7 @@ async def open_server(
     listeners: list[socket.socket] = []
     app._backplane = MemoryBackplane() if backplane is None else backplane  # before we await: it marks the app as taken
     try:
-        listeners += await open_listeners(host, port, settings.backlog, reuse_port=reuse_port)
+        listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
             server = _start(app, settings, ssl_context, listeners, nursery, accepting)
@@ -204,16 +205,20 @@ def _start(
     nursery.start_soon(hub.run, name="hub")
 
     def handle(sock: socket.socket) -> None:
-        nursery.start_soon(greeter.serve, _transport(sock, readiness, ssl_context), name="connection")
+        nursery.start_soon(greeter.serve, _open_transport(settings, readiness, ssl_context, sock), name="connection")
 
     nursery.start_soon(accept_until_cancelled, listeners, handle, accepting, name="accept")
     return Server(greeter, hub, listeners)
 
 
-def _transport(sock: socket.socket, readiness: Readiness, ssl_context: ssl.SSLContext | None) -> Transport:
+def _open_transport(
+    settings: Settings, readiness: Readiness, ssl_context: ssl.SSLContext | None, sock: socket.socket
+) -> Transport:
+    if not INHERITED:
+        set_options(sock, settings)
     if ssl_context is None:
         return SocketTransport(sock, readiness)
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+    stream = open_socket_stream(sock, settings)
     return StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
 
 

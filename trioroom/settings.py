@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import attrs
 from attrs import validators
 
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
+_COUNT_OR_NONE: Any = validators.optional(_COUNT)  # Any: mypy would have it that the default is never None
 _ORIGINS = validators.optional(validators.deep_iterable(validators.instance_of(str), validators.instance_of(tuple)))
 
 
@@ -91,6 +93,41 @@ class Settings:
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
     backlog: int = attrs.field(default=4_096, validator=_COUNT)
     """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
+
+    socket_unsent_bytes: int | None = attrs.field(default=16_384, validator=_COUNT_OR_NONE)
+    """Bytes for one peer that the kernel takes before it can send them (TCP_NOTSENT_LOWAT, on Linux).
+
+    All that a peer that reads nothing holds in the kernel is this and one segment; more waits in the outbox, where
+    it is counted. What is on its way to a peer that reads may grow with its line all the same. ``None`` leaves it
+    to the kernel, which then may take 4 MiB for each such peer.
+    """
+    socket_send_bytes: int | None = attrs.field(default=65_536, validator=_COUNT_OR_NONE)
+    """Bytes for one peer that the kernel keeps until they are acknowledged (SO_SNDBUF; Linux doubles it, and
+    counts its own overhead).
+
+    Bounds a peer whose network goes silent amid a transfer, and the rate of one that is far away: 64 KiB in 100 ms
+    are 640 KB/s for each member. ``None`` leaves it to the kernel (net.ipv4.tcp_wmem), up to 4 MiB.
+    """
+    socket_receive_bytes: int | None = attrs.field(default=65_536, validator=_COUNT_OR_NONE)
+    """Bytes of one peer that the kernel takes while we do not read, as when its room is busy (SO_RCVBUF, doubled
+    and counted as above).
+
+    Bounds what a peer may send at a time, hence its rate: 64 KiB in 100 ms are 640 KB/s. ``None`` leaves it to the
+    kernel (net.ipv4.tcp_rmem), 6 MiB or more.
+    """
+    tcp_user_timeout: float = attrs.field(default=30.0, validator=validators.gt(0))
+    """How long bytes for a peer may wait for its network, or for it to read at all, before the kernel drops it
+    (TCP_USER_TIMEOUT, on Linux).
+
+    Most peers that are gone are found by the heartbeat, within 35 s; this finds those without one (in a handshake,
+    while closing, with ``ping_interval`` at infinity), and those that keep talking and read nothing.
+    """
+    tcp_keepalive_interval: float = attrs.field(default=60.0, validator=validators.gt(0))
+    """After this much silence the kernel asks whether the peer is there, three times as far apart, then drops it.
+
+    Longer than ``ping_interval``, so that it costs nothing where the heartbeat speaks; for where that is off.
+    Whole seconds, rounded up.
+    """
 
     def __attrs_post_init__(self) -> None:
         if not (self.ping_timeout < self.ping_interval or math.isinf(self.ping_interval)):

@@ -17,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
 from trioroom._net.listener import accept_until_cancelled, bind_sockets, open_listeners
+from trioroom.settings import Settings
 from trioroom.testing import open_peer, open_test_server
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def open_descriptors() -> set[str]:
 
 
 async def test_port_0_picks_a_free_one() -> None:
-    (listener,) = await open_listeners("127.0.0.1", 0, 16)
+    (listener,) = await open_listeners("127.0.0.1", 0, Settings())
     with listener:
         host, port = listener.getsockname()
         assert (host, port > 0, listener.getblocking()) == ("127.0.0.1", True, False)
@@ -80,7 +81,7 @@ async def test_port_0_picks_a_free_one() -> None:
 @pytest.mark.parametrize("addresses", [("::1", "127.0.0.1", "::1"), ("::", "0.0.0.0")])
 async def test_all_addresses_of_a_host_listen_on_one_port(addresses: tuple[str, ...]) -> None:
     with resolving_to(*addresses):
-        listeners = await open_listeners("localhost", 0, 16)
+        listeners = await open_listeners("localhost", 0, Settings())
     with ExitStack() as stack:
         for listener in listeners:
             stack.enter_context(listener)
@@ -93,7 +94,7 @@ async def test_all_addresses_of_a_host_listen_on_one_port(addresses: tuple[str, 
 
 
 async def test_wildcard_listens_on_every_address() -> None:
-    listeners = await open_listeners("0.0.0.0", 0, 16)
+    listeners = await open_listeners("0.0.0.0", 0, Settings())
     with listeners[0] as listener, socket.create_connection(("127.0.0.1", listener.getsockname()[1])):
         listener.accept()[0].close()
 
@@ -102,7 +103,7 @@ async def test_busy_port_is_an_error_and_leaves_no_socket() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         before = open_descriptors()
         with pytest.raises(OSError, match="in use") as raised:
-            await open_listeners("127.0.0.1", busy.getsockname()[1], 16)
+            await open_listeners("127.0.0.1", busy.getsockname()[1], Settings())
         assert raised.value.errno == errno.EADDRINUSE
         assert open_descriptors() == before
 
@@ -113,7 +114,7 @@ async def test_port_that_is_busy_on_the_second_address_closes_the_first() -> Non
         port = busy.getsockname()[1]
         before = open_descriptors()
         with pytest.raises(OSError, match="in use"):
-            await open_listeners("localhost", port, 16)
+            await open_listeners("localhost", port, Settings())
         assert open_descriptors() == before
         with socket.create_server(("::1", port), family=socket.AF_INET6):
             pass
@@ -121,7 +122,7 @@ async def test_port_that_is_busy_on_the_second_address_closes_the_first() -> Non
 
 async def test_host_without_an_address_is_an_error() -> None:
     with resolving_to(), pytest.raises(OSError, match="no such host"):
-        await open_listeners("nowhere.invalid", 0, 16)
+        await open_listeners("nowhere.invalid", 0, Settings())
 
 
 async def test_shared_port_takes_those_that_share_and_nobody_else() -> None:
@@ -131,9 +132,10 @@ async def test_shared_port_takes_those_that_share_and_nobody_else() -> None:
         with socket.socket() as other, pytest.raises(OSError, match="in use"):
             other.bind(("127.0.0.1", port))
         with ExitStack() as stack:
-            listeners = [
-                stack.enter_context((await open_listeners("127.0.0.1", port, 16, reuse_port=True))[0]) for _ in range(2)
-            ]
+            listeners: list[socket.socket] = []
+            for _ in range(2):
+                listeners += await open_listeners("127.0.0.1", port, Settings(), reuse_port=True)
+                stack.enter_context(listeners[-1])
             waiting = [False, False]
             with trio.fail_after(5):
                 while not all(waiting):  # the kernel spreads them by a hash of their addresses
@@ -143,7 +145,7 @@ async def test_shared_port_takes_those_that_share_and_nobody_else() -> None:
                             waiting[number] = True
                     await trio.lowlevel.checkpoint()
             with pytest.raises(OSError, match="in use"):
-                await open_listeners("127.0.0.1", port, 16)
+                await open_listeners("127.0.0.1", port, Settings())
 
 
 async def test_bound_socket_accepts_nothing_until_it_listens() -> None:
@@ -208,13 +210,12 @@ async def accepting() -> AsyncIterator[Accepting]:
     accepting.close()
 
 
-async def test_accepted_sockets_neither_block_nor_delay(accepting: Accepting, nursery: trio.Nursery) -> None:
+async def test_accepted_sockets_do_not_block(accepting: Accepting, nursery: trio.Nursery) -> None:
     nursery.start_soon(accepting.run)
     client = accepting.connect()
     await wait_all_tasks_blocked()
     (sock,) = accepting.accepted
     assert not sock.getblocking()
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
     client.send(b"x")
     assert sock.recv(1) == b"x"
 

@@ -21,6 +21,11 @@ from trioroom.settings import Settings
         ("compression=false", False),
         ("allowed_origins=https://a.example,https://b.example", ("https://a.example", "https://b.example")),
         ("allowed_origins=none", None),
+        ("socket_send_bytes=32768", 32_768),
+        ("socket_unsent_bytes=none", None),
+        ("socket_receive_bytes=none", None),
+        ("tcp_user_timeout=inf", math.inf),
+        ("tcp_keepalive_interval=5", 5.0),
     ],
 )
 def test_value_reads_as_its_setting_wants_it(assignment: str, value: object) -> None:

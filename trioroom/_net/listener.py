@@ -10,13 +10,16 @@ from contextlib import ExitStack
 
 import trio
 
+from trioroom._net.tcp import set_options
+from trioroom.settings import Settings
+
 log = logging.getLogger("trioroom.listener")
 _SLICE = 64  # accepts between two checkpoints
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL_PAUSE = 0.1  # seconds until we look again whether a descriptor has come free
 
 
-async def open_listeners(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> list[socket.socket]:
+async def open_listeners(host: str, port: int, settings: Settings, *, reuse_port: bool = False) -> list[socket.socket]:
     """Non-blocking listening sockets, one for each address of ``host``; port 0 picks one for all.
 
     Args:
@@ -29,7 +32,8 @@ async def open_listeners(host: str, port: int, backlog: int, *, reuse_port: bool
         for listener in listeners:
             opened.enter_context(listener)
         for listener in listeners:
-            listener.listen(backlog)
+            set_options(listener, settings)
+            listener.listen(settings.backlog)
             listener.setblocking(False)
         opened.pop_all()
         return listeners
@@ -66,7 +70,7 @@ async def bind_sockets(host: str, port: int, *, reuse_port: bool = False) -> lis
 async def accept_until_cancelled(
     listeners: list[socket.socket], handle: Callable[[socket.socket], None], scope: trio.CancelScope
 ) -> None:
-    """Give every connection that comes to ``handle``, non-blocking and without Nagle's delay, until ``scope`` ends."""
+    """Give every connection that comes to ``handle``, non-blocking, until ``scope`` ends."""
     with scope:
         async with trio.open_nursery() as nursery:
             for listener in listeners:
@@ -90,7 +94,6 @@ async def _accept(listener: socket.socket, handle: Callable[[socket.socket], Non
             continue
         try:
             sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             handle(sock)
         except OSError as exc:  # such as a bound of the kernel's on what an epoll may watch
             log.warning("dropped a connection just accepted: %s", exc)
