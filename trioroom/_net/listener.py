@@ -78,17 +78,19 @@ async def accept_until_cancelled(
 
 
 async def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
+    cannot_accept = _Shortage("cannot accept: %s; raise the limit of open files (ulimit -n)")
+    cannot_serve = _Shortage("dropped a connection just accepted: %s")
     accepted = 0
     while True:
         try:
             sock, _ = listener.accept()
         except BlockingIOError:
+            cannot_accept.over()  # not with the first one that gets in: descriptors come free one by one
             await trio.lowlevel.wait_readable(listener)
             continue
         except OSError as exc:
             if exc.errno in _FULL:
-                log.warning("cannot accept: %s; raise the limit of open files (ulimit -n)", exc)
-                await trio.sleep(_FULL_PAUSE)
+                await cannot_accept.wait(exc)
             else:  # the peer was gone before we came (accept(2): treat like EAGAIN)
                 await trio.lowlevel.checkpoint()
             continue
@@ -96,9 +98,31 @@ async def _accept(listener: socket.socket, handle: Callable[[socket.socket], Non
             sock.setblocking(False)
             handle(sock)
         except OSError as exc:  # such as a bound of the kernel's on what an epoll may watch
-            log.warning("dropped a connection just accepted: %s", exc)
             sock.close()
-            await trio.sleep(_FULL_PAUSE)
+            await cannot_serve.wait(exc)
+        else:
+            cannot_serve.over()
         accepted += 1
         if accepted % _SLICE == 0:
             await trio.lowlevel.checkpoint()
+
+
+class _Shortage:
+    """A time in which connections cannot be taken in: a line in the log when it begins and one when it is over."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+        self._lasts = False
+
+    async def wait(self, reason: OSError) -> None:
+        """Until it is worth another try."""
+        if not self._lasts:
+            log.warning(self._message, reason)
+        self._lasts = True
+        await trio.sleep(_FULL_PAUSE)
+
+    def over(self) -> None:
+        """It is, if there was one."""
+        if self._lasts:
+            log.warning("accepting again")
+        self._lasts = False
