@@ -38,13 +38,15 @@ DEFAULTS: dict[str, object] = {
     "compression": False,
     "allowed_origins": None,
     "backlog": 4_096,
+    "max_connections": None,
+    "max_connections_per_address": math.inf,
     "socket_unsent_bytes": 16_384,
     "socket_send_bytes": 65_536,
     "socket_receive_bytes": 65_536,
     "tcp_user_timeout": 30.0,
     "tcp_keepalive_interval": 60.0,
 }
-OPTIONAL = ["socket_unsent_bytes", "socket_send_bytes", "socket_receive_bytes"]
+OPTIONAL = ["max_connections", "socket_unsent_bytes", "socket_send_bytes", "socket_receive_bytes"]
 TIMES = [name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))]
 COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int and name not in OPTIONAL]
 AMOUNTS = [name for name, value in DEFAULTS.items() if type(value) is float and name not in TIMES]
@@ -62,7 +64,7 @@ def test_defaults() -> None:
 
 def test_times_and_counts_are_told_by_their_names() -> None:
     assert {type(DEFAULTS[name]) for name in TIMES} == {float}
-    assert {name for name in DEFAULTS if name.startswith("max_")} <= {*COUNTS, *AMOUNTS}
+    assert {name for name in DEFAULTS if name.startswith("max_")} <= {*COUNTS, *AMOUNTS, *OPTIONAL}
 
 
 @pytest.mark.parametrize("name", LIMITS + OPTIONAL)
@@ -104,6 +106,15 @@ def test_count_may_be_left_to_the_system(name: str) -> None:
     assert getattr(make_settings(**{name: None}), name) is None
     with pytest.raises(TypeError, match=name):
         make_settings(**{name: math.inf})
+
+
+@pytest.mark.parametrize("name", ["max_connections_per_address"])
+def test_bound_may_be_switched_off_and_is_else_a_whole_number(name: str) -> None:
+    assert getattr(make_settings(**{name: math.inf}), name) == math.inf
+    assert getattr(make_settings(**{name: 3.0}), name) == 3
+    for value in (1.5, math.nan, -math.inf):
+        with pytest.raises(ValueError, match=name):
+            make_settings(**{name: value})
 
 
 @pytest.mark.parametrize("name", COUNTS + OPTIONAL)

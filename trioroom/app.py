@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +14,7 @@ import trio
 
 from trioroom._core.routes import Routes
 from trioroom._net.drain import drain
+from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
@@ -30,6 +32,7 @@ from trioroom.settings import Settings
 if TYPE_CHECKING:
     from trio_websocket import WebSocketRequest
 
+    from trioroom._core.admission import Admission
     from trioroom._core.statistics import ServerStatistics
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
@@ -94,11 +97,12 @@ class App:
 class Server:
     """A running server; get it from `open_server`."""
 
-    def __init__(self, greeter: Greeter, hub: Hub, listeners: list[socket.socket]) -> None:
+    def __init__(self, greeter: Greeter, hub: Hub, admission: Admission, listeners: list[socket.socket]) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
+        self._admission = admission
 
     @property
     def port(self) -> int:
@@ -200,15 +204,15 @@ def _start(
     hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
     http = HttpResponder(app._static, lambda: hub.backplane.ready)
     greeter = Greeter(hub, http, heartbeat)
+    admission = open_admission(settings)
+    open_transport = partial(_open_transport, settings, readiness, ssl_context)
+    entrance = Entrance(admission, greeter, nursery, open_transport, answers=ssl_context is None)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
 
-    def handle(sock: socket.socket) -> None:
-        nursery.start_soon(greeter.serve, _open_transport(settings, readiness, ssl_context, sock), name="connection")
-
-    nursery.start_soon(accept_until_cancelled, listeners, handle, accepting, name="accept")
-    return Server(greeter, hub, listeners)
+    nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
+    return Server(greeter, hub, admission, listeners)
 
 
 def _open_transport(

@@ -21,6 +21,11 @@ def _check_pattern(_: object, attribute: attrs.Attribute[str], value: str) -> No
         raise ValueError(f"{attribute.name}={value!r} is no regular expression: {exc}") from exc
 
 
+def _count_or_infinite(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not (value == math.inf or (value >= 1 and value == int(value))):
+        raise ValueError(f"{attribute.name}={value} must be a whole number above 0, or math.inf")
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """Limits and deadlines of one server. Times are seconds; ``math.inf`` switches a deadline off."""
@@ -94,6 +99,20 @@ class Settings:
     backlog: int = attrs.field(default=4_096, validator=_COUNT)
     """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
 
+    max_connections: int | None = attrs.field(default=None, validator=_COUNT_OR_NONE)
+    """Peers that this process's listener may have at a time, from accept to close, so those in the handshake too.
+    One more is answered with HTTP 503, or just closed if it speaks TLS.
+
+    ``None`` is what the limit of open files (``ulimit -n``, as it is when the server opens) allows, less a reserve
+    of a quarter and at most 2,048: half of that is for peers that are being refused, the other half for files that
+    are served, the backplane and what the application opens. Each of several workers has as many.
+    """
+    max_connections_per_address: float = attrs.field(default=math.inf, validator=_count_or_infinite)
+    """Of those, peers from one IPv4 address or one IPv6 network of 64 bits; one more is refused as above.
+
+    Off (``math.inf``), as behind a proxy all peers have one address, and behind a NAT many. Workers do not know of
+    each other's peers: with N of them an address may have up to N times as many.
+    """
     socket_unsent_bytes: int | None = attrs.field(default=16_384, validator=_COUNT_OR_NONE)
     """Bytes for one peer that the kernel takes before it can send them (TCP_NOTSENT_LOWAT, on Linux).
 

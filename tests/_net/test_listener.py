@@ -188,7 +188,7 @@ class Accepting:
         self.listener.setblocking(False)
         self.scope = trio.CancelScope()
         self.accepted: list[socket.socket] = []
-        self.handle: Callable[[socket.socket], None] = self.accepted.append
+        self.handle: Callable[[socket.socket, str], None] = lambda sock, _: self.accepted.append(sock)
         self._clients: list[socket.socket] = []
 
     def connect(self) -> socket.socket:
@@ -251,7 +251,7 @@ async def test_lack_of_means_is_waited_out_and_told_when_it_begins_and_ends(
 async def test_places_that_come_free_one_by_one_do_not_fill_the_log(
     accepting: Accepting, nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def handle(sock: socket.socket) -> None:
+    def handle(sock: socket.socket, host: str) -> None:
         accepting.accepted.append(sock)
         accepting.listener.failures = [errno.EMFILE]
 
@@ -284,7 +284,8 @@ async def test_busy_accept_loop_lets_others_run(accepting: Accepting, nursery: t
 async def test_what_cannot_be_handled_does_not_end_accepting(
     accepting: Accepting, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    def handle(sock: socket.socket) -> None:
+    def handle(sock: socket.socket, host: str) -> None:
+        assert host == "127.0.0.1"
         accepting.accepted.append(sock)
         if len(accepting.accepted) == 1:
             raise OSError(errno.ENOSPC, "max_user_watches reached")  # as epoll_ctl(2) says it
@@ -302,7 +303,7 @@ async def test_what_cannot_be_handled_does_not_end_accepting(
 async def test_connections_dropped_one_after_another_do_not_fill_the_log(
     accepting: Accepting, nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def handle(sock: socket.socket) -> None:
+    def handle(sock: socket.socket, host: str) -> None:
         accepting.accepted.append(sock)
         if len(accepting.accepted) <= 5:
             raise OSError(errno.ENOSPC, "max_user_watches reached")

@@ -119,6 +119,7 @@ async def stall_reading(settings: trioroom.Settings, members: int, batch: int) -
 
 async def stall_serving(settings: trioroom.Settings, members: int) -> tuple[int, int]:
     """Kernel bytes with peers that send on and on to a hook that does not return: our sockets, both ends."""
+    await trio.sleep(1)  # the kernel takes its time to give back what the last ones held
     before = tcp_bytes()
     async with serving(settings, members) as (_, server, peers):
         warm = encode_masked(Opcode.BINARY, WARM)

@@ -21,6 +21,10 @@ from trioroom.settings import Settings
         ("compression=false", False),
         ("allowed_origins=https://a.example,https://b.example", ("https://a.example", "https://b.example")),
         ("allowed_origins=none", None),
+        ("max_connections=500", 500),
+        ("max_connections=none", None),
+        ("max_connections_per_address=20", 20),
+        ("max_connections_per_address=inf", math.inf),
         ("socket_send_bytes=32768", 32_768),
         ("socket_unsent_bytes=none", None),
         ("socket_receive_bytes=none", None),
@@ -49,10 +53,13 @@ def test_last_one_counts() -> None:
 @pytest.mark.parametrize(
     ("assignment", "complaint"),
     [
-        ("foo=1", "no setting is called 'foo'; there are: .*max_headers"),
+        ("foo=1", "no setting is called 'foo'; there are: .*max_connections"),
         ("handshake_timeout", "handshake_timeout: could not convert"),
         ("max_headers=inf", "max_headers: invalid literal"),
         ("max_headers=none", "max_headers: invalid literal"),
+        ("max_connections=0", "max_connections"),
+        ("max_connections_per_address=0.5", "max_connections_per_address"),
+        ("max_connections_per_address=nan", "max_connections_per_address"),
         ("compression=maybe", "compression: 'maybe' is neither true nor false"),
     ],
 )

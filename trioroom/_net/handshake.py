@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -27,6 +28,10 @@ log = logging.getLogger("trioroom.handshake")
 _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its socket closes
 
 
+def _leave_nothing() -> None:
+    """For peers that took no place."""
+
+
 class Greeter:
     """Takes streams in: an HTTP answer for most, a connection for those that upgrade."""
 
@@ -35,8 +40,8 @@ class Greeter:
         self._http = http
         self._heartbeat = heartbeat
 
-    async def serve(self, transport: Transport) -> None:
-        """Serve one peer until it is gone; never raises for what the peer does."""
+    async def serve(self, transport: Transport, leave: Callable[[], None] = _leave_nothing) -> None:
+        """Serve one peer until it is gone, and then call ``leave``; never raises for what the peer does."""
         # All of a connection's life passes in this coroutine and the few below it: what they keep
         # alive is kept a million times over, so the handshake's own values stay in `_open`.
         connection = None
@@ -52,6 +57,16 @@ class Greeter:
         finally:
             if connection is not None:
                 self.forget(connection)
+            leave()
+            await transport.aclose()
+
+    async def turn_away(self, transport: Transport, answer: bytes) -> None:
+        """Give ``answer`` to a peer that is not served; never raises for what the peer does."""
+        try:
+            await _part_with(transport, answer)
+        except* GONE:
+            pass
+        finally:
             await transport.aclose()
 
     def connect(self, transport: Transport, request: Request, acceptance: Acceptance) -> tuple[Connection, Session]:
@@ -84,10 +99,7 @@ class Greeter:
                 answer = await self._http.respond(request)
             except HandshakeError as exc:
                 answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
-        with trio.move_on_after(_LINGER_TIMEOUT):
-            await _send(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
-            transport.send_eof()
-            await discard(transport)
+        await _part_with(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
         return None
 
     async def _read_head(self, transport: Transport) -> tuple[Request, bytes]:
@@ -127,6 +139,14 @@ class Greeter:
         if subprotocol is None and not self._hub.knows(room_of(request)):
             rooms = ", ".join("/" + pattern for pattern in self._hub.routes.patterns())
             raise HandshakeError(404, f"no room at {request.path!r}; connect to {rooms or 'an app that has routes'}")
+
+
+async def _part_with(transport: Transport, answer: bytes) -> None:
+    """Send ``answer`` and wait a moment for the peer to take it: see `discard`."""
+    with trio.move_on_after(_LINGER_TIMEOUT):
+        await _send(transport, answer)
+        transport.send_eof()
+        await discard(transport)
 
 
 async def _send(transport: Transport, data: bytes) -> None:

@@ -68,22 +68,22 @@ async def bind_sockets(host: str, port: int, *, reuse_port: bool = False) -> lis
 
 
 async def accept_until_cancelled(
-    listeners: list[socket.socket], handle: Callable[[socket.socket], None], scope: trio.CancelScope
+    listeners: list[socket.socket], handle: Callable[[socket.socket, str], None], scope: trio.CancelScope
 ) -> None:
-    """Give every connection that comes to ``handle``, non-blocking, until ``scope`` ends."""
+    """Give every connection that comes to ``handle``, non-blocking and with its address, until ``scope`` ends."""
     with scope:
         async with trio.open_nursery() as nursery:
             for listener in listeners:
                 nursery.start_soon(_accept, listener, handle)
 
 
-async def _accept(listener: socket.socket, handle: Callable[[socket.socket], None]) -> None:
+async def _accept(listener: socket.socket, handle: Callable[[socket.socket, str], None]) -> None:
     cannot_accept = _Shortage("cannot accept: %s; raise the limit of open files (ulimit -n)")
     cannot_serve = _Shortage("dropped a connection just accepted: %s")
     accepted = 0
     while True:
         try:
-            sock, _ = listener.accept()
+            sock, address = listener.accept()
         except BlockingIOError:
             cannot_accept.over()  # not with the first one that gets in: descriptors come free one by one
             await trio.lowlevel.wait_readable(listener)
@@ -96,7 +96,7 @@ async def _accept(listener: socket.socket, handle: Callable[[socket.socket], Non
             continue
         try:
             sock.setblocking(False)
-            handle(sock)
+            handle(sock, address[0])
         except OSError as exc:  # such as a bound of the kernel's on what an epoll may watch
             sock.close()
             await cannot_serve.wait(exc)

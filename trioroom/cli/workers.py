@@ -2,7 +2,8 @@
 
 Each worker binds the port with SO_REUSEPORT, and the kernel spreads connections over them. The parent only binds it,
 so that the port is picked once and stays ours while workers come and go. Workers are sessions of their own:
-Ctrl-C in a terminal reaches the parent, which tells them to drain with SIGTERM.
+Ctrl-C in a terminal reaches the parent, which tells them to drain with SIGTERM. Settings hold for each of them:
+what they bound (``max_connections``) may be there N times.
 """
 
 from __future__ import annotations
