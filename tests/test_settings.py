@@ -31,7 +31,7 @@ DEFAULTS: dict[str, object] = {
     "publish_timeout": 10.0,
     "ping_interval": 25.0,
     "ping_timeout": 10.0,
-    "write_timeout": 30.0,
+    "write_timeout": 20.0,
     "close_timeout": 5.0,
     "leave_timeout": 5.0,
     "drain_timeout": 10.0,

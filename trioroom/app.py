@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from trioroom._core.routes import Routes
+from trioroom._core.statistics import ServerStatistics
 from trioroom._net.drain import drain
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from trio_websocket import WebSocketRequest
 
     from trioroom._core.admission import Admission
-    from trioroom._core.statistics import ServerStatistics
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
@@ -116,7 +116,15 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """How many connections and rooms there are, what waits, and where the messages went."""
-        return self._hub.statistics()
+        hub = self._hub
+        return ServerStatistics(
+            connections=len(hub.connections),
+            refused_connections=self._admission.refused.total(),
+            rooms=len(hub.rooms),
+            queued_bytes=hub.limits.budget.used,
+            dropped_queues=hub.limits.budget.dropped,
+            deliveries=hub.deliveries(),
+        )
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one peer that came by other ways than the listener: TLS, a Unix socket, memory.

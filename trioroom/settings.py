@@ -83,9 +83,10 @@ class Settings:
     """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
     ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """How long a pong (or any other byte) may take before the connection is dropped with 4110."""
-    write_timeout: float = attrs.field(default=30.0, validator=validators.gt(0))
-    """How long a peer for which something waits may take nothing of it before it is closed with 4108: one that goes
-    on talking answers no ping late, and with a dropping room its outbox never overflows."""
+    write_timeout: float = attrs.field(default=20.0, validator=validators.gt(0))
+    """How long a peer may take nothing of what waits for it before it is closed with 4108: one that goes on talking is
+    never late with a pong, and with a dropping room its outbox never overflows. Below ``tcp_user_timeout``, at which
+    the kernel drops such a peer without a word."""
     close_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long a peer may take to answer our close frame, and to read what it was sent before."""
     leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))

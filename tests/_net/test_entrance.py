@@ -86,6 +86,7 @@ async def test_one_too_many_is_told_so_and_the_others_stay(lobby: Lobby) -> None
             await present.send("still served")
             assert await present.receive() == "still served"
             assert server._admission.refused == {Verdict.FULL: 1}
+            assert server.statistics().refused_connections == 1
 
 
 async def test_place_of_one_who_left_is_free(lobby: Lobby) -> None:

@@ -84,6 +84,34 @@ async def test_chat_tells_who_came_what_was_said_and_who_left(monkeypatch: pytes
         assert re.fullmatch(r"\* \w{16} left: connection lost", str(await one.receive()))
 
 
+async def test_cursors_keep_the_latest_of_each_and_previews_are_for_who_can_take_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    from cursors import app
+
+    rounds, text = 300, "x" * 20_000  # 12 MB: more than the kernel's part
+    with trio.fail_after(DEADLINE):
+        async with (
+            open_test_server(app) as server,
+            open_peer(server, "/cursors/1", tcp=True) as slow,
+            open_peer(server, "/cursors/1") as one,
+            open_peer(server, "/cursors/1") as two,
+        ):
+            for number in range(rounds):
+                for mover, other in ((one, two), (two, one)):
+                    await mover.send(f"{number} {text}")
+                    assert await other.receive() == f"{number} {text}"
+            seen: list[int] = []
+            while seen.count(rounds - 1) < 2:
+                seen.append(int(str(await slow.receive()).partition(" ")[0]))
+            assert len(seen) < rounds  # of 600
+        async with open_test_server(app) as server, open_peer(server, "/preview") as watcher:
+            pictures = [await watcher.receive() for _ in range(3)]
+            first, *others = [picture[-1] for picture in pictures if isinstance(picture, bytes)]
+            assert others == [first + 1, first + 2]
+
+
 async def test_server_in_a_program_serves_until_interrupted() -> None:
     with trio.fail_after(DEADLINE), running("in_a_program.py") as process:
         url = url_of(process)

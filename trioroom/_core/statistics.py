@@ -62,6 +62,8 @@ class ServerStatistics:
 
     connections: int
     """WebSocket connections that are open."""
+    refused_connections: int
+    """Connections that found as many as there may be, in all or from their address."""
     rooms: int
     """Rooms that are active."""
     queued_bytes: int

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioroom._core.routes import fault_of_name
-from trioroom._core.statistics import ServerStatistics, Totals
+from trioroom._core.statistics import Deliveries, Totals
 from trioroom._net.active_room import ActiveRoom
 from trioroom._net.limits import Limits
 from trioroom._wire.envelopes import encode_publication
 from trioroom.member import Member
 
 if TYPE_CHECKING:
+    from trioroom._core.overflow import Overflow
     from trioroom._core.routes import Routes
     from trioroom._net.connection import Connection
     from trioroom._wire.message import Data
@@ -71,13 +72,9 @@ class Hub:
         while self.connections:
             await self._empty.wait()
 
-    def statistics(self) -> ServerStatistics:
-        """The server at this moment."""
-        active = ((room.room.overflow, room.tally) for room in self.rooms.values())
-        budget = self.limits.budget
-        return ServerStatistics(
-            len(self.connections), len(self.rooms), budget.used, budget.dropped, self._totals.deliveries(active)
-        )
+    def deliveries(self) -> dict[Overflow, Deliveries]:
+        """Where the messages of all rooms went, by the rooms' policy."""
+        return self._totals.deliveries((room.room.overflow, room.tally) for room in self.rooms.values())
 
     def new_id(self) -> str:
         """An id no other connection on any node has: 64 random bits."""

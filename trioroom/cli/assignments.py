@@ -15,7 +15,7 @@ def parse_settings(assignments: Sequence[str]) -> Settings:
     """The default settings with ``assignments`` made, each ``NAME=VALUE``; of several for one name the last counts.
 
     What the type of a setting says decides how its value reads: ``none`` where it may be None, ``inf`` where it
-    may be a float, ``true`` or ``false``, texts with commas between them.
+    may be a float, ``true`` or ``false``, a text as it is, several with commas between them.
 
     Raises:
         TypeError: the settings do not want such a value.
@@ -48,4 +48,6 @@ def _parse(kind: Any, text: str) -> object:
         return float(text)
     if int in kinds:
         return int(text)
+    if str in kinds:
+        return text
     return tuple(text.split(","))
