@@ -30,76 +30,16 @@ def _count_or_infinite(_: object, attribute: attrs.Attribute[float], value: floa
 class Settings:
     """Limits and deadlines of one server. Times are seconds; ``math.inf`` switches a deadline off."""
 
+    # -- who comes in -------------------------------------------------------------------------------
+
     handshake_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """The whole opening handshake, absolute rather than per read, so that one byte a second is no way in."""
     max_head_bytes: int = attrs.field(default=16_384, validator=_COUNT)
     """Request line and headers together."""
     max_headers: int = attrs.field(default=64, validator=_COUNT)
     """Header lines of a request."""
-    max_message_bytes: int = attrs.field(default=65_536, validator=_COUNT)
-    """One inbound message, all fragments, after inflating; more is close code 1009."""
-    max_fragments: int = attrs.field(default=64, validator=_COUNT)
-    """Frames one message may come in, empty ones counted."""
-    max_message_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
-    """Messages a second that one peer may send, in v1 requests; more is close code 1008. Ten times what a game sends;
-    they cost the server about a hundredth of a core. ``math.inf`` is no limit."""
-    message_burst: int = attrs.field(default=2_000, validator=_COUNT)
-    """Messages it may send at once, after it has sent none for a while: a token bucket of this size."""
-    max_control_rate: float = attrs.field(default=10.0, validator=validators.gt(0))
-    """Pings and pongs a second that one peer may send; more is close code 1008. Clients ping every few seconds."""
-    control_burst: int = attrs.field(default=100, validator=_COUNT)
-    """Pings and pongs at once: those of a peer whose network held them back."""
-    max_outbox_bytes: int = attrs.field(default=1 << 20, validator=_COUNT)
-    """Bytes waiting for one peer beyond what its kernel socket took; more is close code 4108."""
-    max_outbox_messages: int = attrs.field(default=4_096, validator=_COUNT)
-    """Messages waiting for one peer; more is close code 4108."""
-    max_rooms_per_connection: int = attrs.field(default=128, validator=_COUNT)
-    """Rooms one v1 connection may be in at a time."""
-    max_calls_per_connection: int = attrs.field(default=16, validator=_COUNT)
-    """Calls of one v1 connection that may run at a time."""
-    max_room_name_bytes: int = attrs.field(default=255, validator=_COUNT)
-    """UTF-8 bytes of a room's name."""
-    room_name_pattern: str = attrs.field(default=".*", validator=_check_pattern)
-    """A regular expression that a room's whole name must match, besides that all its characters print."""
-    max_members_per_room: int = attrs.field(default=100_000, validator=_COUNT)
-    """Members of one room on this server, which a room class may change for itself; v1 joins beyond get the error
-    ``room_full``, plain ones close code 1013. A pass over so many takes the better part of a second."""
-    room_channel_size: int = attrs.field(default=1_024, validator=_COUNT)
-    """Publications that may wait for a room's fan-out on this server.
-
-    ``publish`` awaits while half of them do, those on their way there counted; more is a loss, told by a ``gap``.
-    """
-    room_channel_bytes: int = attrs.field(default=4 << 20, validator=_COUNT)
-    """The same in bytes. 64 of the largest messages, or 4 KiB for each of ``room_channel_size``. One fits always."""
-    max_queued_bytes: float = attrs.field(default=float(256 << 20), validator=validators.gt(0))
-    """All outboxes and room channels of this server together; ``math.inf`` is no bound.
-
-    When they are used up the fattest outbox is closed with 4108, and so on until there is some room again. 256
-    peers that let ``max_outbox_bytes`` wait, or 64 full room channels.
-    """
-    publish_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
-    """How long ``publish`` waits while the room is behind on this server, before it raises `BackplaneUnavailable`."""
-    ping_interval: float = attrs.field(default=25.0, validator=validators.gt(0))
-    """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
-    ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
-    """How long a pong (or any other byte) may take before the connection is dropped with 4110."""
-    write_timeout: float = attrs.field(default=20.0, validator=validators.gt(0))
-    """How long a peer may take nothing of what waits for it before it is closed with 4108: one that goes on talking is
-    never late with a pong, and with a dropping room its outbox never overflows. Below ``tcp_user_timeout``, at which
-    the kernel drops such a peer without a word."""
-    close_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
-    """How long a peer may take to answer our close frame, and to read what it was sent before."""
-    leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
-    """How long ``on_leave`` and ``on_close`` may run, shielded, when a member or a room goes."""
-    drain_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
-    """How long a stopping server waits for its peers to close."""
-    compression: bool = False
-    """Offer permessage-deflate (RFC 7692). Off, as it costs CPU per message and helps only verbose payloads."""
     allowed_origins: tuple[str, ...] | None = attrs.field(default=None, validator=_ORIGINS)
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
-    backlog: int = attrs.field(default=4_096, validator=_COUNT)
-    """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
-
     max_connections: int | None = attrs.field(default=None, validator=_COUNT_OR_NONE)
     """Peers that this process's listener may have at a time, from accept to close, so those in the handshake too.
     One more is answered with HTTP 503, or just closed if it speaks TLS.
@@ -114,6 +54,83 @@ class Settings:
     Off (``math.inf``), as behind a proxy all peers have one address, and behind a NAT many. Workers do not know of
     each other's peers: with N of them an address may have up to N times as many.
     """
+    backlog: int = attrs.field(default=4_096, validator=_COUNT)
+    """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
+
+    # -- what a peer may send -----------------------------------------------------------------------
+
+    max_message_bytes: int = attrs.field(default=65_536, validator=_COUNT)
+    """One inbound message, all fragments, after inflating; more is close code 1009."""
+    max_fragments: int = attrs.field(default=64, validator=_COUNT)
+    """Frames one message may come in, empty ones counted."""
+    max_message_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
+    """Messages a second that one peer may send, requests in v1; more is close code 1008. Ten times what a game sends,
+    and about a fiftieth of a core. ``math.inf`` is no limit."""
+    message_burst: int = attrs.field(default=2_000, validator=_COUNT)
+    """Messages it may send at once after it has sent none for a while: the size of the token bucket."""
+    max_control_rate: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """Pings and pongs a second that one peer may send; more is close code 1008. Clients ping every few seconds."""
+    control_burst: int = attrs.field(default=100, validator=_COUNT)
+    """Pings and pongs at once: those of a peer whose network held them back."""
+    max_calls_per_connection: int = attrs.field(default=16, validator=_COUNT)
+    """Calls of one v1 connection that may run at a time."""
+    compression: bool = False
+    """Offer permessage-deflate (RFC 7692). Off, as it costs CPU per message and helps only verbose payloads."""
+
+    # -- rooms --------------------------------------------------------------------------------------
+
+    max_rooms_per_connection: int = attrs.field(default=128, validator=_COUNT)
+    """Rooms one v1 connection may be in at a time."""
+    max_members_per_room: int = attrs.field(default=100_000, validator=_COUNT)
+    """Members of one room on this server, which a room class may change for itself; v1 joins beyond get the error
+    ``room_full``, plain ones close code 1013. A pass over so many takes the better part of a second."""
+    max_room_name_bytes: int = attrs.field(default=255, validator=_COUNT)
+    """UTF-8 bytes of a room's name."""
+    room_name_pattern: str = attrs.field(default=".*", validator=_check_pattern)
+    """A regular expression that a room's whole name must match, besides that all its characters print."""
+
+    # -- what may wait ------------------------------------------------------------------------------
+
+    max_outbox_bytes: int = attrs.field(default=1 << 20, validator=_COUNT)
+    """Bytes waiting for one peer beyond what its kernel socket took, unless its room says otherwise; what happens when
+    it is more is for ``Room.overflow`` to say, close code 4108 by default."""
+    max_outbox_messages: int = attrs.field(default=4_096, validator=_COUNT)
+    """Messages waiting for one peer, likewise."""
+    room_channel_size: int = attrs.field(default=1_024, validator=_COUNT)
+    """Publications that may wait for a room's fan-out on this server.
+
+    ``publish`` awaits while half of them do, those on their way there counted; more is a loss, told by a ``gap``.
+    """
+    room_channel_bytes: int = attrs.field(default=4 << 20, validator=_COUNT)
+    """The same in bytes. 64 of the largest messages, or 4 KiB for each of ``room_channel_size``. One fits always."""
+    publish_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long ``publish`` waits while the room is behind on this server, before it raises `BackplaneUnavailable`."""
+    max_queued_bytes: float = attrs.field(default=float(256 << 20), validator=validators.gt(0))
+    """All outboxes and room channels of this server together; ``math.inf`` is no bound.
+
+    When they are used up the fattest outbox is closed with 4108, and so on until there is some room again. 256
+    peers that let ``max_outbox_bytes`` wait, or 64 full room channels.
+    """
+
+    # -- how long a peer or a hook may take ---------------------------------------------------------
+
+    ping_interval: float = attrs.field(default=25.0, validator=validators.gt(0))
+    """Between two pings to a peer; below the usual 30 s idle limit of proxies. The first one is jittered."""
+    ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long a pong (or any other byte) may take before the connection is dropped with 4110."""
+    write_timeout: float = attrs.field(default=20.0, validator=validators.gt(0))
+    """How long a peer may take nothing of what waits for it before it is closed with 4108: one that goes on talking is
+    never late with a pong, and with a dropping room its outbox never overflows. Below ``tcp_user_timeout``, at which
+    the kernel drops such a peer without a word."""
+    close_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
+    """How long a peer may take to answer our close frame, and to read what it was sent before."""
+    leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
+    """How long ``on_leave`` and ``on_close`` may run, shielded, when a member or a room goes."""
+    drain_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long a stopping server waits for its peers to close."""
+
+    # -- the kernel's part --------------------------------------------------------------------------
+
     socket_unsent_bytes: int | None = attrs.field(default=16_384, validator=_COUNT_OR_NONE)
     """Bytes for one peer that the kernel takes before it can send them (TCP_NOTSENT_LOWAT, on Linux).
 
