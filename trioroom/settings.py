@@ -44,9 +44,9 @@ class Settings:
     """Peers that this process's listener may have at a time, from accept to close, so those in the handshake too.
     One more is answered with HTTP 503, or just closed if it speaks TLS.
 
-    ``None`` is what the limit of open files (``ulimit -n``, as it is when the server opens) allows, less a reserve
-    of a quarter and at most 2,048: half of that is for peers that are being refused, the other half for files that
-    are served, the backplane and what the application opens. Each of several workers has as many.
+    ``None`` is what the limit of open files allows (``ulimit -n``; the command raises it to the hard one), less a
+    reserve of a quarter and at most 2,048: half of that is for peers that are being refused, the other half for
+    files that are served, the backplane and what the application opens. Each of several workers has as many.
     """
     max_connections_per_address: float = attrs.field(default=math.inf, validator=_count_or_infinite)
     """Of those, peers from one IPv4 address or one IPv6 network of 64 bits; one more is refused as above.

@@ -17,6 +17,7 @@ from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
 from trioroom.cli.assignments import parse_settings
+from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.workers import serve_with_workers
 from trioroom.settings import Settings
@@ -97,6 +98,7 @@ def _run(app: App, **chosen: Any) -> None:
     options = ServeOptions(**chosen)
     pid = " [%(process)d]" if options.worker else ""
     logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s{pid} %(levelname)s %(name)s: %(message)s")
+    raise_limit_of_open_files()
     ssl_context = _tls(options.certfile, options.keyfile)
     failures: list[BaseException] = []
     try:
