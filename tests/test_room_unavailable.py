@@ -133,7 +133,10 @@ async def test_plain_peer_is_closed_with_advice_to_come_back(
     async with open_peer(server, path) as peer:
         if message is not None:
             await peer.send(message)
-        assert await closed_with(peer) == (1013, "the link to the other servers is down; come back later")
+        assert await closed_with(peer) == (
+            1013,
+            "the other servers are out of reach, or the room is behind; come back later",
+        )
     assert "Traceback" not in caplog.text
 
 

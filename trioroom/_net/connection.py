@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("trioroom.connection")
 _READS_BEFORE_CHECKPOINT = 16  # a peer that never lets up must let others run
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
-UNAVAILABLE = "the link to the other servers is down; come back later"
+UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 

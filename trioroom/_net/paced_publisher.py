@@ -24,17 +24,9 @@ class PacedPublisher:
     """Owned by an `ActiveRoom`, which tells it when the fan-out moves."""
 
     __slots__ = (
-        "_backplane",
-        "_bytes",
-        "_channel",
-        "_first",
-        "_max_bytes",
-        "_max_publications",
-        "_publications",
-        "_room",
-        "_timeout",
-        "_turn",
-    )
+        "_backplane", "_bytes", "_channel", "_first", "_max_bytes", "_max_publications", "_publications", "_room",
+        "_timeout", "_turn",
+    )  # fmt: skip
 
     def __init__(self, backplane: Backplane, room: str, channel: RoomChannel, timeout: float) -> None:
         self._backplane = backplane

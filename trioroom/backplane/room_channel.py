@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
     from trioroom._core.budget import Budget
 
-_ENTRY_BYTES = (
-    48  # beside an entry's payload: the head of the object is 33, its place in the queue 8; the rest is rounding
-)
+_ENTRY_BYTES = 48  # beside a payload: the head of the object is 33, its place in the queue 8, the rest is rounding
 
 
 def weight(delivery: Delivery) -> int:
@@ -34,15 +32,8 @@ class RoomChannel:
     """
 
     __slots__ = (
-        "_budget",
-        "_closed",
-        "_deliveries",
-        "_putters",
-        "_receivers",
-        "max_bytes",
-        "max_publications",
-        "queued_bytes",
-    )
+        "_budget", "_closed", "_deliveries", "_putters", "_receivers", "max_bytes", "max_publications", "queued_bytes",
+    )  # fmt: skip
 
     def __init__(self, max_publications: int, max_bytes: float, budget: Budget) -> None:
         self.max_publications = max_publications
