@@ -210,7 +210,7 @@ class Connection:
         self._limits.budget.relieve()
 
     def _make_room(self, outbox: Outbox) -> None:
-        self._drop_slow_consumer(outbox, f"too much for max_queued_bytes={self._limits.budget.max_bytes:g}")
+        self._drop_slow_consumer(outbox, "the most of all as max_queued_bytes ran out")
 
     def _drop_slow_consumer(self, outbox: Outbox, advice: str) -> None:
         """Forget what waits in ``outbox`` and close with 4108, saying how much that was."""
