@@ -23,7 +23,7 @@ async def test_slice_is_bounded_in_sends_and_in_bytes(
 ) -> None:
     app = app_of(trioroom.Room)
     async with open_test_server(app) as server:
-        recorders = [make_recorder() for _ in range(5 * at_once)]
+        recorders = [make_recorder() for _ in range(3 * at_once)]
         for recorder in recorders:
             recorder.connect(nursery, server, "/room/a")
         await wait_all_tasks_blocked()
@@ -43,7 +43,7 @@ async def test_small_room_speaks_while_a_large_one_is_worked_through(
 ) -> None:
     app = app_of(trioroom.Room)
     async with open_test_server(app) as server, open_peer(server, "/room/small") as one:
-        recorders = [make_recorder() for _ in range(2_000)]
+        recorders = [make_recorder() for _ in range(600)]
         for recorder in recorders:
             recorder.connect(nursery, server, "/room/large")
         async with open_peer(server, "/room/small") as two:
@@ -53,4 +53,4 @@ async def test_small_room_speaks_while_a_large_one_is_worked_through(
             await app.publish("room/large", "to all")
             await one.send("to a few")
             assert await two.receive() == "to a few"
-            assert 0 < sum(len(recorder.sends) for recorder in recorders) < 2_000
+            assert 0 < sum(len(recorder.sends) for recorder in recorders) < 600
