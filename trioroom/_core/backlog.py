@@ -77,14 +77,14 @@ class Load:
     messages: int = 0
     queued_bytes: int = 0
     entries: int = 0
-    """How many ever came in."""
+    """How many ever came in, losses among them."""
 
 
 class Backlog:
     """One feed's queue in an outbox."""
 
     __slots__ = (
-        "_all", "_budget", "_latest", "_max_bytes", "_max_messages", "entries", "feed", "lost", "messages",
+        "_all", "_budget", "_latest", "_lost_at", "_max_bytes", "_max_messages", "entries", "feed", "lost", "messages",
         "queued_bytes",
     )  # fmt: skip
 
@@ -95,6 +95,7 @@ class Backlog:
         self.queued_bytes = 0
         self.lost = 0
         """Messages that are missing behind the last entry."""
+        self._lost_at = 0  # the place of the last of them
         self._latest: dict[Hashable, Entry] = {}  # what waits for each key, under Overflow.LATEST
         self._all = all_waiting
         self._budget = budget
@@ -104,6 +105,13 @@ class Backlog:
         self._max_bytes = all_waiting.default_bytes if feed.max_bytes is None else feed.max_bytes
         all_waiting.max_messages = max(all_waiting.max_messages, self._max_messages)
         all_waiting.max_bytes = max(all_waiting.max_bytes, self._max_bytes)
+
+    @property
+    def place(self) -> float:
+        """Where its first entry is among those of all backlogs, or the loss that is all it has; infinity without."""
+        if self.entries:
+            return self.entries[0].number
+        return self._lost_at if self.lost else math.inf
 
     @property
     def since(self) -> float:
@@ -161,6 +169,7 @@ class Backlog:
                 self.entries[0].lost += entry.lost
             else:
                 self.lost += entry.lost
+                self._lost_at = entry.number
 
     def _all_or_nothing(self, batch: Batch, first: int, now: float) -> Verdict:
         last = len(batch.ends)
@@ -175,9 +184,8 @@ class Backlog:
         while last > first and not self.fits(batch, first, last):
             last -= 1
         self.append(batch, first, last, now)
-        dropped = len(batch.ends) - last
-        self.lost += dropped
-        self.feed.tally.dropped += dropped
+        if dropped := len(batch.ends) - last:
+            self._lose(dropped)
         return Verdict.DROPPED if dropped else Verdict.QUEUED
 
     def _drop_oldest(self, batch: Batch, first: int, now: float) -> Verdict:
@@ -188,10 +196,16 @@ class Backlog:
                 self.drop_first()
             else:
                 first += 1
-                self.lost += 1
-                self.feed.tally.dropped += 1
+                self._lose(1)
         self.append(batch, first, last, now)
         return verdict
+
+    def _lose(self, messages: int) -> None:
+        """They come now, and have no place."""
+        self._all.entries += 1
+        self._lost_at = self._all.entries
+        self.lost += messages
+        self.feed.tally.dropped += messages
 
     def _keep_latest(self, batch: Batch, first: int, now: float) -> Verdict:
         verdicts = {self._keep_one(batch.alone(index), now) for index in range(first, len(batch.ends))}

@@ -89,7 +89,7 @@ class Outbox:
 
     def _oldest_droppable(self) -> Backlog | None:
         waiting = (b for b in self._backlogs.values() if b.entries and b.feed.policy is not Overflow.DISCONNECT)
-        return min(waiting, key=_number_of_first, default=None)
+        return min(waiting, key=_place, default=None)
 
     def _backlog_of(self, feed: Feed) -> Backlog:
         backlog = self._backlogs.get(feed)
@@ -148,23 +148,20 @@ class Outbox:
         return len(frame)
 
     def _oldest(self) -> Backlog | None:
-        """Who is next: a backlog that is sent but for a loss to tell, or else whose first entry is the oldest."""
-        waiting: list[Backlog] = []
-        for backlog in self._backlogs.values():
-            if backlog.entries:
-                waiting.append(backlog)
-            elif backlog.lost:
-                return backlog
-        return min(waiting, key=_number_of_first, default=None)
+        oldest = min(self._backlogs.values(), key=_place, default=None)
+        return None if oldest is None or oldest.place == math.inf else oldest
 
     # -- away ----------------------------------------------------------------------------------
+
+    def count_slow_consumer(self) -> None:
+        """Its connection is closed for not keeping up: that counts for each room that had something in here."""
+        for feed in self._backlogs:
+            feed.tally.slow_consumers += 1
 
     def clear(self) -> None:
         """Drop all that waits: its connection is a slow consumer. What is in the writer's hand will still be sent."""
         for backlog in self._backlogs.values():
-            if dropped := backlog.empty():
-                backlog.feed.tally.dropped += dropped
-                backlog.feed.tally.slow_consumers += 1
+            backlog.feed.tally.dropped += backlog.empty()
 
     def discard(self) -> None:
         """Give up everything: the connection is over, or all has been sent."""
@@ -183,5 +180,5 @@ class Outbox:
         self._budget.remove(ENTRY_BYTES)
 
 
-def _number_of_first(backlog: Backlog) -> int:
-    return backlog.entries[0].number
+def _place(backlog: Backlog) -> float:
+    return backlog.place

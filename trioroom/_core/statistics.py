@@ -39,7 +39,7 @@ class Deliveries:
     unsent: int
     """Given up because the member's connection ended for another reason."""
     slow_consumers: int
-    """Members whose connection was closed with 4108 while messages waited for them."""
+    """Members whose connection was closed with 4108 after messages had waited for them."""
 
 
 @attrs.frozen
