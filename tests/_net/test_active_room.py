@@ -130,7 +130,7 @@ async def test_subscription_that_breaks_ends_the_room_for_its_members(
             link.breaks.set()
             with pytest.raises(trioroom.ConnectionClosed) as closed:
                 await peer.receive()
-            assert (closed.value.code, closed.value.reason[:12]) == (1013, "the link to ")
+            assert (closed.value.code, closed.value.reason[:17]) == (1013, "the other servers")
         assert "1013: the link broke" in caplog.text
         link.breaks = trio.Event()
         async with open_peer(server, "/hall/a") as peer:

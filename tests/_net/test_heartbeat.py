@@ -32,10 +32,14 @@ class Asked:
         self.parked = True
         self.pings: list[float] = []
         self.closed = False
+        self.unread = False
         self.as_connection = cast("Connection", self)
 
     def ping(self) -> None:
         self.pings.append(trio.current_time())
+
+    def has_unread(self) -> bool:
+        return self.unread
 
     def close(self, code: int, reason: str = "") -> None:
         self.closed = True
@@ -164,6 +168,20 @@ async def test_timeout_just_below_the_interval_judges_before_the_next_ping(
         asked = await next_ping(peer)
         assert isinstance(await peer.receive_event(), Close)
         assert trio.current_time() - asked == pytest.approx(10, abs=0.05)
+
+
+async def test_pong_that_the_server_has_not_come_to_read_is_a_sign_of_life(autojump_clock: MockClock) -> None:
+    heartbeat = Heartbeat(20, 5)
+    silent, unread = Asked("silent"), Asked("unread")
+    silent.heard = unread.heard = False
+    unread.unread = True
+    for asked in (silent, unread):
+        heartbeat.add(asked.as_connection)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(heartbeat.run)
+        await trio.sleep(26)
+        nursery.cancel_scope.cancel()
+    assert (silent.closed, unread.closed) == (True, False)
 
 
 async def test_crowd_of_one_slot_is_asked_in_slices(autojump_clock: MockClock) -> None:

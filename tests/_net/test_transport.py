@@ -285,3 +285,42 @@ async def test_closed_transport_sends_nothing_to_whoever_has_its_number_now(pair
         for end in (one, other):
             with pytest.raises(BlockingIOError):
                 end.recv(10)
+
+
+# -- peers that do not read, and a server that does not -------------------------------------------
+
+
+async def test_what_has_come_and_is_not_read_is_known(pair: Connected) -> None:
+    transport, client = pair
+    assert not transport.has_unread()
+    client.send(b"pong")
+    await trio.lowlevel.wait_readable(transport.socket)
+    assert transport.has_unread()
+    assert await receive(transport) == b"pong"
+    assert not transport.has_unread()
+    client.shutdown(socket.SHUT_WR)
+    await trio.lowlevel.wait_readable(transport.socket)
+    assert not transport.has_unread()  # an end is no sign of life
+    await transport.aclose()
+    assert not transport.has_unread()
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+async def test_kernel_keeps_nothing_for_a_peer_that_is_given_up(pair: Connected, given_up: bool) -> None:
+    transport, client = pair
+    taken = fill(transport)
+    if given_up:
+        transport.give_up()
+    await transport.aclose()
+    received = 0
+    with trio.fail_after(5):
+        try:
+            while data := await trio.socket.from_stdlib_socket(client).recv(1 << 20):
+                received += len(data)
+        except ConnectionResetError:
+            assert given_up
+            assert received < taken  # what it had got by then
+        else:
+            assert not given_up
+            assert received == taken
+    transport.give_up()  # too late, and no error

@@ -23,10 +23,10 @@ from trioroom._core.outbox import Outbox
 from trioroom._core.overflow import CONTROL
 from trioroom._core.statistics import NO_LAG, Lag
 from trioroom._net.transport import discard
-from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, encode_close, encode_frame
+from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, Pong, encode_close, encode_frame
 from trioroom._wire.message import Message
 from trioroom.closecodes import CloseCode
-from trioroom.errors import BackplaneUnavailable
+from trioroom.errors import BackplaneUnavailable, RemoteProtocolError
 
 if TYPE_CHECKING:
     from trioroom._net.limits import Limits
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.connection")
-_READS_BEFORE_CHECKPOINT = 16  # a peer that never lets up must let others run
+_BUSY_BEFORE_CHECKPOINT = 32  # reads and what came in them: a peer that never lets up must let others run
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
 UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -109,35 +109,48 @@ class Connection:
     async def _read(self, early: bytes) -> None:
         transport = self.transport
         data = early or transport.receive_nowait()
-        reads = 0
-        while data != b"":
-            if data is None:
-                reads = 0
-                await transport.wait_readable()  # idle connections are here: each frame of ours would cost memory
-            else:
-                self.heard = True
-                for event in self._parser.feed(data):
-                    if type(event) is Message:
-                        self.count_messages(1)
-                        if self.closing is None:
-                            await self.session.receive(event)
-                    elif type(event) is Close:
-                        return self.close(event.code, event.reason)
-                    else:
-                        self._count_control()
-                        if type(event) is Ping:
-                            self._send_pong(event.payload)
-                if (error := self._parser.error) is not None:
-                    self.close(error.close_code, str(error))
-                    return await self._linger()
-                reads += 1
-                if reads == _READS_BEFORE_CHECKPOINT:
-                    reads = 0
-                    await trio.lowlevel.checkpoint()
-            data = transport.receive_nowait()
+        busy = 0
+        try:
+            while data != b"":
+                if data is None:
+                    busy = 0
+                    await transport.wait_readable()  # idle connections are here: a frame of ours more would cost memory
+                else:
+                    self.heard = True
+                    events = self._parser.feed(data)
+                    for event in events:
+                        if type(event) is Message:
+                            self.count_messages(1)
+                            if self.closing is None:
+                                await self.session.receive(event)
+                        elif type(event) is Close:
+                            return self.close(event.code, event.reason)
+                        elif type(event) is Ping or type(event) is Pong:
+                            self._take_control(event)
+                    if (error := self._parser.error) is not None:
+                        return await self._refuse(error)
+                    busy += 1 + len(events)
+                    if busy >= _BUSY_BEFORE_CHECKPOINT:
+                        busy = 0
+                        await trio.lowlevel.checkpoint()
+                data = transport.receive_nowait()
+        except RemoteProtocolError as flood:
+            await self._refuse(flood)
+
+    async def _refuse(self, error: RemoteProtocolError) -> None:
+        """Close and read on, so that the peer gets our last frame (RFC 6455 §7.1.1): until its end, or the deadline."""
+        self.close(error.close_code, str(error))
+        self._half_close = True
+        if self.outbox is None:
+            self.transport.send_eof()
+        await discard(self.transport)
 
     def count_messages(self, messages: int) -> None:
-        """The peer has sent so many; if that is more than it may, close."""
+        """The peer has sent so many.
+
+        Raises:
+            RemoteProtocolError: that is more than it may.
+        """
         self._messages += messages
         if self._messages >= self._limits.counted_together:
             limits, now = self._limits, trio.current_time()
@@ -145,25 +158,20 @@ class Connection:
             self._messages = 0
             if self._messages_full_at == math.inf:
                 rate, burst = self._settings.max_message_rate, self._settings.message_burst
-                self.close(
-                    CloseCode.POLICY_VIOLATION, f"more than max_message_rate={rate:g}/s, burst {burst}; send less"
+                raise RemoteProtocolError(
+                    f"more than max_message_rate={rate:g}/s, burst {burst}; send less", CloseCode.POLICY_VIOLATION
                 )
 
-    def _count_control(self) -> None:
+    def _take_control(self, event: Ping | Pong) -> None:
         now = trio.current_time()
         self._control_full_at = self._limits.control_rate.spend(self._control_full_at, now)
         if self._control_full_at == math.inf:
             rate, burst = self._settings.max_control_rate, self._settings.control_burst
-            self.close(
-                CloseCode.POLICY_VIOLATION, f"more pings than max_control_rate={rate:g}/s, burst {burst}; send fewer"
+            raise RemoteProtocolError(
+                f"more pings than max_control_rate={rate:g}/s, burst {burst}; send fewer", CloseCode.POLICY_VIOLATION
             )
-
-    async def _linger(self) -> None:
-        """Read on after our last frame, so that the peer gets it (RFC 6455 §7.1.1): until its end, or the deadline."""
-        self._half_close = True
-        if self.outbox is None:
-            self.transport.send_eof()
-        await discard(self.transport)
+        if type(event) is Ping:
+            self._send_pong(event.payload)
 
     def send(self, batch: Batch) -> None:
         """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""
@@ -220,7 +228,10 @@ class Connection:
         outbox.clear()
         if self.closing is None:
             log.info("%s: %s", self.id, reason)
+            outbox.count_slow_consumer()
             self.close(CloseCode.SLOW_CONSUMER, reason)
+        elif outbox is self.outbox:  # its close frame was among what had to go
+            outbox.force(encode_close(self.closing.code, self.closing.reason), trio.current_time())
 
     def lag(self) -> Lag:
         """How far the peer is behind."""
@@ -249,6 +260,8 @@ class Connection:
         except GONE:
             self.abort()
         finally:
+            if outbox:
+                self.transport.give_up()
             outbox.discard()
             self.outbox = self._writing = None
         self._straight = self.transport.send_nowait if self.closing is None else None

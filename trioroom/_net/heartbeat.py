@@ -60,7 +60,8 @@ class Heartbeat:
 
     async def _judge(self, slot: set[Connection]) -> None:
         for judged, connection in enumerate(list(slot), start=1):
-            if not connection.heard:
+            # What came while the server was too busy to read it is a sign of life too.
+            if not connection.heard and not connection.transport.has_unread():
                 connection.close(
                     CloseCode.PING_TIMEOUT, f"no pong within {self._timeout:g} s; answer pings or reconnect"
                 )
