@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.conftest import Recorder
 
 
-@pytest.mark.parametrize(("size", "at_once"), [(10, 31), (8_000, 19), (100_000, 3), (700_000, 1), (3_000_000, 1)])
+@pytest.mark.parametrize(("size", "at_once"), [(10, 63), (8_000, 38), (100_000, 7), (700_000, 1), (3_000_000, 1)])
 async def test_slice_is_bounded_in_sends_and_in_bytes(
     make_recorder: type[Recorder], nursery: trio.Nursery, autojump_clock: MockClock, size: int, at_once: int
 ) -> None:
