@@ -14,7 +14,8 @@ import trio
 
 import trioroom
 from trioroom._net.transport import AwaitedTransport
-from trioroom._wire.frames import Opcode, encode_masked, take_frame
+from trioroom._wire.client_frames import encode_masked, take_frame
+from trioroom._wire.frames import Opcode
 from trioroom._wire.message import Data
 
 if TYPE_CHECKING:

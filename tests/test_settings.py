@@ -15,7 +15,7 @@ DEFAULTS: dict[str, object] = {
     "max_message_bytes": 65_536,
     "max_fragments": 64,
     "max_message_rate": 1_000.0,
-    "message_burst": 2_000,
+    "message_burst": 1_000,
     "max_control_rate": 10.0,
     "control_burst": 100,
     "max_outbox_bytes": 1_048_576,

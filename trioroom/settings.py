@@ -66,7 +66,7 @@ class Settings:
     max_message_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
     """Messages a second that one peer may send, requests in v1; more is close code 1008. Ten times what a game sends,
     and about a fiftieth of a core. ``math.inf`` is no limit."""
-    message_burst: int = attrs.field(default=2_000, validator=_COUNT)
+    message_burst: int = attrs.field(default=1_000, validator=_COUNT)
     """Messages it may send at once after it has sent none for a while: the size of the token bucket."""
     max_control_rate: float = attrs.field(default=10.0, validator=validators.gt(0))
     """Pings and pongs a second that one peer may send; more is close code 1008. Clients ping every few seconds."""

@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
 from tests.conftest import Recorder
-from trioroom._wire.frames import Close, Opcode, Pong, apply_mask, encode_masked
+from trioroom._wire.client_frames import encode_masked
+from trioroom._wire.frames import Close, Opcode, Pong, apply_mask
 from trioroom.testing import open_peer, open_test_server
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ async def test_peer_that_never_lets_up_lets_others_run(
         for _ in range(10):
             await trio.lowlevel.checkpoint()
         torrent.flowing = False
-        assert 100 <= handled - before <= 200  # 16 at a time: seldom enough to cost nothing
+        assert 10 <= handled - before <= 40  # two at a time, as each comes by itself
 
 
 async def test_http_peer_that_sends_on_after_its_answer_lets_others_run(

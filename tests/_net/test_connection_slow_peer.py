@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
 from trioroom import Message
-from trioroom._wire.frames import Close, Event, Opcode, Pong, encode_masked
+from trioroom._wire.client_frames import encode_masked
+from trioroom._wire.frames import Close, Event, Opcode, Pong
 from trioroom.testing import open_peer, open_test_server
 
 if TYPE_CHECKING:

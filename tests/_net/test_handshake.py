@@ -11,7 +11,8 @@ import trustme
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 import trioroom
-from trioroom._wire.frames import Close, Opcode, encode_frame, encode_masked
+from trioroom._wire.client_frames import encode_masked
+from trioroom._wire.frames import Close, Opcode, encode_frame
 from trioroom.testing import open_test_server
 
 if TYPE_CHECKING:

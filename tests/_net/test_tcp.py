@@ -17,7 +17,8 @@ import trio
 import trioroom
 from trioroom._net.listener import open_listeners
 from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
-from trioroom._wire.frames import Opcode, encode_masked
+from trioroom._wire.client_frames import encode_masked
+from trioroom._wire.frames import Opcode
 from trioroom.settings import Settings
 from trioroom.testing import open_peer, open_test_server
 

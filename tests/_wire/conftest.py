@@ -6,6 +6,7 @@ has loaded this module, by that name, before it comes to any test of this folder
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import cycle
 from operator import xor
@@ -69,8 +70,19 @@ def make_parser(max_message_bytes: int = PLENTY, max_fragments: int = PLENTY, *,
     return FrameParser(max_message_bytes, max_fragments, inflate=inflate)
 
 
-def feed(parser: FrameParser, chunks: Iterable[bytes]) -> list[Event]:
-    return [event for chunk in chunks for event in parser.feed(chunk)]
+def feed(parser: FrameParser, chunks: Iterable[bytes], at_once: int = sys.maxsize) -> list[Event]:
+    """All events, taken so many at a time."""
+    events: list[Event] = []
+    for chunk in chunks:
+        rest = chunk
+        while True:
+            some = parser.feed(rest, at_once)
+            assert len(some) <= at_once
+            events += some
+            if not (rest := parser.rest):
+                break
+            assert len(some) == at_once
+    return events
 
 
 def parse(data: bytes, parser: FrameParser | None = None) -> list[Event]:

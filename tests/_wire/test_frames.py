@@ -11,7 +11,6 @@ from tests._wire.conftest import (
     BINARY,
     CLOSE,
     CONTINUATION,
-    MASK,
     PING,
     PONG,
     TEXT,
@@ -23,7 +22,7 @@ from tests._wire.conftest import (
     make_parser,
     parse,
 )
-from trioroom._wire.frames import Close, Ping, Pong, encode_close, encode_frame, encode_masked, take_frame
+from trioroom._wire.frames import Close, Ping, Pong, encode_close, encode_frame
 from trioroom._wire.message import Message
 
 SIZES = [0, 1, 5, 125, 126, 127, 65_535, 65_536, 65_537]
@@ -202,13 +201,6 @@ def test_compressed_frame_carries_the_reserved_bit() -> None:
     assert encode_frame(TEXT, b"ab", compressed=True) == b"\xc1\x02ab"
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_masked_frame_is_one_that_a_client_would_send(size: int) -> None:
-    payload = os.urandom(size)
-    assert encode_masked(BINARY, payload, MASK) == frame(BINARY, payload)
-    assert encode_masked(TEXT, payload) == frame(TEXT, payload, mask=bytes(4))
-
-
 def test_close_frame_holds_code_and_reason() -> None:
     assert encode_close(1000) == b"\x88\x02\x03\xe8"
     assert encode_close(4101, "Grüße") == b"\x88\x09\x10\x05" + "Grüße".encode()
@@ -221,20 +213,6 @@ def test_close_frame_of_1005_is_empty() -> None:
 def test_long_reason_of_a_close_frame_is_cut_between_characters() -> None:
     assert encode_close(1000, "x" * 122 + "€") == b"\x88\x7c\x03\xe8" + b"x" * 122
     assert encode_close(1000, "x" * 200) == b"\x88\x7d\x03\xe8" + b"x" * 123
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_frame_is_taken_only_when_whole(size: int) -> None:
-    payload = os.urandom(size)
-    data = encode_frame(BINARY, payload)
-    for at in {0, 1, 2, 3, 4, 9, 10, len(data) - 1} & set(range(len(data))):
-        assert take_frame(data[:at]) is None
-    assert take_frame(data) == (BINARY, payload, b"")
-    assert take_frame(data + b"next") == (BINARY, payload, b"next")
-    view = take_frame(memoryview(data + b"next"))
-    assert view is not None
-    assert isinstance(view[1], memoryview)
-    assert (view[0], bytes(view[1]), bytes(view[2])) == (BINARY, payload, b"next")
 
 
 @pytest.mark.parametrize("event", [Ping(b"a"), Pong(b"a"), Close(1000, "a")])

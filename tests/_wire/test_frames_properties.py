@@ -192,15 +192,16 @@ ODD_STREAMS = st.lists(ODD_FRAMES, max_size=8).map(b"".join)
     max_message_bytes=st.integers(1, 60),
     max_fragments=st.integers(1, 4),
     inflate=st.booleans(),
+    at_once=st.integers(1, 4),
 )
-@example(b"\x81\xfe", [], 1, 1, False)
-def test_any_bytes_are_events_or_one_protocol_error_in_any_chunking(
-    data: bytes, cuts: list[int], max_message_bytes: int, max_fragments: int, inflate: bool
+@example(b"\x81\xfe", [], 1, 1, False, 1)
+def test_any_bytes_are_events_or_one_protocol_error_in_any_chunking_and_any_number_at_once(
+    data: bytes, cuts: list[int], max_message_bytes: int, max_fragments: int, inflate: bool, at_once: int
 ) -> None:
     outcomes = []
-    for chunks in ([data], at_cuts(data, cuts), in_steps(data, 1)):
+    for chunks, few in (([data], 1 << 20), (at_cuts(data, cuts), at_once), (in_steps(data, 1), 1 << 20)):
         parser = FrameParser(max_message_bytes, max_fragments, inflate=inflate)
-        events = feed(parser, chunks)
+        events = feed(parser, chunks, few)
         for event in events:
             if isinstance(event, Message):
                 assert isinstance(event.data, str | bytes)

@@ -6,7 +6,7 @@ The members sit in ten rooms of 50, and each says something every two seconds: 2
 deliveries a second, all the time. Attacks come one after another, each on a new server, by 50 attackers at
 once (the slow handshake by 1,000) who come again every second, for five seconds and until the last one has
 met its end.
-Settings are the defaults but for ``compression=True``, for the bomb's sake, and ``ping_interval=8`` with
+Settings are the defaults but for ``compression=true``, for the bomb's sake, and ``ping_interval=8`` with
 ``ping_timeout=4``, to save time. Server on core 0, chat and attackers on core 1, these in a process that runs
 only while the chat is idle, so that the chat's latency is the server's.
 """
@@ -32,7 +32,7 @@ MESSAGE_BYTES = 64
 LOOK_INTERVAL = 0.1  # seconds between two samples of the server, and two looks whether the attackers are done
 CALM = 2.0  # seconds of chat before an attack
 GRACE = 2.0  # seconds that an attack may take beyond its settings: all attackers come at once
-SETTINGS = ["compression=True", "ping_interval=8", "ping_timeout=4"]
+SETTINGS = ["compression=true", "ping_interval=8", "ping_timeout=4"]
 MIB = 1 << 20
 COLUMNS = "{:20} {:>9} {:>8} {:28} {:>13} {:7} {:>7} {:>9} {:>8} {:>8} {:>8} {:>8} {:>5} {:>6} {:>5} {:>5}"
 

@@ -28,7 +28,8 @@ import trio
 import trio.testing
 
 import trioroom
-from trioroom._wire.frames import Opcode, encode_masked
+from trioroom._wire.client_frames import encode_masked
+from trioroom._wire.frames import Opcode
 
 KIB = 1_024
 PAGE = 4 * KIB

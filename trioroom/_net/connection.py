@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.connection")
-_BUSY_BEFORE_CHECKPOINT = 32  # reads and what came in them: a peer that never lets up must let others run
+_BUSY_BEFORE_CHECKPOINT = 4  # reads and what came in them: a peer that never lets up must let others run
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
 UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -117,7 +117,7 @@ class Connection:
                     await transport.wait_readable()  # idle connections are here: a frame of ours more would cost memory
                 else:
                     self.heard = True
-                    events = self._parser.feed(data)
+                    events = self._parser.feed(data, _BUSY_BEFORE_CHECKPOINT)
                     for event in events:
                         if type(event) is Message:
                             self.count_messages(1)
@@ -133,7 +133,7 @@ class Connection:
                     if busy >= _BUSY_BEFORE_CHECKPOINT:
                         busy = 0
                         await trio.lowlevel.checkpoint()
-                data = transport.receive_nowait()
+                data = self._parser.rest or transport.receive_nowait()
         except RemoteProtocolError as flood:
             await self._refuse(flood)
 

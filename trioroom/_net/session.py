@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.session")
+_REQUESTS_AT_ONCE = 8  # of one frame, until others run
 
 
 def room_of(request: Request) -> str:
@@ -120,7 +121,9 @@ class V1Session:
             return self._connection.close(exc.close_code, str(exc))
         if len(requests) > 1:  # the connection has counted one
             self._connection.count_messages(len(requests) - 1)
-        for request in requests:
+        for number, request in enumerate(requests, start=1):
+            if number % _REQUESTS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()  # a frame may hold a thousand of them
             if self._connection.closing is not None:
                 return
             if isinstance(request, EnvelopeError):

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import codecs
 import struct
+import sys
 from enum import IntEnum
-from typing import TypeVar
 
 import msgspec
 
@@ -51,7 +51,6 @@ class Close(msgspec.Struct, frozen=True, gc=False):
 
 
 Event = Message | Ping | Pong | Close
-Buffer = TypeVar("Buffer", bytes, memoryview)
 
 _FIN, _RSV1, _RSV, _OPCODE, _MASKED = 0x80, 0x40, 0x70, 0x0F, 0x80
 _CONTROL = 0x8  # this bit of an opcode
@@ -94,7 +93,7 @@ class _Assembly:
 class FrameParser:
     """Frames of one client. After a close frame or an error it parses no more."""
 
-    __slots__ = ("_assembly", "_closed", "_head", "_inflate", "_max_fragments", "_max_message_bytes", "error")
+    __slots__ = ("_assembly", "_closed", "_head", "_inflate", "_max_fragments", "_max_message_bytes", "error", "rest")
 
     def __init__(self, max_message_bytes: int, max_fragments: int = 64, *, inflate: bool = False) -> None:
         self._max_message_bytes = max_message_bytes
@@ -105,17 +104,20 @@ class FrameParser:
         self._closed = False
         self.error: RemoteProtocolError | None = None
         """What the peer did wrong, once it has; it knows the close code to answer with."""
+        self.rest = b""
+        """What the last `feed` did not come to; feed it next."""
 
-    def feed(self, data: bytes) -> list[Event]:
-        """The events that ``data`` completes. Look at `error` after them; never raises."""
+    def feed(self, data: bytes, max_events: int = sys.maxsize) -> list[Event]:
+        """The events that ``data`` completes, the first ``max_events``. Look at `error` after them; never raises."""
         events: list[Event] = []
+        self.rest = b""
         if self._closed:
             return events
         try:
             if not self._head and self._assembly is None and (message := _only_message(data, self._max_message_bytes)):
                 events.append(message)
             else:
-                self._parse(self._head + data if self._head else data, events)
+                self._parse(self._head + data if self._head else data, events, max_events)
         except RemoteProtocolError as exc:
             # Traceback and cause would hold the frames they came through, and those the message under way.
             exc.__cause__ = exc.__context__ = None
@@ -125,9 +127,12 @@ class FrameParser:
             self._assembly, self._head = None, b""
         return events
 
-    def _parse(self, data: bytes, events: list[Event]) -> None:
+    def _parse(self, data: bytes, events: list[Event], max_events: int) -> None:
         at, end = 0, len(data)
         while not self._closed:
+            if len(events) >= max_events:
+                self._head, self.rest = b"", data[at:]
+                return
             assembly = self._assembly
             if assembly is not None and assembly.owed:
                 if at == end:
@@ -316,28 +321,6 @@ def encode_frame(opcode: int, payload: bytes, *, compressed: bool = False) -> by
     if size < 1 << 16:
         return _head_16(first, 126, size) + payload
     return _head_64(first, 127, size) + payload
-
-
-def encode_masked(opcode: int, payload: bytes, mask: bytes = b"\0\0\0\0") -> bytes:
-    """A whole frame as a client sends it: for adapters and tests."""
-    frame = encode_frame(opcode, payload)
-    head = len(frame) - len(payload)
-    return bytes((frame[0], frame[1] | _MASKED)) + frame[2:head] + mask + apply_mask(payload, mask)
-
-
-def take_frame(data: Buffer) -> tuple[int, Buffer, Buffer] | None:
-    """Opcode and payload of the first frame in ``data`` as `encode_frame` makes them, and what follows.
-
-    None when it is not whole. For adapters and tests, which get such frames from us; it checks nothing.
-    """
-    if len(data) < 2:
-        return None
-    length, body = data[1], 2
-    if length > _MAX_CONTROL_BYTES:
-        body += 2 if length == 126 else 8
-        length = int.from_bytes(data[2:body], "big")
-    end = body + length
-    return (data[0] & _OPCODE, data[body:end], data[end:]) if len(data) >= end else None
 
 
 def encode_close(code: int, reason: str = "") -> bytes:

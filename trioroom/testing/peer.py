@@ -12,7 +12,8 @@ import msgspec
 import trio
 import trio.testing
 
-from trioroom._wire.frames import Close, Event, Opcode, Ping, Pong, encode_masked, take_frame
+from trioroom._wire.client_frames import encode_masked, take_frame
+from trioroom._wire.frames import Close, Event, Opcode, Ping, Pong
 from trioroom._wire.message import Data, Message
 from trioroom.app import App, Server, open_server
 from trioroom.backplane.base import Backplane
