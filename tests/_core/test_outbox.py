@@ -295,6 +295,15 @@ def test_forced_frame_passes_the_bounds_and_comes_last() -> None:
 # -- away ----------------------------------------------------------------------------------------
 
 
+def test_cleared_outbox_may_keep_its_control_frames_for_one_may_be_a_close() -> None:
+    queue, feed = Queue(), feed_of()
+    queue.put(feed, "a b")
+    queue.force(b"close", NOW)
+    queue.clear(keep_control=True)
+    assert feed.tally.dropped == 2
+    assert queue.read() == "close"
+
+
 def test_slow_consumer_counts_for_each_room_that_had_something_here() -> None:
     queue, a, b, c = Queue(), feed_of(), feed_of(Overflow.DROP_OLDEST, max_messages=1), feed_of()
     queue.put(c, "0")

@@ -193,3 +193,24 @@ async def test_fattest_of_the_slow_members_goes_when_the_budget_is_used_up(
         counted = {room: house.rooms[room].statistics().deliveries for room in sizes}
         assert [deliveries.dropped for deliveries in counted.values()] == [0, 1, 0]
         assert counted["drop_oldest"].slow_consumers == 1
+
+
+async def test_peer_that_is_being_closed_gets_its_close_frame_though_memory_runs_out(
+    house: House, open_narrow_peer: OpenPeer, autojump_clock: MockClock
+) -> None:
+    settings = trioroom.Settings(max_queued_bytes=100_000, ping_interval=math.inf, close_timeout=3)
+    async with (
+        open_test_server(house.app, settings) as server,
+        open_narrow_peer(server, "/disconnect") as leaving,
+        open_narrow_peer(server, "/latest") as other,
+    ):
+        await wait_all_tasks_blocked()
+        await house.publish("disconnect", "first", "x" * 60_000)
+        for member in house.rooms["disconnect"].members:
+            member.leave("enough")
+        await house.publish("latest", "first", "y" * 50_000)
+        assert server.statistics().dropped_queues == 1
+        assert await leaving.receive() == "first"
+        with pytest.raises(trioroom.ConnectionClosed, match="1000: enough"):
+            await leaving.receive()
+        assert [await other.receive() for _ in range(2)] == ["first", "y" * 50_000]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import socket
+import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -111,6 +112,7 @@ def test_budget_is_charged_with_what_memory_is_taken(fill: Callable[[Budget], li
 CONNECTIONS = 100
 SOCKET_BYTES = 4_096
 SIZE = 100_000  # more than the kernel takes of one message
+TRACED = 0.3  # what measures coverage keeps 1.5 KB for each task
 
 
 async def test_budget_is_charged_with_what_a_stalled_connection_takes(lobby: Lobby, greet: Greet) -> None:
@@ -131,7 +133,7 @@ async def test_budget_is_charged_with_what_a_stalled_connection_takes(lobby: Lob
                 await wait_all_tasks_blocked()
             charged = server.statistics().queued_bytes - SIZE * CONNECTIONS
             taken = memory.taken - SIZE * CONNECTIONS
-            assert charged == pytest.approx(taken, rel=0.15)
+            assert charged == pytest.approx(taken, rel=TRACED if sys.gettrace() else 0.15)
             assert taken / CONNECTIONS > WRITER_BYTES
             for member in lobby.joined:
                 member._connection.abort()

@@ -158,10 +158,11 @@ class Outbox:
         for feed in self._backlogs:
             feed.tally.slow_consumers += 1
 
-    def clear(self) -> None:
+    def clear(self, *, keep_control: bool = False) -> None:
         """Drop all that waits: its connection is a slow consumer. What is in the writer's hand will still be sent."""
         for backlog in self._backlogs.values():
-            backlog.feed.tally.dropped += backlog.empty()
+            if not (keep_control and backlog.feed is CONTROL):
+                backlog.feed.tally.dropped += backlog.empty()
 
     def discard(self) -> None:
         """Give up everything: the connection is over, or all has been sent."""

@@ -225,13 +225,11 @@ class Connection:
         lag = outbox.lag(trio.current_time())
         waits = f"{lag.messages} messages, {lag.queued_bytes} bytes queued for {lag.age:.1f} s"
         reason = f"slow consumer: {waits}; {advice}"
-        outbox.clear()
+        outbox.clear(keep_control=self.closing is not None)  # then there is a close frame
         if self.closing is None:
             log.info("%s: %s", self.id, reason)
             outbox.count_slow_consumer()
             self.close(CloseCode.SLOW_CONSUMER, reason)
-        elif outbox is self.outbox:  # its close frame was among what had to go
-            outbox.force(encode_close(self.closing.code, self.closing.reason), trio.current_time())
 
     def lag(self) -> Lag:
         """How far the peer is behind."""
