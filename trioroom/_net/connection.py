@@ -56,7 +56,7 @@ class Connection:
 
     __slots__ = (
         "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
-        "_settings", "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
+        "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
         "session", "transport",
     )  # fmt: skip
 
@@ -77,7 +77,7 @@ class Connection:
         self._straight: Callable[[bytes], int] | None = transport.send_nowait
         self._half_close = False  # the writer ends our side once it has sent all
         self._limits = limits
-        self._settings = settings = limits.settings
+        settings = limits.settings
         self._messages = 0  # that the rate limit has not counted yet
         self._messages_full_at = self._control_full_at = 0.0  # see RateLimit
         self._parser = FrameParser(
@@ -157,7 +157,7 @@ class Connection:
             self._messages_full_at = limits.message_rate.spend(self._messages_full_at, now, self._messages)
             self._messages = 0
             if self._messages_full_at == math.inf:
-                rate, burst = self._settings.max_message_rate, self._settings.message_burst
+                rate, burst = self._limits.settings.max_message_rate, self._limits.settings.message_burst
                 raise RemoteProtocolError(
                     f"more than max_message_rate={rate:g}/s, burst {burst}; send less", CloseCode.POLICY_VIOLATION
                 )
@@ -166,7 +166,7 @@ class Connection:
         now = trio.current_time()
         self._control_full_at = self._limits.control_rate.spend(self._control_full_at, now)
         if self._control_full_at == math.inf:
-            rate, burst = self._settings.max_control_rate, self._settings.control_burst
+            rate, burst = self._limits.settings.max_control_rate, self._limits.settings.control_burst
             raise RemoteProtocolError(
                 f"more pings than max_control_rate={rate:g}/s, burst {burst}; send fewer", CloseCode.POLICY_VIOLATION
             )
@@ -204,7 +204,7 @@ class Connection:
 
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
-        settings = self._settings
+        settings = self._limits.settings
         outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget)
         self._limits.budget.open(outbox, partial(self._make_room, outbox))
         return outbox
@@ -244,7 +244,7 @@ class Connection:
             self.send_frame(encode_frame(Opcode.PONG, payload))
 
     async def _write(self, outbox: Outbox, scope: trio.CancelScope) -> None:
-        timeout = self._settings.write_timeout
+        timeout = self._limits.settings.write_timeout
         try:
             with scope:
                 while outbox or self._pong is not None:
@@ -283,7 +283,7 @@ class Connection:
         if self.closing is None:  # else the send found the peer gone
             self.closing = Close(code, reason)
             self._straight = None
-            self._limit(self._settings.close_timeout)
+            self._limit(self._limits.settings.close_timeout)
 
     def stop(self) -> None:
         """Close with 1001 and leave all rooms now; the peer has a moment to read what it was sent."""
