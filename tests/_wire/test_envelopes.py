@@ -205,6 +205,12 @@ def test_publication_crosses_the_backplane_unchanged(data: Data, sender: str | N
     assert decode_publication(payload) == Publication(data, sender, exclude)
 
 
+def test_key_crosses_the_backplane_and_must_be_text() -> None:
+    assert decode_publication(encode_publication("x", key="cursor 1")) == Publication("x", key="cursor 1")
+    with pytest.raises(TypeError, match="key=7 must be a string"):
+        encode_publication("x", key=7)  # type: ignore[arg-type]  # which is what is tested
+
+
 def test_publication_of_something_else_is_a_type_error() -> None:
     for data in (object(), 1j, {"a": [Opcode]}):
         with pytest.raises(TypeError):

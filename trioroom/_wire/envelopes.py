@@ -279,8 +279,10 @@ def encode_publication(
     """The payload that goes through the backplane.
 
     Raises:
-        TypeError: ``data`` holds something other than text, bytes and JSON values.
+        TypeError: ``data`` holds something other than text, bytes and JSON values, or ``key`` is no text.
     """
+    if key is not None and not isinstance(key, str):
+        raise TypeError(f"key={key!r} must be a string, or None")
     try:
         return msgspec.msgpack.encode(Publication(data, sender, exclude, key))
     except OverflowError as exc:
