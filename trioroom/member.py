@@ -60,7 +60,7 @@ class Member:
 
     @property
     def lag(self) -> Lag:
-        """How far this member's connection is behind: what waits for it in this process, of all its rooms."""
+        """How far this member's connection is behind, with what waits for it in this process of all its rooms."""
         return self._connection.lag() if self._held is None else self._held.lag(trio.current_time())
 
     def send(self, data: Data, *, key: str | None = None) -> None:

@@ -67,11 +67,11 @@ class Settings:
     """Messages a second that one peer may send, requests in v1; more is close code 1008. Ten times what a game sends,
     and about a fiftieth of a core. ``math.inf`` is no limit."""
     message_burst: int = attrs.field(default=1_000, validator=_COUNT)
-    """Messages it may send at once after it has sent none for a while: the size of the token bucket."""
+    """Messages it may send at once after it has sent none for a while, as the size of a token bucket."""
     max_control_rate: float = attrs.field(default=10.0, validator=validators.gt(0))
     """Pings and pongs a second that one peer may send; more is close code 1008. Clients ping every few seconds."""
     control_burst: int = attrs.field(default=100, validator=_COUNT)
-    """Pings and pongs at once: those of a peer whose network held them back."""
+    """Pings and pongs at once, such as those of a peer whose network held them back."""
     max_calls_per_connection: int = attrs.field(default=16, validator=_COUNT)
     """Calls of one v1 connection that may run at a time."""
     compression: bool = False
@@ -119,9 +119,11 @@ class Settings:
     ping_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """How long a pong (or any other byte) may take before the connection is dropped with 4110."""
     write_timeout: float = attrs.field(default=20.0, validator=validators.gt(0))
-    """How long a peer may take nothing of what waits for it before it is closed with 4108: one that goes on talking is
-    never late with a pong, and with a dropping room its outbox never overflows. Below ``tcp_user_timeout``, at which
-    the kernel drops such a peer without a word."""
+    """How long a peer may take nothing of what waits for it before it is closed with 4108.
+
+    One that goes on talking is never late with a pong, and with a dropping room its outbox never overflows. Below
+    ``tcp_user_timeout``, at which the kernel drops such a peer without a word.
+    """
     close_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long a peer may take to answer our close frame, and to read what it was sent before."""
     leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))

@@ -12,7 +12,7 @@ class Overflow(Enum):
     """What happens when more waits for a member than its room allows."""
 
     DISCONNECT = "disconnect"
-    """The member's connection is closed with 4108: it gets all, or knows that it did not."""
+    """The member's connection is closed with 4108. It gets all, or knows that it did not."""
     DROP_OLDEST = "drop_oldest"
     """The oldest messages that wait for it go, for what is new is worth more."""
     DROP_NEWEST = "drop_newest"
@@ -30,7 +30,7 @@ class Tally:
     queued: int = 0
     """Waiting in outboxes now."""
     dropped: int = 0
-    """Given up because a member did not keep up: by the room's policy, or for the server's memory."""
+    """Given up because a member did not keep up, by the room's policy or for the server's memory."""
     unsent: int = 0
     """Given up because the member's connection ended."""
     slow_consumers: int = 0

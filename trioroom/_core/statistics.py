@@ -35,7 +35,7 @@ class Deliveries:
     queued: int
     """Waiting in outboxes now."""
     dropped: int
-    """Given up because a member did not keep up: by its room's policy, or for the server's memory."""
+    """Given up because a member did not keep up, by its room's policy or for the server's memory."""
     unsent: int
     """Given up because the member's connection ended for another reason."""
     slow_consumers: int
