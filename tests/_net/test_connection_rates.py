@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
 from tests.conftest import app_of, close_code, closed_with
+from trioroom._net.transport import MAX_DISCARDED
 from trioroom._wire.client_frames import encode_masked
 from trioroom._wire.frames import Opcode, Pong
 from trioroom.testing import open_peer, open_test_server, open_v1_peer
@@ -166,3 +167,21 @@ async def test_flood_over_a_socket_ends_soon(lobby: Lobby, opcode: Opcode) -> No
                 nursery.start_soon(flood)
                 assert await close_code(peer) == 1008
                 nursery.cancel_scope.cancel()
+
+
+async def test_flood_is_not_read_on_for_ever_after_its_end_was_told(lobby: Lobby, autojump_clock: MockClock) -> None:
+    """Until then it is, for closing with something unread would reset the connection and take the close frame along."""
+    settings = trioroom.Settings(max_control_rate=1, control_burst=1, close_timeout=60)
+    sent = 0
+    async with open_test_server(lobby.app, settings) as server, open_peer(server, "/echo/a") as peer:
+        flood = encode_masked(Opcode.PING, bytes(125)) * 1_000
+        try:
+            while True:
+                await peer.stream.send_all(flood)
+                sent += len(flood)
+                await wait_all_tasks_blocked()
+        except trio.BrokenResourceError:
+            pass  # it has hung up
+        assert MAX_DISCARDED <= sent < MAX_DISCARDED + 10 * len(flood)
+        assert trio.current_time() == 0
+        assert await close_code(peer) == 1008

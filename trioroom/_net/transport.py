@@ -14,7 +14,9 @@ from trioroom._core.outbox import Outbox
 from trioroom._net.readiness import Readiness
 
 RECEIVE_BYTES = 16_384
-"""One read: some 2,300 of the smallest messages, which take 2 ms to parse, and nobody else runs meanwhile."""
+"""One read. Of a flood a few messages are served at a time and the rest is put back, which copies it."""
+MAX_DISCARDED = 4 << 20
+"""Bytes of a peer we have parted with that are read, to get our last ones through: what sockets hold at most."""
 _WRITE_BYTES = 16_384  # of an outbox for one system call: what is in the writer's hand is beyond bounds and policies
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, for no time, so that closing sends a reset (socket(7))
 _WRITES = 16  # such calls between two waits, while the peer takes all
@@ -233,6 +235,11 @@ async def receive(transport: Transport) -> bytes:
 
 
 async def discard(transport: Transport) -> None:
-    """Read on to the peer's end: closing a socket with unread bytes would reset it, and take our last ones along."""
-    while await receive(transport):
+    """Read on to the peer's end: closing a socket with unread bytes would reset it, and take our last ones along.
+
+    What was on its way is read, and no flood: one that had not ended after `MAX_DISCARDED` did not listen anyway.
+    """
+    discarded = 0
+    while discarded < MAX_DISCARDED and (data := await receive(transport)):
+        discarded += len(data)
         await trio.lowlevel.checkpoint()  # the peer may send faster than we read
