@@ -15,11 +15,9 @@ from trioroom._core.budget import Budget
 from trioroom._core.overflow import Feed, Overflow
 
 BACKLOG_BYTES = 1_100
-"""What a backlog takes, charged to the budget; measured, as the next two are."""
-ENTRY_BYTES = 92
-"""What an entry takes."""
+"""What a backlog takes, charged to the budget; measured, as the next is."""
 INDEX_BYTES = 37
-"""And what it takes to find it by its key."""
+"""And what it takes to find an entry by its key."""
 
 
 class Verdict(Enum):
@@ -139,7 +137,6 @@ class Backlog:
         if first == last:
             return
         batch.hold(self._budget, now)
-        self._budget.add(ENTRY_BYTES)
         self._all.entries += 1
         self.entries.append(Entry(batch, first, last, self._all.entries, self.lost))
         self.lost = 0
@@ -164,7 +161,7 @@ class Backlog:
         entry.first += 1
         if entry.first == entry.last:
             self._leave(entry)
-            self._release(entry)
+            entry.batch.release(self._budget)
             if self.entries:
                 self.entries[0].lost += entry.lost
             else:
@@ -249,7 +246,6 @@ class Backlog:
         else:
             entry.first = last
             entry.batch.hold(self._budget, entry.batch.since)
-            self._budget.add(ENTRY_BYTES)
         return taken
 
     def take_loss(self) -> int:
@@ -263,7 +259,7 @@ class Backlog:
     def empty(self) -> int:
         """Give up all that waits, and say how many messages that was."""
         for entry in self.entries:
-            self._release(entry)
+            entry.batch.release(self._budget)
         messages = self.messages
         self._count(-messages, -self.queued_bytes)
         self._budget.remove(INDEX_BYTES * len(self._latest))
@@ -276,10 +272,6 @@ class Backlog:
         self.entries.popleft()
         if self._latest and self._latest.pop(entry.batch.key, None) is not None:
             self._budget.remove(INDEX_BYTES)
-
-    def _release(self, entry: Entry) -> None:
-        entry.batch.release(self._budget)
-        self._budget.remove(ENTRY_BYTES)
 
     def _count(self, messages: int, size: int) -> None:
         self.messages += messages

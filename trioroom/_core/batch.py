@@ -12,11 +12,13 @@ from trioroom._core.budget import Budget
 from trioroom._core.overflow import Feed
 
 BATCH_BYTES = 185
-"""What a batch takes beside its data, charged to the budget; measured, as the next two are."""
+"""What a batch takes beside its data, charged to the budget; measured, as the next ones are."""
 FRAME_BYTES = 36
 """What it takes for each of its frames."""
 KEY_BYTES = 120
 """And for each that has a key, for the policy that asks for those has batches of one frame."""
+ENTRY_BYTES = 92
+"""What each entry takes that refers to it."""
 
 
 class Batch(msgspec.Struct, gc=False, eq=False):
@@ -40,14 +42,16 @@ class Batch(msgspec.Struct, gc=False, eq=False):
     """Its frames as batches of their own, as far as they were asked for."""
 
     def hold(self, budget: Budget, now: float) -> None:
-        """One entry more refers to it; the first one charges its bytes to ``budget``."""
+        """One entry more refers to it, which is charged to ``budget``, and the first one the bytes too."""
+        budget.add(ENTRY_BYTES)
         if not self.holders:
             budget.add(self._footprint())
             self.since = min(self.since, now)
         self.holders += 1
 
     def release(self, budget: Budget) -> None:
-        """One entry less; the last one gives them back."""
+        """One entry less; the last one gives the bytes back."""
+        budget.remove(ENTRY_BYTES)
         self.holders -= 1
         if not self.holders:
             budget.remove(self._footprint())

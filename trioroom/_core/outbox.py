@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from trioroom._core.backlog import BACKLOG_BYTES, ENTRY_BYTES, Backlog, Entry, Load, Verdict
+from trioroom._core.backlog import BACKLOG_BYTES, Backlog, Entry, Load, Verdict
 from trioroom._core.batch import Batch, single
 from trioroom._core.budget import Budget
 from trioroom._core.overflow import CONTROL, Feed, Overflow
@@ -142,7 +142,6 @@ class Outbox:
         if frame := feed.gap(lost):
             gap = single(CONTROL, frame)
             gap.hold(self._budget, math.inf)
-            self._budget.add(ENTRY_BYTES)
             CONTROL.tally.queued += 1
             self._hand.append(Entry(gap, 0, 1, 0, 0))
         return len(frame)
@@ -178,7 +177,6 @@ class Outbox:
     def _done(self, entry: Entry) -> None:
         entry.batch.feed.tally.queued -= entry.messages
         entry.batch.release(self._budget)
-        self._budget.remove(ENTRY_BYTES)
 
 
 def _place(backlog: Backlog) -> float:
