@@ -233,14 +233,14 @@ class Backlog:
     # -- out -----------------------------------------------------------------------------------
 
     def take(self, max_bytes: float) -> Entry:
-        """The oldest frames, one at least and more up to ``max_bytes``; `done` when they are sent or given up."""
+        """The oldest frames, one at least and more up to ``max_bytes``. The tally still has them as queued."""
         entry = self.entries[0]
         last = entry.first + 1
         while last < entry.last and entry.batch.size(entry.first, last + 1) <= max_bytes:
             last += 1
         taken = Entry(entry.batch, entry.first, last, entry.number, 0)
         self._count(-taken.messages, -taken.size)
-        self.feed.tally.queued += taken.messages  # they still are, until they are sent
+        self.feed.tally.queued += taken.messages  # until they are sent or given up, which the outbox says
         if last == entry.last:
             self._leave(entry)
         else:

@@ -157,16 +157,16 @@ class Connection:
             self._messages_full_at = limits.message_rate.spend(self._messages_full_at, now, self._messages)
             self._messages = 0
             if self._messages_full_at == math.inf:
-                rate, burst = self._limits.settings.max_message_rate, self._limits.settings.message_burst
+                rate, burst = limits.settings.max_message_rate, limits.settings.message_burst
                 raise RemoteProtocolError(
                     f"more than max_message_rate={rate:g}/s, burst {burst}; send less", CloseCode.POLICY_VIOLATION
                 )
 
     def _take_control(self, event: Ping | Pong) -> None:
-        now = trio.current_time()
-        self._control_full_at = self._limits.control_rate.spend(self._control_full_at, now)
+        limits, now = self._limits, trio.current_time()
+        self._control_full_at = limits.control_rate.spend(self._control_full_at, now)
         if self._control_full_at == math.inf:
-            rate, burst = self._limits.settings.max_control_rate, self._limits.settings.control_burst
+            rate, burst = limits.settings.max_control_rate, limits.settings.control_burst
             raise RemoteProtocolError(
                 f"more pings than max_control_rate={rate:g}/s, burst {burst}; send fewer", CloseCode.POLICY_VIOLATION
             )
