@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "errors": {"closecodes"},
     "settings": LEAVES,
     "_core": LEAVES | {"_core"},
-    "_wire": LEAVES | {"_wire"},
+    "_wire": LEAVES | {"_wire", "_core"},  # the words of history, which both need
     "backplane": LEAVES | {"_core", "backplane"},
     "member": LEAVES | {"_core"},  # _net and _wire only for their types
     "room": LEAVES | {"_core", "member"},

@@ -19,7 +19,7 @@ from trioroom.testing import open_peer, open_test_server, open_v1_peer
 class Outage(MemoryBackplane):
     """Down for those who publish what says so."""
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await super().publish(room, payload)
         if b"during the outage" in payload:
             raise BackplaneUnavailable("the broker is down")

@@ -27,7 +27,7 @@ class Link(MemoryBackplane):
         """Ends every subscription that is open."""
         self.room_closed = trio.Event()
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         if not self.is_up:
             raise trioroom.BackplaneUnavailable("the broker is down")
         await super().publish(room, payload)

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
-from trioroom._wire.envelopes import encode_publication
+from trioroom._wire.publication import encode_publication
 from trioroom.backplane.base import Delivery, Lost
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.room_channel import RoomChannel

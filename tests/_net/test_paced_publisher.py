@@ -25,6 +25,7 @@ class Broker:
     """Has one subscriber, whom it sends what is published as soon as it has confirmed that, after ``latency``."""
 
     ready = True
+    history = presence = None
 
     def __init__(self, channel: RoomChannel) -> None:
         self.channel = channel
@@ -32,7 +33,7 @@ class Broker:
         self.under_way = 0
         self.is_up = True
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         self.under_way += 1
         try:
             await trio.sleep(self.latency)

@@ -15,7 +15,8 @@ from typing import TypeAlias
 import msgspec
 import pytest
 
-from trioroom._wire.envelopes import JSON, MSGPACK, Call, Codec, EnvelopeError, Publish, Request
+from trioroom._wire.codec import JSON, MSGPACK, Codec, EnvelopeError
+from trioroom._wire.envelopes import Call, Publish, Request
 from trioroom._wire.frames import Event, FrameParser, Opcode
 from trioroom._wire.message import Data
 from trioroom.errors import RemoteProtocolError

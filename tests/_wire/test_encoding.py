@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trioroom._wire.codec import JSON, MSGPACK, Codec
 from trioroom._wire.encoding import Encoding, encoding_for
-from trioroom._wire.envelopes import JSON, MSGPACK, Codec, Ok
+from trioroom._wire.envelopes import Ok
 from trioroom._wire.frames import Opcode, encode_frame
 
 PLAIN, V1_JSON, V1_MSGPACK = (encoding_for(codec, None) for codec in (None, JSON, MSGPACK))

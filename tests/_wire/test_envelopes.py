@@ -8,16 +8,13 @@ import msgspec
 import pytest
 
 from tests._wire.conftest import BAD_STRING, FAR_TOO_DEEP, GOOD, both, data_of, decode_one, unwire, wire
+from trioroom._core.history import Position
+from trioroom._wire.codec import CODECS, JSON, MSGPACK, Codec, EnvelopeError
 from trioroom._wire.envelopes import (
-    CODECS,
-    JSON,
-    MSGPACK,
     Auth,
     Bye,
     Call,
     Cancel,
-    Codec,
-    EnvelopeError,
     Error,
     Gap,
     Hello,
@@ -25,16 +22,13 @@ from trioroom._wire.envelopes import (
     Kicked,
     Leave,
     Ok,
-    Position,
-    Publication,
     Publish,
     Push,
     Request,
-    decode_publication,
-    encode_publication,
 )
 from trioroom._wire.frames import Opcode
 from trioroom._wire.message import Data
+from trioroom._wire.publication import Publication, decode_publication, encode_publication
 
 # -- requests --------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import trioroom
 from tests.backplane.servers import binaries, open_redis_server
 from tests.conftest import app_of, close_code
 from trioroom._net.fanout import FanOut
-from trioroom._wire.envelopes import Publication
+from trioroom._wire.publication import Publication
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import Peer, V1Peer, open_peer, open_test_server, open_v1_peer

@@ -18,7 +18,8 @@ import attrs
 import msgspec
 from attrs.validators import instance_of, optional
 
-from trioroom._wire.envelopes import JSON, Join
+from trioroom._wire.codec import JSON
+from trioroom._wire.envelopes import Join
 from trioroom._wire.message import Message
 
 FRAME = '{"type":"join","id":2,"room":"chat/lobby","position":{"epoch":"e7f1","offset":41}}'

@@ -85,7 +85,7 @@ class LostBackplane(MemoryBackplane):
 
     is_there = True
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         if not self.is_there:
             await trio.lowlevel.checkpoint()
             raise BackplaneUnavailable("it is away")

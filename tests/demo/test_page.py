@@ -206,7 +206,7 @@ class RefusingBackplane(MemoryBackplane):
         super().__init__()
         self.refusals = trio.Semaphore(0)
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         if b"message" in payload:  # as the kind of what is published, in whatever encoding
             await self.refusals.acquire()
             raise BackplaneUnavailable("it is away")

@@ -23,13 +23,13 @@ class NeverReady(MemoryBackplane):
 
 
 class NoCheckpoint(MemoryBackplane):
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         if self._rooms:
             await super().publish(room, payload)
 
 
 class IgnoresCase(MemoryBackplane):
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await super().publish(room.lower(), payload)
 
     @asynccontextmanager
@@ -39,12 +39,12 @@ class IgnoresCase(MemoryBackplane):
 
 
 class TakesPayloadsForText(MemoryBackplane):
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await super().publish(room, payload.decode(errors="replace").encode())
 
 
 class DropsEmptyPayloads(MemoryBackplane):
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await trio.lowlevel.checkpoint()
         if payload:
             await super().publish(room, payload)
@@ -55,7 +55,7 @@ class EachSubscriberInItsOwnTime(MemoryBackplane):
 
     count = 0
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await trio.lowlevel.checkpoint()
         for number in range(self.count):
             await super().publish(f"{room}{number}", payload)
@@ -70,7 +70,7 @@ class EachSubscriberInItsOwnTime(MemoryBackplane):
 class RemembersTheLast(MemoryBackplane):
     last = b""
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         self.last = payload
         await super().publish(room, payload)
 
@@ -95,7 +95,7 @@ class StaysSubscribed(MemoryBackplane):
 class FirstToLeaveEndsAll(MemoryBackplane):
     ended = False
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await trio.lowlevel.checkpoint()
         if not self.ended:
             await super().publish(room, payload)
@@ -130,7 +130,7 @@ class TakesNothingLarge(MemoryBackplane):
         async with super().subscribe(room, channel):
             yield
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await trio.lowlevel.checkpoint()
         if len(payload) <= self.max_bytes:
             await super().publish(room, payload)
@@ -141,7 +141,7 @@ class OneRoomAtATime(MemoryBackplane):
         super().__init__()
         self.turn = trio.Lock()
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         async with self.turn:
             await super().publish(room, payload)
 
@@ -163,7 +163,7 @@ class KeepsCancelledSubscriptions(MemoryBackplane):
 class CancelledHalfway(MemoryBackplane):
     """A cancelled publication reaches those who have room, and the others never hear of it."""
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         await trio.lowlevel.checkpoint()
         if subscribed := self._rooms.get(room):
             for subscription in list(subscribed.subscriptions):

@@ -19,7 +19,7 @@ from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._net.paced_publisher import PacedPublisher
-from trioroom._wire.envelopes import encode_publication
+from trioroom._wire.publication import encode_publication
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.closecodes import CloseCode
 from trioroom.errors import BackplaneUnavailable, JoinRefused

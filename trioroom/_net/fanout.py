@@ -16,8 +16,10 @@ import msgspec
 import trio
 
 from trioroom._core.batch import Batch, batch_of, single
+from trioroom._core.history import Kept
 from trioroom._core.overflow import CONTROL, Feed, Overflow, Tally
-from trioroom._wire.envelopes import Gap, Publication, decode_publication
+from trioroom._wire.envelopes import Gap
+from trioroom._wire.publication import Publication, decode_publication
 from trioroom.backplane.base import Delivery, Lost
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class FanOut:
         while True:
             first = self._next if self._next is not None else await channel.receive()
             self._next = None
+            assert not isinstance(first, Kept)
             if isinstance(first, Lost):
                 taken()
                 await self._tell_gap(first)

@@ -11,8 +11,8 @@ import trio
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard, receive
+from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
-from trioroom._wire.envelopes import CODECS
 from trioroom._wire.handshake import Acceptance, accept
 from trioroom._wire.http import HeadParser, Request, encode_response
 from trioroom.errors import HandshakeError

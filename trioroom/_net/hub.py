@@ -12,7 +12,7 @@ from trioroom._core.routes import fault_of_name
 from trioroom._core.statistics import Deliveries, Totals
 from trioroom._net.active_room import ActiveRoom
 from trioroom._net.limits import Limits
-from trioroom._wire.envelopes import encode_publication
+from trioroom._wire.publication import encode_publication
 from trioroom.member import Member
 
 if TYPE_CHECKING:

@@ -11,21 +11,9 @@ import trio
 from trioroom._net.active_room import RoomFailed, RoomFull
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.hub import Hub, UnknownRoom
-from trioroom._wire.envelopes import (
-    Auth,
-    Call,
-    Cancel,
-    Codec,
-    EnvelopeError,
-    Error,
-    Hello,
-    Id,
-    Join,
-    Kicked,
-    Leave,
-    Ok,
-    Publish,
-)
+from trioroom._wire import envelopes
+from trioroom._wire.codec import Codec, EnvelopeError
+from trioroom._wire.envelopes import Auth, Call, Cancel, Error, Hello, Id, Join, Kicked, Leave, Ok, Publish
 from trioroom._wire.message import Data, Message
 from trioroom.closecodes import CloseCode
 from trioroom.errors import JoinRefused, RemoteProtocolError
@@ -131,7 +119,7 @@ class V1Session:
             else:
                 await self._serve(request)
 
-    async def _serve(self, request: Auth | Join | Leave | Publish | Call | Cancel) -> None:
+    async def _serve(self, request: envelopes.Request) -> None:
         match request:
             case Publish():
                 await self._publish(request)

@@ -14,7 +14,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
-from trioroom._wire.envelopes import CODECS
+from trioroom._wire.codec import CODECS
 from trioroom._wire.frames import Opcode
 from trioroom._wire.handshake import Acceptance
 from trioroom._wire.http import Request, split_target

@@ -11,8 +11,8 @@ from functools import cache
 
 import msgspec
 
+from trioroom._wire.codec import Codec
 from trioroom._wire.deflate import compress
-from trioroom._wire.envelopes import Codec
 from trioroom._wire.frames import Opcode, encode_frame
 
 _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY  # looking a member up in its class costs as much as encoding a head

@@ -8,26 +8,14 @@ Binary data has no place in JSON: there it travels as base64 text beside ``"enco
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from trioroom._wire.frames import Opcode
-from trioroom._wire.message import Data
-from trioroom.errors import RemoteProtocolError
+from trioroom._core.history import Position
 
 Id: TypeAlias = int | str
 Encoding: TypeAlias = Literal["base64"]
-
-
-class Position(msgspec.Struct, frozen=True):
-    """A place in a room's history: its incarnation and the offset of the last message seen."""
-
-    epoch: str
-    offset: int
 
 
 class Auth(msgspec.Struct, frozen=True, tag="auth"):
@@ -51,6 +39,7 @@ class Publish(msgspec.Struct, frozen=True, tag="publish"):
     data: msgspec.Raw
     id: Id | None = None
     encoding: Encoding | None = None
+    publication_id: str | None = None
 
 
 class Call(msgspec.Struct, frozen=True, tag="call"):
@@ -65,7 +54,22 @@ class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     id: Id
 
 
-Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel
+class History(msgspec.Struct, frozen=True, tag="history"):
+    id: Id
+    room: str
+    limit: int = 50
+    after: Position | None = None
+    before: Position | None = None
+
+
+class Who(msgspec.Struct, frozen=True, tag="who"):
+    id: Id
+    room: str
+    limit: int = 100
+    after: str | None = None
+
+
+Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel | History | Who
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -75,12 +79,30 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     version: int = 1
 
 
+class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True, rename={"sender": "from"}):
+    offset: int
+    data: object
+    sender: str | None = None
+    encoding: Encoding | None = None
+
+
+class Present(msgspec.Struct, frozen=True, omit_defaults=True):
+    user: str
+    info: object = None
+
+
 class Ok(msgspec.Struct, frozen=True, tag="ok", omit_defaults=True):
     id: Id
     room: str | None = None
     state: object = None
+    position: Position | None = None
     recovered: bool | None = None
     data: object = None
+    messages: list[HistoryItem] | None = None
+    members: list[Present] | None = None
+    version: int | None = None
+    count: int | None = None
+    more: bool | None = None
 
 
 class Error(msgspec.Struct, frozen=True, tag="error"):
@@ -97,6 +119,7 @@ class Push(msgspec.Struct, frozen=True, tag="message", omit_defaults=True, renam
     sender: str | None = None
     offset: int | None = None
     encoding: Encoding | None = None
+    epoch: str | None = None
 
 
 class Kicked(msgspec.Struct, frozen=True, tag="kicked"):
@@ -109,189 +132,17 @@ class Gap(msgspec.Struct, frozen=True, tag="gap"):
     room: str
     reason: str
     lost: int | None = None
+    position: Position | msgspec.UnsetType = msgspec.UNSET
+
+
+class Presence(msgspec.Struct, frozen=True, tag="presence", omit_defaults=True):
+    room: str
+    version: int
+    count: int
+    joined: list[Present] | None = None
+    left: list[str] | None = None
 
 
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     code: int
     after: tuple[float, float]
-
-
-class EnvelopeError(RemoteProtocolError):
-    """An envelope that can be answered: the ``error`` to send, with the request's id where it had one."""
-
-    def __init__(self, error: Error) -> None:
-        super().__init__(error.message)
-        self.error = error
-
-
-class _Anonymous(msgspec.Struct):
-    id: Id | None = None
-    type: str | None = None
-
-
-_MAX_NESTING = 64  # levels in published data: what we pass on, another call deeper in its stack must still encode
-_SCALARS = (str, bytes, float, bool, type(None))
-# A string that is not UTF-8 and endless nesting raise errors that are not msgspec's own.
-_UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_TYPES = ("auth", "join", "leave", "publish", "call", "cancel")
-
-
-class Codec:
-    """One of the two encodings of v1, chosen by the subprotocol."""
-
-    def __init__(
-        self,
-        subprotocol: str,
-        opcode: Opcode,
-        encode: Callable[[object], bytes],
-        decoder: Callable[..., msgspec.json.Decoder[list[msgspec.Raw]] | msgspec.msgpack.Decoder[list[msgspec.Raw]]],
-        is_array: Callable[[bytes], bool],
-    ) -> None:
-        self.subprotocol = subprotocol
-        self.opcode = opcode
-        self.encode = encode
-        self._is_array = is_array
-        self._request = decoder(Request)
-        self._array = decoder(list[msgspec.Raw])
-        self._anonymous = decoder(_Anonymous)
-        self._data = decoder(object)
-
-    def decode(self, payload: str | bytes) -> list[Request | EnvelopeError]:
-        """The requests of one frame, in order; those that are wrong as errors to answer with.
-
-        Raises:
-            RemoteProtocolError: not this codec's kind of frame (1003), or not decodable at all (4000).
-        """
-        if isinstance(payload, str) is (self.opcode is not Opcode.TEXT):
-            raise RemoteProtocolError(
-                f"{self.subprotocol} is spoken in {self.opcode.name.lower()} frames; send those", 1003
-            )
-        raw = payload.encode() if isinstance(payload, str) else payload
-        try:
-            parts = self._array.decode(raw) if self._is_array(raw) else [raw]
-        except _UNDECODABLE as exc:
-            raise _undecodable(exc) from exc
-        return [self._decode_one(part) for part in parts]
-
-    def _decode_one(self, raw: bytes | msgspec.Raw) -> Request | EnvelopeError:
-        try:
-            request: Request = self._request.decode(raw)  # type: ignore[assignment]  # one decoder type for all
-        except msgspec.ValidationError as exc:
-            return self._explain(raw, exc)
-        except _UNDECODABLE as exc:
-            raise _undecodable(exc) from exc
-        return request
-
-    def _explain(self, raw: bytes | msgspec.Raw, exc: msgspec.ValidationError) -> EnvelopeError:
-        try:
-            head: _Anonymous = self._anonymous.decode(raw)  # type: ignore[assignment]  # as above
-        except _UNDECODABLE:
-            return EnvelopeError(Error(None, "bad_envelope", f"{exc}; send an object with type and id"))
-        if head.type not in _TYPES:
-            known = ", ".join(_TYPES)
-            return EnvelopeError(Error(head.id, "unknown_type", f"type {head.type!r} is not one of {known}"))
-        return EnvelopeError(Error(head.id, "bad_envelope", f"{head.type}: {exc}; see the protocol reference"))
-
-    def decode_data(self, raw: msgspec.Raw, encoding: Encoding | None) -> Data:
-        """The value a ``publish`` or ``call`` carries.
-
-        Raises:
-            ValueError: ``encoding`` is base64 and the data is not.
-        """
-        try:
-            data: Data = self._data.decode(raw)
-        except _UNDECODABLE as exc:
-            raise ValueError(f"data cannot be decoded: {exc}") from exc
-        _check_json(data)
-        if encoding is None:
-            return data
-        if not isinstance(data, str):
-            raise ValueError('"encoding":"base64" needs data that is a string')
-        try:
-            return base64.b64decode(data, validate=True)
-        except binascii.Error as exc:
-            raise ValueError(f"data is not base64: {exc}") from exc
-
-    def push(self, room: str, data: object, sender: str | None, offset: int | None = None) -> bytes:
-        """A ``message`` push, encoded."""
-        if isinstance(data, bytes) and self.opcode is Opcode.TEXT:
-            text = base64.b64encode(data).decode("ascii")
-            return self.encode(Push(room, text, sender, offset, "base64"))
-        return self.encode(Push(room, data, sender, offset))
-
-
-def _check_json(data: object) -> None:
-    """Refuse what one of the encodings, or the backplane, has no words for: a room's members may use both."""
-    level = [data]
-    for _ in range(_MAX_NESTING):
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, _SCALARS):
-                continue
-            if isinstance(value, dict):
-                if not all(isinstance(key, str) for key in value):
-                    raise ValueError("data has a key that is no string; send its keys as strings")
-                below += value.values()
-            elif isinstance(value, list):
-                below += value
-            elif not isinstance(value, int):
-                raise ValueError(f"data has a {type(value).__name__}; send JSON values and bytes")
-            elif not -(1 << 63) <= value < 1 << 64:
-                raise ValueError("data has an integer of more than 64 bits; send it as a string")
-        if not below:
-            return
-        level = below
-    raise ValueError(f"data nests deeper than {_MAX_NESTING} levels; flatten it")
-
-
-def _undecodable(exc: Exception) -> RemoteProtocolError:
-    return RemoteProtocolError(f"frame is no envelope: {exc}; send an object with a type", 4000)
-
-
-def _json_array(raw: bytes) -> bool:
-    return raw.lstrip(b" \t\r\n")[:1] == b"["
-
-
-def _msgpack_array(raw: bytes) -> bool:
-    return bool(raw) and (0x90 <= raw[0] <= 0x9F or raw[0] in (0xDC, 0xDD))
-
-
-JSON = Codec("trioroom.v1.json", Opcode.TEXT, msgspec.json.encode, msgspec.json.Decoder, _json_array)
-MSGPACK = Codec("trioroom.v1.msgpack", Opcode.BINARY, msgspec.msgpack.encode, msgspec.msgpack.Decoder, _msgpack_array)
-CODECS = {codec.subprotocol: codec for codec in (JSON, MSGPACK)}
-
-
-class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What crosses the backplane: a message, who sent it, the member that must not get it, what it is the latest of."""
-
-    data: object
-    sender: str | None = None
-    exclude: str | None = None
-    key: str | None = None
-
-
-_publication = msgspec.msgpack.Decoder(Publication)
-
-
-def encode_publication(
-    data: Data, sender: str | None = None, exclude: str | None = None, key: str | None = None
-) -> bytes:
-    """The payload that goes through the backplane.
-
-    Raises:
-        TypeError: ``data`` holds something other than text, bytes and JSON values, or ``key`` is no text.
-    """
-    if key is not None and not isinstance(key, str):
-        raise TypeError(f"key={key!r} must be a string, or None")
-    try:
-        return msgspec.msgpack.encode(Publication(data, sender, exclude, key))
-    except OverflowError as exc:
-        raise TypeError(f"{exc}; publish it as a string") from exc
-
-
-def decode_publication(payload: bytes) -> Publication:
-    """The reverse of `encode_publication`; ``msgspec.DecodeError`` for what another program wrote there."""
-    try:
-        return _publication.decode(payload)
-    except (UnicodeDecodeError, RecursionError) as exc:
-        raise msgspec.DecodeError(str(exc)) from exc

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 import trio
 
-from trioroom.backplane.base import Lost
+from trioroom.backplane.base import HistoryStore, Lost, PresenceStore
 from trioroom.backplane.room_channel import RoomChannel
 
 
@@ -62,11 +62,21 @@ class MemoryBackplane:
         self._rooms: dict[str, _Room] = {}
 
     @property
+    def history(self) -> HistoryStore | None:
+        """None yet."""
+        return None
+
+    @property
+    def presence(self) -> PresenceStore | None:
+        """None yet."""
+        return None
+
+    @property
     def ready(self) -> bool:
         """Always: there is nothing to lose touch with."""
         return True
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         """Hand ``payload`` to each subscriber, awaiting those that are full; always a checkpoint."""
         await trio.lowlevel.checkpoint()
         subscribed = self._rooms.get(room)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 import trio
 
+from trioroom._core.history import Kept
 from trioroom.backplane.base import Delivery, Lost
 
 if TYPE_CHECKING:
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
     from trioroom._core.budget import Budget
 
 _ENTRY_BYTES = 48  # beside a payload: the head of the object is 33, its place in the queue 8, the rest is rounding
+_KEPT_BYTES = 88  # and of the record around one that is kept, its offset included; the epoch is shared
 
 
 def weight(delivery: Delivery) -> int:
     """The bytes that ``delivery`` counts for while it waits."""
-    return len(delivery) + _ENTRY_BYTES if isinstance(delivery, bytes) else _ENTRY_BYTES
+    if isinstance(delivery, bytes):
+        return len(delivery) + _ENTRY_BYTES
+    return len(delivery.payload) + _KEPT_BYTES + _ENTRY_BYTES if isinstance(delivery, Kept) else _ENTRY_BYTES
 
 
 class RoomChannel:

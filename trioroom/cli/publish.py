@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
 from trioroom._core.causes import leaves_of, root_of
-from trioroom._wire.envelopes import encode_publication
+from trioroom._wire.publication import encode_publication
 from trioroom.backplane.open import open_backplane
 from trioroom.cli.run import errors_of_backplane
 from trioroom.errors import BackplaneError

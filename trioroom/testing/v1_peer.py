@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from trioroom._wire.envelopes import CODECS
+from trioroom._wire.codec import CODECS
 from trioroom._wire.frames import Opcode
 from trioroom.app import Server
 from trioroom.testing.peer import Peer, open_peer

@@ -97,6 +97,7 @@ class FakeServer:
         """Of each reply, from now on; ``math.inf`` is a black hole."""
         self.answers: dict[bytes, Callable[[Command], bytes]] = {}
         """Encoded replies; they go before what the server would do by itself."""
+        self.incarnation = b"1"
         self.log: list[Command] = []
         self.sessions: list[_Session] = []
 
@@ -149,6 +150,8 @@ class FakeServer:
             name, payload = names
             self.say(message(name, payload, b"smessage" if word.startswith(b"S") else b"message"), name)
             self._say(session, integer(1))
+        elif word == b"INFO":
+            self._say(session, bulk(b"# Server\r\nrun_id:%s\r\n" % self.incarnation))
         else:
             assert word.endswith(b"SUBSCRIBE"), command
             change = session.channels.discard if b"UN" in word else session.channels.add

@@ -163,7 +163,9 @@ class Flow:
             delivery = await deliveries.receive()
             if isinstance(delivery, Lost):
                 self.seen[node, room].append(delivery)
-            elif delivery == END:
+                continue
+            assert isinstance(delivery, bytes)
+            if delivery == END:
                 self._at_end.add((node, room))
             elif delivery[:1].isdigit():
                 publisher, number = map(int, delivery.split())

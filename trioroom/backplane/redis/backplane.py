@@ -10,6 +10,7 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.background import run_in_background
+from trioroom.backplane.base import HistoryStore, PresenceStore
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.cluster import Cluster
 from trioroom.backplane.redis.location import Location, Mode, parse_location
@@ -29,11 +30,21 @@ class RedisBackplane:
         self._channels: dict[bytes, Channel] = {}
 
     @property
+    def history(self) -> HistoryStore | None:
+        """None yet."""
+        return None
+
+    @property
+    def presence(self) -> PresenceStore | None:
+        """None yet."""
+        return None
+
+    @property
     def ready(self) -> bool:
         """Whether what we publish comes round to us, as of the last probe."""
         return self._topology.ready
 
-    async def publish(self, room: str, payload: bytes) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         """PUBLISH, or SPUBLISH on a cluster; returns when the broker has it.
 
         Calls may overlap, and then share a round trip. Cancelled, the publication may or may not have gone out.

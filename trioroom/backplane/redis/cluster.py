@@ -7,6 +7,7 @@ the shard that has the channel's slot, so traffic grows with the cluster instead
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import count
 
@@ -18,7 +19,8 @@ from redis.exceptions import ResponseError
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, Location
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection, reading_reply
+from trioroom.backplane.redis.publisher import Command, Publisher
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, open_connection, reading_reply
 from trioroom.backplane.redis.sources import FixedSource
 from trioroom.backplane.redis.subscriber import SHARDED, is_moved
 from trioroom.backplane.redis.topology import Changes
@@ -27,6 +29,7 @@ from trioroom.errors import BackplaneUnavailable
 log = logging.getLogger("trioroom.backplane")
 _LOOK_INTERVAL = 5.0  # seconds between two looks at a map with which nothing seems wrong
 _UNSETTLED_INTERVAL = 0.2  # and while something does
+_MOVED = object()
 
 Owners = dict[int, Endpoint]
 """Slot -> the master that has it."""
@@ -68,31 +71,39 @@ class Cluster:
 
     async def publish(self, channel: bytes, payload: bytes) -> None:
         """To the master that has the channel's slot; once more when it has moved."""
-        if await self._try_publish(channel, payload):
-            return
+        await self._reach(key_slot(channel), lambda publisher: publisher.publish(channel, payload))
+
+    async def call(self, key: bytes, command: Command) -> Reply:
+        """The same with a command on ``key``."""
+        return await self._reach(key_slot(key), lambda publisher: publisher.call(command))
+
+    async def _reach(self, slot: int, ask: Callable[[Publisher], Awaitable[Reply]]) -> Reply:
+        reply = await self._try(slot, ask)
+        if reply is not _MOVED:
+            return reply
         timeout = self._location.settings.timeout
         with trio.move_on_after(timeout):
             while True:
                 self._look.set()
                 await self._changes.wait()
-                if await self._try_publish(channel, payload):
-                    return
+                reply = await self._try(slot, ask)
+                if reply is not _MOVED:
+                    return reply
         raise BackplaneUnavailable(
             f"no node of the cluster took a publication within timeout={timeout:g} s; retry later"
         )
 
-    async def _try_publish(self, channel: bytes, payload: bytes) -> bool:
-        """False when the slot is not where the map says; not always a checkpoint then."""
-        link = self._link_of(key_slot(channel))
+    async def _try(self, slot: int, ask: Callable[[Publisher], Awaitable[Reply]]) -> Reply:
+        """`_MOVED` when the slot is not where the map says; not always a checkpoint then."""
+        link = self._link_of(slot)
         if link is None:
-            return False
+            return _MOVED
         try:
-            await link.publisher.publish(channel, payload)
+            return await ask(link.publisher)
         except ResponseError as exc:
             if not is_moved(exc):
                 raise
-            return False
-        return True
+            return _MOVED
 
     def add(self, channel: Channel) -> None:
         """Subscribe at the master that has its slot, now or when there is one."""

@@ -21,7 +21,7 @@ from trioroom.backplane.base import Delivery
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.location import Endpoint, Location
 from trioroom.backplane.redis.publisher import Publisher
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, ask_incarnation, open_connection
 from trioroom.backplane.redis.sources import Source
 from trioroom.backplane.redis.subscriber import Subscriber, Words
 from trioroom.errors import BackplaneUnavailable
@@ -128,6 +128,7 @@ class Link:
         async with open_connection(*open_one) as publishing, open_connection(*open_one) as listening:
             with trio.move_on_after(location.settings.connect_timeout) as checking:
                 await source.check(publishing)
+                incarnation = await ask_incarnation(publishing)
             if checking.cancelled_caught:
                 raise LinkLost("no answer to the first command")
             async with trio.open_nursery() as nursery:
@@ -136,7 +137,8 @@ class Link:
                 await self._wait_restored(listening)
                 if self._probe_channel.refusal is not None:
                     raise LinkLost(str(self._probe_channel.refusal))
-                await nursery.start(self.publisher.run, publishing)  # not before, so that we hear what has waited
+                # Not before, so that we hear what has waited.
+                await nursery.start(self.publisher.run, publishing, incarnation)
                 await self._keep_probing(publishing, listening)
 
     async def _wait_restored(self, listening: RedisConnection) -> None:

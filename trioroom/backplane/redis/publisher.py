@@ -1,4 +1,4 @@
-"""The publishing half of a link: a bounded queue, sent in groups, each publisher awaiting its own reply.
+"""The asking half of a link: a bounded queue of commands, sent in groups, each caller awaiting its own reply.
 
 While one group is on its way the next one gathers, so that under load a system call and a wake-up on
 either side carry many publications, and a single one waits for nobody.
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 import attrs
 import hiredis
@@ -18,24 +18,30 @@ import outcome
 import trio
 from redis.exceptions import ResponseError
 
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, pack
+from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, pack
 from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a publication may wait a twentieth longer than it should
 _GROUP_BYTES = 1 << 18  # of one system call; what waits beyond goes with the next
+Command: TypeAlias = Callable[[bytes], tuple[str | bytes | int, ...]]
+"""A command for the server of this incarnation; see `Publisher.call`. It may be asked for again, for another one."""
 
 
 @attrs.define(eq=False)
 class _Pending:
-    """One publication, until the broker has answered for it."""
+    """One command, until the broker has answered it."""
 
     packed: bytes
     since: float
+    command: Command | None = None  # to be packed anew for another incarnation of the server
     publisher: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
 
 
 class Publisher:
-    """Outlives connections: what was not sent waits for the next one; `run` has one at a time."""
+    """Outlives connections: what was not sent waits for the next one; `run` has one at a time.
+
+    Most commands are publications; the scripts that keep history and presence go the same way.
+    """
 
     def __init__(self, command: bytes, timeout: float, max_queued: int, max_queued_bytes: int) -> None:
         self._command = command
@@ -49,6 +55,8 @@ class Publisher:
         self._full = trio.lowlevel.ParkingLot()
         self._down_since: float | None = trio.current_time()  # None while there is a connection
         self._given_up: Callable[[], Exception] | None = None
+        self.incarnation = b""
+        """Of the server that we are connected to, or were last: another one after each of its restarts."""
         self.trouble: str | None = None
         """Why there is no connection, where that is known; for the message to who waits for one."""
 
@@ -58,19 +66,27 @@ class Publisher:
         return len(self._waiting) + len(self._sent)
 
     async def publish(self, channel: bytes, payload: bytes) -> None:
-        """Returns when the broker has it; always a checkpoint.
+        """Returns when the broker has it; as `call` otherwise."""
+        await self._ask(_Pending(pack((self._command, channel, payload)), trio.current_time()))
+
+    async def call(self, command: Command) -> Reply:
+        """The broker's reply; always a checkpoint. Calls may overlap, and then share a round trip.
 
         Cancelled before it was sent, it never will be.
 
+        Args:
+            command: gets `incarnation`, of the server that will answer, and returns the words.
         Raises:
             ResponseError: the broker refused it.
             BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not. At once
                 when there has been no connection for so long already.
         """
-        now = trio.current_time()
+        return await self._ask(_Pending(pack(command(self.incarnation)), trio.current_time(), command))
+
+    async def _ask(self, pending: _Pending) -> Reply:
+        now = pending.since
         if self._down_since is not None and now - self._down_since > self._timeout:
             await self._refuse(now - self._down_since)
-        pending = _Pending(pack((self._command, channel, payload)), now)
         if self._is_full:
             await self._wait_for_room()
         if self._given_up is not None:
@@ -92,7 +108,7 @@ class Publisher:
                 self._release(pending)
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(abort)
+        return await trio.lowlevel.wait_task_rescheduled(abort)
 
     async def _refuse(self, down: float) -> NoReturn:
         # A short outage is worth waiting for. In a long one each on_leave of a drain, say, would wait in vain.
@@ -136,7 +152,11 @@ class Publisher:
             _wake(pending, outcome.Error(error()))  # its place stays: an answer may still come
 
     async def run(
-        self, connection: RedisConnection, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+        self,
+        connection: RedisConnection,
+        incarnation: bytes = b"",
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Send and resolve until cancelled or the link is lost; then what was on its way has failed.
 
@@ -144,6 +164,9 @@ class Publisher:
             LinkLost: the connection is over.
         """
         self._down_since = None
+        if incarnation != self.incarnation:
+            self.incarnation = incarnation
+            self._pack_anew()
         task_status.started()
         try:
             async with trio.open_nursery() as nursery:
@@ -156,6 +179,13 @@ class Publisher:
                     "the link to the broker broke while a publication was on its way; it may have gone out or not"
                 )
                 self._resolve(self._sent.popleft(), outcome.Error(lost))
+
+    def _pack_anew(self) -> None:
+        for pending in self._waiting:
+            if pending.command is not None:
+                self._bytes -= len(pending.packed)
+                pending.packed = pack(pending.command(self.incarnation))
+                self._bytes += len(pending.packed)
 
     def give_up(self, error: Callable[[], Exception]) -> None:
         """Fail what waits and what is still to come, for no connection will; the first who says so counts."""
@@ -203,9 +233,9 @@ class Publisher:
                 if not self._sent:
                     raise LinkLost(f"the server sent {reply!s:.80}, for which nobody asked")
                 error = isinstance(reply, ResponseError)
-                self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(None))
+                self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(reply))
 
-    def _resolve(self, pending: _Pending, result: outcome.Outcome[None]) -> None:
+    def _resolve(self, pending: _Pending, result: outcome.Outcome[Reply]) -> None:
         self._release(pending)
         _wake(pending, result)
 
@@ -215,7 +245,7 @@ class Publisher:
             self._full.unpark()
 
 
-def _wake(pending: _Pending, result: outcome.Outcome[None]) -> None:
+def _wake(pending: _Pending, result: outcome.Outcome[Reply]) -> None:
     if pending.publisher is not None:
         trio.lowlevel.reschedule(pending.publisher, result)
         pending.publisher = None

@@ -188,6 +188,18 @@ async def _say_hello(connection: RedisConnection, login: Login, credentials: lis
     return True
 
 
+async def ask_incarnation(connection: RedisConnection) -> bytes:
+    """What the server calls this run of itself; another one after a restart, and with every other server.
+
+    INFO: https://redis.io/docs/latest/commands/info/. Empty where an ACL or a proxy keeps it from us.
+    """
+    with suppress(CallRefused):
+        for line in (await connection.call("INFO", "server") or b"").splitlines():
+            if line.startswith(b"run_id:"):
+                return bytes(line.removeprefix(b"run_id:"))
+    return b""
+
+
 def _advice(error: str) -> str:
     if error.startswith(("WRONGPASS", "NOAUTH", "ERR invalid password", "ERR AUTH")):
         return "; check user and password in the URL"

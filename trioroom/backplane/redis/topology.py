@@ -9,6 +9,8 @@ import trio
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Location, Mode
+from trioroom.backplane.redis.publisher import Command
+from trioroom.backplane.redis.resp import Reply
 from trioroom.backplane.redis.sources import FixedSource, SentinelSource
 from trioroom.backplane.redis.subscriber import CLASSIC
 
@@ -36,6 +38,10 @@ class Topology(Protocol):
 
     async def publish(self, channel: bytes, payload: bytes) -> None:
         """As `trioroom.backplane.redis.publisher.Publisher.publish`, wherever the channel is now."""
+        ...
+
+    async def call(self, key: bytes, command: Command) -> Reply:
+        """As `trioroom.backplane.redis.publisher.Publisher.call`, wherever ``key`` is now."""
         ...
 
     def add(self, channel: Channel) -> None:
@@ -75,6 +81,10 @@ class SingleServer:
         self.publish = self._link.publisher.publish
         self.run = self._link.run
         self.wait_changed = self._changes.wait
+
+    async def call(self, key: bytes, command: Command) -> Reply:
+        """All keys are there."""
+        return await self._link.publisher.call(command)
 
     @property
     def ready(self) -> bool:

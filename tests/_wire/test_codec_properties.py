@@ -10,24 +10,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests._wire.conftest import BAD_STRING, Payload, both, data_of, decode_one, publish_of, unwire, wire
-from trioroom._wire.envelopes import (
-    JSON,
-    MSGPACK,
-    Auth,
-    Call,
-    Cancel,
-    Codec,
-    EnvelopeError,
-    Join,
-    Leave,
-    Position,
-    Publication,
-    Publish,
-    Request,
-    decode_publication,
-    encode_publication,
-)
+from trioroom._core.history import Position
+from trioroom._wire.codec import JSON, MSGPACK, Codec, EnvelopeError
+from trioroom._wire.envelopes import Auth, Call, Cancel, Join, Leave, Publish, Request
 from trioroom._wire.message import Data
+from trioroom._wire.publication import Publication, decode_publication, encode_publication
 from trioroom.errors import RemoteProtocolError
 
 # -- requests, data and publications that are in order ---------------------------------------------

@@ -8,7 +8,9 @@ import msgspec
 import pytest
 
 from tests._wire.conftest import BAD_STRING, FAR_TOO_DEEP, both, data_of, decode_one, publish_of, unwire, wire
-from trioroom._wire.envelopes import JSON, MSGPACK, Codec, Publish, encode_publication
+from trioroom._wire.codec import JSON, MSGPACK, Codec
+from trioroom._wire.envelopes import Publish
+from trioroom._wire.publication import encode_publication
 from trioroom.errors import RemoteProtocolError
 
 # -- binary data -----------------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests._wire.conftest import BAD_STRING, FAR_TOO_DEEP, GOOD, Payload, both, map_of, publish_of, wire
-from trioroom._wire.envelopes import JSON, MSGPACK, Codec, EnvelopeError, Error
+from trioroom._wire.codec import JSON, MSGPACK, Codec, EnvelopeError
+from trioroom._wire.envelopes import Error
 from trioroom.errors import ProtocolError, RemoteProtocolError
 
 # -- what can be answered with an error ------------------------------------------------------------
@@ -25,13 +26,13 @@ def error_of(codec: Codec, payload: Payload) -> Error:
 @pytest.mark.parametrize("id", [7, "seven", None])
 def test_unknown_type_is_answered_with_the_id(codec: Codec, type: str, shown: str, id: int | str | None) -> None:
     error = error_of(codec, wire(codec, {"id": id, "type": type}))
-    message = f"type {shown} is not one of auth, join, leave, publish, call, cancel"
+    message = f"type {shown} is not one of auth, join, leave, publish, call, cancel, history, who"
     assert error == Error(id, "unknown_type", message)
 
 
 @both
 def test_missing_type_is_answered_with_the_id(codec: Codec) -> None:
-    message = "type None is not one of auth, join, leave, publish, call, cancel"
+    message = "type None is not one of auth, join, leave, publish, call, cancel, history, who"
     assert error_of(codec, wire(codec, {"id": 7})) == Error(7, "unknown_type", message)
     assert error_of(codec, wire(codec, {})) == Error(None, "unknown_type", message)
 

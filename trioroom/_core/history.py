@@ -1,0 +1,52 @@
+"""What a room keeps of its publications, and how a place among them is named."""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import msgspec
+from attrs import validators
+
+
+@attrs.frozen
+class History:
+    """How much a room keeps: the last ``size`` publications, none of them longer than ``ttl`` seconds."""
+
+    size: int = attrs.field(validator=[validators.instance_of(int), validators.gt(0)])
+    """Publications."""
+    ttl: float = attrs.field(default=300.0, validator=[validators.gt(0), validators.lt(math.inf)])
+    """Seconds; by default long enough for a tunnel, a lift and a phone that was put away for a moment."""
+
+
+class Position(msgspec.Struct, frozen=True):
+    """A place in a room's history: right behind the publication with this offset.
+
+    Offsets count from 1 within an epoch. Another epoch is another history: its offsets say nothing of this one.
+    """
+
+    epoch: str
+    offset: int
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """A publication that the room's history keeps, with its position."""
+
+    epoch: str
+    offset: int
+    payload: bytes
+    age: float = 0.0
+    """Seconds since it was published, when it was read from the history."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A part of a room's history, as the backplane has it, and where that ends."""
+
+    position: Position
+    """Behind the latest publication."""
+    previous: Position | None
+    """Where this epoch goes on from: up to this place in the epoch before nothing differs. None is nowhere."""
+    start: int
+    """The offset behind which all is still held; `position`'s own if nothing is."""
+    kept: tuple[Kept, ...]
+    """Oldest first, without a hole among them."""
