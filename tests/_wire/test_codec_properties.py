@@ -14,10 +14,10 @@ from trioroom._core.history import Position
 from trioroom._wire.codec import JSON, MSGPACK, Codec, EnvelopeError
 from trioroom._wire.envelopes import Auth, Call, Cancel, Join, Leave, Publish, Request
 from trioroom._wire.message import Data
-from trioroom._wire.publication import Publication, decode_publication, encode_publication
+from trioroom._wire.publication import decode_publication, encode_publication
 from trioroom.errors import RemoteProtocolError
 
-# -- requests, data and publications that are in order ---------------------------------------------
+# -- requests and data that are in order ------------------------------------------------------------
 
 INTEGERS = st.integers(-(1 << 63), (1 << 64) - 1)
 VALUES = st.recursive(
@@ -67,20 +67,7 @@ def test_what_a_client_publishes_or_calls_with_arrives(
         assert data_of(codec, call) == data
 
 
-@given(data=VALUES | st.binary(), sender=st.none() | st.text(), exclude=st.none() | st.text())
-def test_any_publication_crosses_the_backplane(data: Data, sender: str | None, exclude: str | None) -> None:
-    assert decode_publication(encode_publication(data, sender, exclude)) == Publication(data, sender, exclude)
-
-
 # -- bytes of any kind -----------------------------------------------------------------------------
-
-
-@given(st.binary() | VALUES.map(msgspec.msgpack.encode))
-def test_any_bytes_are_a_publication_or_a_decode_error(payload: bytes) -> None:
-    try:
-        assert isinstance(decode_publication(payload), Publication)
-    except msgspec.DecodeError:
-        pass
 
 
 TYPES = st.sampled_from(["auth", "join", "leave", "publish", "call", "cancel", "nope"])

@@ -1,4 +1,4 @@
-"""Envelopes in both encodings: what a peer asks, what the server says, what crosses the backplane."""
+"""Envelopes in both encodings: what a peer asks, what the server says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 import msgspec
 import pytest
 
-from tests._wire.conftest import BAD_STRING, FAR_TOO_DEEP, GOOD, both, data_of, decode_one, unwire, wire
+from tests._wire.conftest import GOOD, both, data_of, decode_one, unwire, wire
 from trioroom._core.history import Position
 from trioroom._wire.codec import CODECS, JSON, MSGPACK, Codec, EnvelopeError
 from trioroom._wire.envelopes import (
@@ -27,8 +27,7 @@ from trioroom._wire.envelopes import (
     Request,
 )
 from trioroom._wire.frames import Opcode
-from trioroom._wire.message import Data
-from trioroom._wire.publication import Publication, decode_publication, encode_publication
+from trioroom._wire.publication import Publication
 
 # -- requests --------------------------------------------------------------------------------------
 
@@ -186,60 +185,3 @@ def test_push_begins_with_its_type() -> None:
 def test_codecs_are_found_by_their_subprotocol() -> None:
     assert CODECS == {"trioroom.v1.json": JSON, "trioroom.v1.msgpack": MSGPACK}
     assert (JSON.opcode, MSGPACK.opcode) == (Opcode.TEXT, Opcode.BINARY)
-
-
-# -- publications ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data", ["text", b"\x00\xff", None, 1.5, [1, {"a": [True]}], {}])
-@pytest.mark.parametrize(("sender", "exclude"), [(None, None), ("u1", None), (None, "u2"), ("u1", "u1")])
-def test_publication_crosses_the_backplane_unchanged(data: Data, sender: str | None, exclude: str | None) -> None:
-    payload = encode_publication(data, sender, exclude)
-    assert isinstance(payload, bytes)
-    assert decode_publication(payload) == Publication(data, sender, exclude)
-
-
-def test_key_crosses_the_backplane_and_must_be_text() -> None:
-    assert decode_publication(encode_publication("x", key="cursor 1")) == Publication("x", key="cursor 1")
-    with pytest.raises(TypeError, match="key=7 must be a string"):
-        encode_publication("x", key=7)  # type: ignore[arg-type]  # which is what is tested
-
-
-def test_publication_of_something_else_is_a_type_error() -> None:
-    for data in (object(), 1j, {"a": [Opcode]}):
-        with pytest.raises(TypeError):
-            encode_publication(data, None, None)  # type: ignore[arg-type]  # which is what is tested
-
-
-def test_publication_of_an_integer_of_more_than_64_bits_is_an_error_of_its_kind() -> None:
-    """And no OverflowError, which nobody who calls ``publish`` would think of."""
-    with pytest.raises((TypeError, ValueError), match=r"\w"):
-        encode_publication([1 << 64], None, None)
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        b"",
-        b"\x93",
-        b"\x90",
-        b"\x01",
-        b"\x80",
-        b"\x93\x01\x01\xc0",
-        b"\x93\x01\xc0\xc0\x00",
-        b"\x93" + BAD_STRING + b"\xc0\xc0",
-        b"\x93\xc0" + BAD_STRING + b"\xc0",
-        b"\x93" + b"\x91" * FAR_TOO_DEEP + b"\x01\xc0\xc0",
-        b"\x93\x81\x80\x01\xc0\xc0",
-        b'{"data":1}',
-    ],
-)
-def test_what_another_program_put_on_the_backplane_is_a_decode_error(payload: bytes) -> None:
-    """And no other, or the room's pump would end with it."""
-    with pytest.raises(msgspec.DecodeError):
-        decode_publication(payload)
-
-
-def test_publication_from_a_newer_version_may_have_more_fields() -> None:
-    assert decode_publication(b"\x95\x01\xc0\xc0\xc0\xa3new") == Publication(1)
-    assert decode_publication(b"\x91\x01") == Publication(1)
