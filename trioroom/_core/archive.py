@@ -1,0 +1,152 @@
+"""What rooms have published and an embedded backplane keeps of it: one history for each, one bound in bytes for all."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from trioroom._core.history import History, Kept, Page, Position
+
+PAGE_BYTES = 1 << 20  # of payload in one page, which its first publication may exceed
+ENTRY_BYTES = 200  # beside a payload: its head 33, the record 56, its time 24, its offset 32, its place in the dict
+ROOM_BYTES = 1_000  # of a history that keeps nothing: the record, its dict and epoch, and a name of usual length
+
+
+class RoomArchive:
+    """The publications of one room, as far as its `History` keeps them. Who calls it knows the time, which only grows.
+
+    They are found by their offsets, which leave no hole: from ``start + 1`` to ``offset``.
+    """
+
+    __slots__ = ("_entries", "epoch", "history", "kept_bytes", "offset", "start")
+
+    def __init__(self, epoch: str, history: History) -> None:
+        self.epoch = epoch
+        self.history = history
+        """As the last publisher or reader said."""
+        self.offset = 0
+        """Of the latest publication."""
+        self.start = 0
+        """Of the latest publication that is gone."""
+        self.kept_bytes = ROOM_BYTES
+        """Including what the records take."""
+        self._entries: dict[int, tuple[bytes, float]] = {}  # when each was published
+
+    def append(self, payload: bytes, now: float) -> Kept:
+        """The next publication."""
+        self.offset += 1
+        self._entries[self.offset] = (payload, now)
+        self.kept_bytes += len(payload) + ENTRY_BYTES
+        self.trim(now)
+        return Kept(self.epoch, self.offset, payload)
+
+    def trim(self, now: float) -> None:
+        """Drop what is too old, or too much."""
+        while self._entries:
+            _, published = self._entries[self.start + 1]
+            if len(self._entries) <= self.history.size and now - published <= self.history.ttl:
+                return
+            self.drop_oldest()
+
+    def drop_oldest(self) -> bool:
+        """False if there is none."""
+        if not self._entries:
+            return False
+        self.start += 1
+        payload, _ = self._entries.pop(self.start)
+        self.kept_bytes -= len(payload) + ENTRY_BYTES
+        return True
+
+    def read_after(self, offset: int | None, limit: int, now: float) -> Page:
+        """The first ``limit`` of those after ``offset``; for None nothing. Fewer if they are large."""
+        first = self.offset if offset is None else max(offset, self.start)
+        return self._page(self._take(range(first + 1, min(first + limit, self.offset) + 1), now))
+
+    def read_before(self, offset: int, limit: int, now: float) -> Page:
+        """The last ``limit`` of those below ``offset``. Fewer if they are large."""
+        last = min(offset - 1, self.offset)
+        latest_first = self._take(range(last, max(last - limit, self.start), -1), now)
+        return self._page(latest_first[::-1])
+
+    def _take(self, offsets: Iterable[int], now: float) -> list[Kept]:
+        taken: list[Kept] = []
+        taken_bytes = 0
+        for offset in offsets:
+            payload, published = self._entries[offset]
+            taken_bytes += len(payload)
+            if taken and taken_bytes > PAGE_BYTES:
+                break
+            taken.append(Kept(self.epoch, offset, payload, now - published))
+        return taken
+
+    def _page(self, kept: list[Kept]) -> Page:
+        return Page(Position(self.epoch, self.offset), None, self.start, tuple(kept))
+
+
+class Archive:
+    """The archives of all rooms. When they pass ``max_bytes``, rooms that have been quiet longest lose their own.
+
+    When such a room is used again another epoch begins for it. Where a single room passes the bound it loses its oldest
+    publications, be it all of them.
+    """
+
+    def __init__(self, max_bytes: float, new_epoch: Callable[[], str]) -> None:
+        self.max_bytes = max_bytes
+        """Payloads, and what the records around them take; ``math.inf`` is no bound."""
+        self.kept_bytes = 0
+        """How many are kept."""
+        self._new_epoch = new_epoch
+        self._rooms: OrderedDict[str, RoomArchive] = OrderedDict()  # that which has been quiet longest comes first
+
+    def append(self, room: str, payload: bytes, history: History | None, now: float) -> Kept | None:
+        """The room's next publication; None if ``history`` is and nobody has said before how much the room keeps."""
+        if history is None:
+            if room not in self._rooms:
+                return None
+            history = self._rooms[room].history
+        archive = self._open(room, history, now)
+        self._rooms.move_to_end(room)
+        before = archive.kept_bytes
+        kept = archive.append(payload, now)
+        self.kept_bytes += archive.kept_bytes - before
+        self._relieve(archive)
+        return kept
+
+    def read_after(
+        self, room: str, history: History, offset: int | None, limit: int, now: float, seen: Position | None = None
+    ) -> Page:
+        """As the contract in `trioroom.backplane.base` has it."""
+        archive = self._rooms.get(room)
+        if archive is not None and seen is not None and archive.epoch == seen.epoch and archive.offset < seen.offset:
+            self._forget(room)
+        return self._open(room, history, now).read_after(offset, limit, now)
+
+    def read_before(self, room: str, history: History, offset: int, limit: int, now: float) -> Page:
+        """As the contract in `trioroom.backplane.base` has it."""
+        return self._open(room, history, now).read_before(offset, limit, now)
+
+    def _open(self, room: str, history: History, now: float) -> RoomArchive:
+        """The room's archive as it is ``now``, be it a new one."""
+        archive = self._rooms.get(room)
+        if archive is None:
+            archive = self._rooms[room] = RoomArchive(self._new_epoch(), history)
+            self.kept_bytes += archive.kept_bytes
+            self._relieve(archive)
+            return archive
+        archive.history = history
+        before = archive.kept_bytes
+        archive.trim(now)
+        self.kept_bytes += archive.kept_bytes - before
+        return archive
+
+    def _relieve(self, in_use: RoomArchive) -> None:
+        """Come back under the bound, if need be at the cost of what is in use, which is the last one."""
+        while self.kept_bytes > self.max_bytes and len(self._rooms) > 1:
+            self._forget(next(iter(self._rooms)))
+        before = in_use.kept_bytes
+        while self.kept_bytes + in_use.kept_bytes - before > self.max_bytes and in_use.drop_oldest():
+            pass
+        self.kept_bytes += in_use.kept_bytes - before
+
+    def _forget(self, room: str) -> None:
+        self.kept_bytes -= self._rooms.pop(room).kept_bytes

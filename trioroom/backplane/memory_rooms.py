@@ -1,0 +1,119 @@
+"""Who gets what is published in one process, and in which order: for rooms with a history and without."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from trioroom._core.history import Kept
+from trioroom.backplane.base import Lost
+from trioroom.backplane.room_channel import RoomChannel
+
+
+@attrs.define(eq=False)
+class _Subscription:
+    """One subscriber's channel."""
+
+    channel: RoomChannel
+    missed: int = 0  # publications that others got and this one did not, not told yet
+
+    def put_nowait(self, publication: bytes | Kept) -> bool:
+        """False when it is full."""
+        if self.missed:
+            if not self.channel.put_nowait(Lost("overflow", self.missed)):
+                return False
+            self.missed = 0
+        return self.channel.put_nowait(publication)
+
+    async def put(self, publication: bytes | Kept) -> None:
+        if self.missed:
+            await self.channel.put(Lost("overflow", self.missed))
+            self.missed = 0
+        await self.channel.put(publication)
+
+
+@attrs.define(eq=False)
+class MemoryRoom:
+    """Its subscriptions, and whose turn it is to publish: one at a time, so that all see one order."""
+
+    subscriptions: dict[_Subscription, None] = attrs.field(factory=dict)
+    turn: trio.Lock = attrs.field(factory=trio.Lock)
+    users: int = 0  # subscriptions and publishers
+
+    async def deliver(self, publication: bytes | Kept, when_out: Callable[[], None] | None = None) -> None:
+        """To those that have room at once, and then to the others as they get some; not always a checkpoint.
+
+        Args:
+            when_out: called once there is no way back, so that a cancelled `deliver` is told to those who miss it. One
+                that is kept is out from the start; others are when somebody has it, or nobody is there to have it.
+        """
+        full = [subscription for subscription in self.subscriptions if not subscription.put_nowait(publication)]
+        out = isinstance(publication, Kept) or not full or len(full) < len(self.subscriptions)
+        if out and when_out:
+            when_out()
+        for number, subscription in enumerate(full):
+            try:
+                await subscription.put(publication)
+            except trio.Cancelled:
+                if out:
+                    for missing in full[number:]:
+                        missing.missed += 1
+                raise
+            if not out:
+                out = True
+                if when_out:
+                    when_out()
+
+
+class MemoryRooms:
+    """The rooms that have subscriptions or publishers, by name."""
+
+    def __init__(self) -> None:
+        self._rooms: dict[str, MemoryRoom] = {}
+
+    async def take_turn(self, room: str) -> MemoryRoom:
+        """The right to publish to ``room`` until `end_turn`, first come, first served; always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        entered = self._enter(room)
+        try:
+            entered.turn.acquire_nowait()  # awaiting a free lock would be a second checkpoint
+        except trio.WouldBlock:
+            try:
+                await entered.turn.acquire()
+            except trio.Cancelled:
+                self._leave(room, entered)
+                raise
+        return entered
+
+    def end_turn(self, room: str, entered: MemoryRoom) -> None:
+        """Let the next publisher go on."""
+        entered.turn.release()
+        self._leave(room, entered)
+
+    @asynccontextmanager
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        """Put what is published to ``room`` into ``channel`` from now on."""
+        subscription = _Subscription(channel)
+        entered = self._enter(room)
+        entered.subscriptions[subscription] = None
+        try:
+            yield
+        finally:
+            del entered.subscriptions[subscription]
+            self._leave(room, entered)
+
+    def _enter(self, room: str) -> MemoryRoom:
+        entered = self._rooms.get(room)
+        if entered is None:
+            entered = self._rooms[room] = MemoryRoom()
+        entered.users += 1
+        return entered
+
+    def _leave(self, room: str, left: MemoryRoom) -> None:
+        # Publishers who still wait for their turn keep it: else who subscribes meanwhile would miss theirs.
+        left.users -= 1
+        if not left.users:
+            del self._rooms[room]
