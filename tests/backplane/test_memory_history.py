@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioroom._core.history import History, Kept, Position
-from trioroom.backplane.base import HistoryStore, Lost
+from trioroom.backplane.base import Backplane, HistoryStore, Lost
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.testing import HistoryConformance
 from trioroom.testing.conformance import make_channel
 
 ROOM = "room/a"
 HISTORY = History(100)
+
+
+@pytest.mark.usefixtures("autojump_clock")
+class TestConformance(HistoryConformance):
+    @asynccontextmanager
+    async def open_nodes(self, count: int) -> AsyncIterator[Sequence[Backplane]]:
+        yield [MemoryBackplane()] * count
 
 
 def open_store(**bounds: float) -> HistoryStore:

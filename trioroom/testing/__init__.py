@@ -1,14 +1,16 @@
-"""For tests of your rooms: peers in memory, and the conformance suite that every backplane passes."""
+"""For tests of your rooms: peers in memory, and the conformance suites that backplanes pass."""
 
 from __future__ import annotations
 
 from trioroom.testing.cancellation import cancel_at_step
 from trioroom.testing.conformance import BackplaneConformance
+from trioroom.testing.history_conformance import HistoryConformance
 from trioroom.testing.peer import Peer, open_peer, open_test_server
 from trioroom.testing.v1_peer import V1Peer, open_v1_peer
 
 __all__ = [
     "BackplaneConformance",
+    "HistoryConformance",
     "Peer",
     "V1Peer",
     "cancel_at_step",

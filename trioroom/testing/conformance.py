@@ -14,9 +14,8 @@ sleeps, so they run against memory and real brokers alike::
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 import trio.testing
@@ -25,6 +24,7 @@ from trioroom._core.budget import Budget
 from trioroom.backplane.base import Backplane, Delivery, Lost
 from trioroom.backplane.room_channel import RoomChannel, weight
 from trioroom.testing.cancellation import cancel_at_step
+from trioroom.testing.nodes import ConformanceSuite
 
 ROOM = "conformance/room"
 END = b"end"
@@ -65,25 +65,8 @@ NAMES = (
 """Separators, patterns and escapes of brokers, names that differ by little, and the longest that is allowed."""
 
 
-class BackplaneConformance(ABC):
+class BackplaneConformance(ConformanceSuite):
     """The suite. What a test publishes carries its place in the order, so that a loss can be told from an end."""
-
-    deadline = 10.0
-    """Seconds a test may take."""
-
-    @abstractmethod
-    def open_nodes(self, count: int) -> AbstractAsyncContextManager[Sequence[Backplane]]:
-        """``count`` backplanes that share a broker, as if each were in a process of its own.
-
-        For a backplane that lives in one process they are ``count`` times the same object.
-        """
-
-    @asynccontextmanager
-    async def nodes(self, count: int) -> AsyncIterator[Sequence[Backplane]]:
-        """`open_nodes` under the deadline."""
-        with trio.fail_after(self.deadline):
-            async with self.open_nodes(count) as nodes:
-                yield nodes
 
     # -- what arrives, and where ---------------------------------------------------------------
 

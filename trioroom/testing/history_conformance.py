@@ -1,0 +1,318 @@
+"""What everything that keeps histories has to pass: the contract of `HistoryStore`, as tests.
+
+It is used as `trioroom.testing.conformance` is; a backplane that keeps histories passes both suites.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+import trio
+import trio.testing
+
+from trioroom._core.history import History, Page, Position
+from trioroom.backplane.base import Backplane, HistoryStore, Lost
+from trioroom.backplane.room_channel import RoomChannel
+from trioroom.testing.cancellation import cancel_at_step
+from trioroom.testing.conformance import CAPACITY, END, NAMES, PAYLOADS, ROOM, make_channel, subscribed
+from trioroom.testing.histories import (
+    HISTORY,
+    contents,
+    history_of,
+    kept_of,
+    listening,
+    publish_numbers,
+    publish_with_ids,
+    read_backward,
+    read_forward,
+)
+from trioroom.testing.nodes import ConformanceSuite
+
+
+class HistoryConformance(ConformanceSuite):
+    """The suite for `Backplane.history`."""
+
+    short_ttl = 1.0
+    """Seconds; long enough that the broker is not late by a third of it."""
+
+    async def let_pass(self, seconds: float) -> None:
+        """Wait until publications are so much older. Override it where there is a way to move the store's clock."""
+        await trio.sleep(seconds)
+
+    # -- order, and one step -----------------------------------------------------------------------
+
+    async def test_publishing_and_reading_are_checkpoints(self) -> None:
+        async with self.nodes(1) as (node,):
+            store = history_of(node)
+            with trio.testing.assert_checkpoints():
+                await store.publish(ROOM, b"nobody hears it", HISTORY)
+            with trio.testing.assert_checkpoints():
+                await store.read_after(ROOM, HISTORY, 0, 1)
+            with trio.testing.assert_checkpoints():
+                await store.read_before(ROOM, HISTORY, 2, 1)
+
+    async def test_offsets_count_without_a_hole_and_alike_on_all_nodes(self) -> None:
+        async with self.nodes(3) as nodes, AsyncExitStack() as stack:
+            channels = [await stack.enter_async_context(listening(history_of(node))) for node in nodes]
+            positions: dict[bytes, Position | None] = {}
+
+            async def publish(number: int, node: Backplane) -> None:
+                for index in range(20):
+                    payload = b"%d %d" % (number, index)
+                    positions[payload] = await history_of(node).publish(ROOM, payload, HISTORY)
+
+            async with trio.open_nursery() as nursery:
+                for number, node in enumerate(nodes):
+                    nursery.start_soon(publish, number, node)
+            received = [[kept_of(await channel.receive()) for _ in range(60)] for channel in channels]
+            assert received[0] == received[1] == received[2]
+            assert [kept.offset for kept in received[0]] == list(range(1, 61))
+            assert positions == {kept.payload: Position(kept.epoch, kept.offset) for kept in received[0]}
+            assert await read_forward(history_of(nodes[1])) == [kept.payload for kept in received[0]]
+
+    async def test_what_is_delivered_can_be_read(self) -> None:
+        async with self.nodes(2) as (here, there), listening(history_of(there)) as channel:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish_numbers, history_of(here), 20)
+                for _ in range(20):
+                    kept = kept_of(await channel.receive())
+                    page = await history_of(there).read_after(ROOM, HISTORY, kept.offset - 1, 1)
+                    assert contents(page) == [(kept.offset, kept.payload)]
+
+    async def test_what_is_read_after_subscribing_and_what_comes_leave_no_hole(self) -> None:
+        async with self.nodes(2) as (here, there), trio.open_nursery() as nursery:
+            nursery.start_soon(publish_numbers, history_of(there), 100)
+            for _ in range(10):
+                async with listening(history_of(here)) as channel:
+                    page = await history_of(here).read_after(ROOM, HISTORY, None, 1)
+                    await history_of(here).publish(ROOM, END, HISTORY)
+                    expected = page.position.offset + 1
+                    while (kept := kept_of(await channel.receive())).payload != END:
+                        assert kept.offset <= expected
+                        expected = max(expected, kept.offset + 1)
+                    assert kept.offset == expected
+            nursery.cancel_scope.cancel()
+
+    # -- pages -------------------------------------------------------------------------------------
+
+    async def test_room_that_is_not_used_yet_has_a_position(self) -> None:
+        async with self.nodes(2) as (here, there):
+            page = await history_of(here).read_after(ROOM, HISTORY, None, 10)
+            assert page == Page(Position(page.position.epoch, 0), None, 0, ())
+            assert page == await history_of(there).read_after(ROOM, HISTORY, 0, 10, seen=page.position)
+            assert page == await history_of(there).read_before(ROOM, HISTORY, 1, 10)
+            published = await history_of(there).publish(ROOM, b"the first", HISTORY)
+            assert published == Position(page.position.epoch, 1)
+
+    async def test_pages_meet_where_they_are_asked_for(self) -> None:
+        async with self.nodes(2) as (here, there):
+            epoch = (await publish_numbers(history_of(here), 10))[-1].epoch
+            store = history_of(there)
+
+            async def after(offset: int | None, limit: int) -> list[int]:
+                page = await store.read_after(ROOM, HISTORY, offset, limit)
+                assert (page.position, page.start, page.previous) == (Position(epoch, 10), 0, None)
+                return [kept.offset for kept in page.kept]
+
+            async def before(offset: int, limit: int) -> list[int]:
+                page = await store.read_before(ROOM, HISTORY, offset, limit)
+                assert (page.position, page.start, page.previous) == (Position(epoch, 10), 0, None)
+                return [kept.offset for kept in page.kept]
+
+            assert [await after(0, 3), await after(3, 3), await after(8, 3)] == [[1, 2, 3], [4, 5, 6], [9, 10]]
+            assert [await after(10, 3), await after(99, 3), await after(None, 3)] == [[], [], []]
+            assert [await before(11, 3), await before(8, 3), await before(3, 3)] == [[8, 9, 10], [5, 6, 7], [1, 2]]
+            assert [await before(1, 3), await before(0, 3), await before(99, 3)] == [[], [], [8, 9, 10]]
+
+    async def test_payloads_are_kept_as_they_are(self) -> None:
+        async with self.nodes(2) as (here, there), listening(history_of(there)) as channel:
+            for payload in PAYLOADS:
+                await history_of(here).publish(ROOM, payload, HISTORY)
+                assert kept_of(await channel.receive()).payload == payload
+            assert await read_forward(history_of(there)) == list(PAYLOADS)
+            assert await read_backward(history_of(there)) == list(PAYLOADS)
+
+    async def test_pages_of_large_publications_are_short_and_leave_none_out(self) -> None:
+        async with self.nodes(1) as (node,):
+            store = history_of(node)
+            payloads = [b"%d" % number * 100_000 for number in range(10, 40)]
+            for payload in payloads:
+                await store.publish(ROOM, payload, HISTORY)
+            for page in (
+                await store.read_after(ROOM, HISTORY, 0, 1_000),
+                await store.read_before(ROOM, HISTORY, 31, 1_000),
+            ):
+                assert sum(len(kept.payload) for kept in page.kept) <= 2 * 1024 * 1024
+            assert await read_forward(store) == await read_backward(store) == payloads
+
+    async def test_known_positions_begin_no_new_epoch(self) -> None:
+        async with self.nodes(2) as (here, there):
+            for seen in await publish_numbers(history_of(here), 3):
+                page = await history_of(there).read_after(ROOM, HISTORY, seen.offset, 10, seen=seen)
+                assert page.position == Position(seen.epoch, 3)
+                assert len(page.kept) == 3 - seen.offset
+
+    # -- how much is kept ----------------------------------------------------------------------
+
+    async def test_only_so_many_are_kept(self) -> None:
+        async with self.nodes(2) as (here, there):
+            few = History(5)
+            for number in range(12):
+                await history_of(here).publish(ROOM, b"%d" % number, few)
+            for page in (
+                await history_of(there).read_after(ROOM, few, 0, 10),
+                await history_of(there).read_before(ROOM, few, 13, 10),
+            ):
+                assert (page.start, page.position.offset) == (7, 12)
+                assert contents(page) == [(number + 1, b"%d" % number) for number in range(7, 12)]
+            assert contents(await history_of(there).read_before(ROOM, few, 8, 10)) == []
+
+    async def test_only_so_long_is_kept(self) -> None:
+        brief = History(100, ttl=self.short_ttl)
+        async with self.nodes(2) as (here, there):
+            first = await history_of(here).publish(ROOM, b"old", brief)
+            assert first is not None
+            await self.let_pass(0.65 * self.short_ttl)
+            await history_of(here).publish(ROOM, b"young", brief)
+            await self.let_pass(0.65 * self.short_ttl)
+            for page in (
+                await history_of(there).read_after(ROOM, brief, 0, 10),
+                await history_of(there).read_before(ROOM, brief, 3, 10),
+            ):
+                assert (contents(page), page.start) == ([(2, b"young")], 1)
+                assert 0.6 * self.short_ttl <= page.kept[0].age <= self.short_ttl
+            await self.let_pass(0.65 * self.short_ttl)
+            page = await history_of(there).read_after(ROOM, brief, 0, 10, seen=first)
+            assert page == Page(Position(first.epoch, 2), None, 2, ())
+            assert await history_of(there).publish(ROOM, b"new", brief) == Position(first.epoch, 3)
+
+    async def test_who_does_not_know_how_much_is_kept_follows_the_last_who_did(self) -> None:
+        async with self.nodes(2) as (here, there), listening(history_of(here)) as channel:
+            assert await history_of(there).publish(ROOM, b"nowhere", None) is None
+            page = await history_of(here).read_after(ROOM, History(2), None, 1)
+            for number in range(1, 4):
+                position = await history_of(there).publish(ROOM, b"%d" % number, None)
+                assert position == Position(page.position.epoch, number)
+                assert kept_of(await channel.receive()).payload == b"%d" % number
+            assert contents(await history_of(here).read_after(ROOM, History(2), 0, 10)) == [(2, b"2"), (3, b"3")]
+
+    # -- which room, and which publication -------------------------------------------------------------
+
+    async def test_rooms_are_separate_whatever_their_names(self) -> None:
+        async with self.nodes(2) as (here, there), AsyncExitStack() as stack:
+            store = history_of(there)
+            channels = {name: await stack.enter_async_context(listening(store, name)) for name in NAMES}
+            for name in NAMES:
+                position = await history_of(here).publish(name, name.encode(), HISTORY, "the same id in each")
+                assert position is not None
+                assert position.offset == 1
+            for name, channel in channels.items():
+                assert kept_of(await channel.receive()).payload == name.encode()
+                assert contents(await store.read_after(name, HISTORY, 0, 10)) == [(1, name.encode())]
+
+    async def test_rooms_with_and_without_a_history_are_different_ones(self) -> None:
+        async with self.nodes(2) as (here, there):
+            async with subscribed(there, ROOM, CAPACITY) as passing, listening(history_of(there)) as kept:
+                await here.publish(ROOM, b"passing", "id")
+                await history_of(here).publish(ROOM, b"kept", HISTORY, "id")
+                assert await passing.receive() == b"passing"
+                assert kept_of(await kept.receive()).payload == b"kept"
+                await here.publish(ROOM, END)
+                assert await passing.receive() == END
+            assert await read_forward(history_of(here)) == [b"kept"]
+
+    async def test_publication_id_that_was_used_does_nothing_again(self) -> None:
+        async with self.nodes(2) as (here, there), listening(history_of(there)) as channel:
+            first = await history_of(here).publish(ROOM, b"once", HISTORY, "a")
+            assert await history_of(here).publish(ROOM, b"other", HISTORY, "b") != first
+            for node in (here, there):
+                assert await history_of(node).publish(ROOM, b"twice", HISTORY, "a") == first
+            assert await history_of(here).publish(ROOM, b"twice", None, "a") == first
+            await history_of(here).publish(ROOM, END, HISTORY)
+            assert [kept_of(await channel.receive()).payload for _ in range(3)] == [b"once", b"other", END]
+            assert await read_forward(history_of(there)) == [b"once", b"other", END]
+
+    async def test_publication_id_of_a_room_without_a_history_that_was_used_does_nothing_again(self) -> None:
+        async with self.nodes(2) as (here, there), subscribed(there, ROOM, CAPACITY) as channel:
+            for node in (here, there, here):
+                await node.publish(ROOM, b"once", "a")
+            await here.publish(ROOM, b"other", "b")
+            assert [await channel.receive() for _ in range(2)] == [b"once", b"other"]
+            await here.publish("another/room", b"", "c")
+            await here.publish(ROOM, b"here too", "c")
+            assert await channel.receive() == b"here too"
+
+    async def test_publication_id_that_is_used_by_several_at_once_goes_out_once(self) -> None:
+        async with self.nodes(2) as nodes, listening(history_of(nodes[0])) as channel:
+            positions: list[Position | None] = []
+
+            async def publish(node: Backplane) -> None:
+                positions.append(await history_of(node).publish(ROOM, b"once", HISTORY, "id"))
+
+            async with trio.open_nursery() as nursery:
+                for node in (*nodes, *nodes):
+                    nursery.start_soon(publish, node)
+            kept = kept_of(await channel.receive())
+            assert positions == [Position(kept.epoch, 1)] * 4
+            assert await read_forward(history_of(nodes[1])) == [b"once"]
+
+    # -- full, and cancelled -----------------------------------------------------------------------
+
+    async def test_what_a_full_channel_loses_is_told_and_can_be_read(self) -> None:
+        async with self.nodes(2) as (here, there), listening(history_of(here), max_publications=4) as channel:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(publish_numbers, history_of(there), 50)
+                await trio.testing.wait_all_tasks_blocked()
+                await self._follow(history_of(here), channel, 50)
+
+    async def _follow(self, store: HistoryStore, channel: RoomChannel, last: int, room: str = ROOM) -> None:
+        """See all up to ``last``, reading what a `Lost` stands for; fails where there is a hole in silence."""
+        at = 0
+        while at < last:
+            delivery = await channel.receive()
+            if isinstance(delivery, Lost):
+                page = await store.read_after(room, HISTORY, at, 1_000)
+                offsets = [kept.offset for kept in page.kept]
+                assert offsets == list(range(at + 1, at + 1 + len(offsets)))
+                at += len(offsets)
+            else:
+                offset = kept_of(delivery).offset
+                assert offset <= at + 1, f"{at + 1} is missing before {offset}"
+                at = max(at, offset)
+
+    async def test_subscribing_can_be_cancelled_at_any_moment(self) -> None:
+        async with self.nodes(1) as (node,):
+            store = history_of(node)
+            for step in range(40):
+                with make_channel(CAPACITY) as channel:
+                    with cancel_at_step(step) as scope:
+                        async with store.subscribe(ROOM, channel):
+                            await store.publish(ROOM, b"to itself", HISTORY)
+                            await channel.receive()
+                    waiting = len(channel)
+                    async with listening(store) as fresh:
+                        position = await store.publish(ROOM, b"a", HISTORY)
+                        kept = kept_of(await fresh.receive())
+                        assert position == Position(kept.epoch, kept.offset)
+                    assert len(channel) == waiting, "a subscription is left behind"
+                if not scope.cancelled_caught:
+                    break
+
+    async def test_publishing_can_be_cancelled_at_any_moment_and_tried_again(self) -> None:
+        async with self.nodes(1) as (node,):
+            store = history_of(node)
+            for step in range(40):
+                room = f"{ROOM}/{step}"
+                async with listening(store, room) as wide, listening(store, room, max_publications=2) as narrow:
+                    with cancel_at_step(step) as scope:
+                        async with trio.open_nursery() as nursery:
+                            nursery.start_soon(publish_with_ids, store, room, range(5))
+                            nursery.start_soon(publish_with_ids, store, room, range(5, 10))
+                            await trio.testing.wait_all_tasks_blocked()
+                            scope.cancel()  # they wait for the narrow one, or for the broker
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(publish_with_ids, store, room, range(10))
+                        nursery.start_soon(self._follow, store, narrow, 10, room)
+                        nursery.start_soon(self._follow, store, wide, 10, room)
+                    payloads = await read_forward(store, room)
+                    assert sorted(payloads) == [b"%d" % number for number in range(10)], "not each of them once"
