@@ -21,7 +21,7 @@ class MemoryBackplane:
             more, the rooms that have been quiet longest lose their histories; ``math.inf`` is no bound.
         publication_id_ttl: seconds for which a ``publication_id`` is known; zero knows none.
         max_publication_ids: how many are known, in rooms with histories and again in those without; the oldest are
-            forgotten first. One takes some 300 bytes.
+            forgotten first. One takes some 400 bytes.
     """
 
     def __init__(
