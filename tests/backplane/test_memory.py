@@ -179,6 +179,41 @@ async def test_of_two_full_ones_the_second_is_told_what_only_the_first_got() -> 
         assert [await second.receive() for _ in range(3)] == [b"0", Lost("overflow", 1), b"2"]
 
 
+async def test_publication_that_nobody_had_when_it_was_cancelled_can_be_tried_again() -> None:
+    async with open_room(1, 1) as (backplane, nursery, [first, second]):
+        await backplane.publish(ROOM, b"0")
+        async with trio.open_nursery() as cancelled:
+            cancelled.start_soon(backplane.publish, ROOM, b"1", "id")
+            await wait_all_tasks_blocked()
+            cancelled.cancel_scope.cancel()
+        for _ in range(2):
+            nursery.start_soon(backplane.publish, ROOM, b"1", "id")
+            await wait_all_tasks_blocked()
+        for subscription in (first, second):
+            assert [await subscription.receive() for _ in range(2)] == [b"0", b"1"]
+        await wait_all_tasks_blocked()
+        assert (take(first), take(second)) == ([], [])
+
+
+async def test_publication_that_one_had_when_it_was_cancelled_is_not_tried_again() -> None:
+    async with open_room(1, 100) as (backplane, _, [narrow, wide]):
+        await backplane.publish(ROOM, b"0")
+        async with trio.open_nursery() as cancelled:
+            cancelled.start_soon(backplane.publish, ROOM, b"1", "id")
+            await wait_all_tasks_blocked()
+            cancelled.cancel_scope.cancel()
+        await backplane.publish(ROOM, b"1", "id")
+        assert (take(narrow), take(wide)) == ([b"0"], [b"0", b"1"])
+
+
+async def test_publication_id_counts_though_nobody_was_there() -> None:
+    backplane = MemoryBackplane()
+    await backplane.publish(ROOM, b"0", "id")
+    async with subscribed(backplane, ROOM, 1) as subscription:
+        await backplane.publish(ROOM, b"0", "id")
+        assert take(subscription) == []
+
+
 OPERATIONS = st.tuples(st.sampled_from(["publish", "read", "subscribe", "leave"]), st.integers(0, 3))
 
 

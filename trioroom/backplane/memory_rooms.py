@@ -43,7 +43,7 @@ class MemoryRoom:
     turn: trio.Lock = attrs.field(factory=trio.Lock)
     users: int = 0  # subscriptions and publishers
 
-    async def deliver(self, publication: bytes | Kept, when_out: Callable[[], None] | None = None) -> None:
+    async def deliver(self, publication: bytes | Kept, when_out: Callable[[], None] = lambda: None) -> None:
         """To those that have room at once, and then to the others as they get some; not always a checkpoint.
 
         Args:
@@ -52,7 +52,7 @@ class MemoryRoom:
         """
         full = [subscription for subscription in self.subscriptions if not subscription.put_nowait(publication)]
         out = isinstance(publication, Kept) or not full or len(full) < len(self.subscriptions)
-        if out and when_out:
+        if out:
             when_out()
         for number, subscription in enumerate(full):
             try:
@@ -64,8 +64,7 @@ class MemoryRoom:
                 raise
             if not out:
                 out = True
-                if when_out:
-                    when_out()
+                when_out()
 
 
 class MemoryRooms:
