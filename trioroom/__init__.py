@@ -5,6 +5,7 @@ Subclass `Room`, route a pattern to it, and run the `App` with `serve` or `open_
 
 from __future__ import annotations
 
+from trioroom._core.history import History, Position
 from trioroom._core.overflow import Overflow
 from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerStatistics
 from trioroom._wire.message import Message
@@ -24,7 +25,7 @@ from trioroom.errors import (
     TrioroomError,
 )
 from trioroom.member import Member
-from trioroom.room import Room
+from trioroom.room import HistoryPage, KeptMessage, Room
 from trioroom.settings import Settings
 
 __version__ = "0.1.0"
@@ -37,12 +38,16 @@ __all__ = [
     "ConnectionClosed",
     "Deliveries",
     "HandshakeError",
+    "History",
+    "HistoryPage",
     "JoinRefused",
+    "KeptMessage",
     "Lag",
     "LocalProtocolError",
     "Member",
     "Message",
     "Overflow",
+    "Position",
     "PositionLost",
     "ProtocolError",
     "RemoteProtocolError",

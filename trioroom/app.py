@@ -27,7 +27,7 @@ from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom.backplane.memory import MemoryBackplane
-from trioroom.room import Room, check_limits
+from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:
@@ -77,13 +77,16 @@ class App:
             raise ValueError(f"static directory {str(path)!r} is not there")
         self._static.append((prefix, path))
 
-    async def publish(self, room: str, data: Data, *, key: str | None = None) -> None:
+    async def publish(
+        self, room: str, data: Data, *, key: str | None = None, publication_id: str | None = None
+    ) -> None:
         """Send ``data`` to every member of ``room`` on every node, from outside of the room.
 
         Awaits while the room's fan-out on this node is behind, as `Room.publish` does.
 
         Args:
             key: as with `Room.publish`.
+            publication_id: likewise.
         Raises:
             RuntimeError: no server runs this app now.
             TypeError: ``data`` is no text, bytes or JSON value.
@@ -91,7 +94,7 @@ class App:
         """
         if self._hub is None:
             raise RuntimeError("app.publish needs a running server; open one with trioroom.open_server(app)")
-        await self._hub.publish(room, data, key)
+        await self._hub.publish(room, data, key, publication_id)
 
 
 class Server:
@@ -167,13 +170,17 @@ async def open_server(
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
+        ValueError: a room class asks for what the backplane cannot do.
     """
     if app._backplane is not None:
         raise RuntimeError("this app runs already; make another App for another server")
     settings = settings or Settings()
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
-    app._backplane = MemoryBackplane() if backplane is None else backplane  # before we await: it marks the app as taken
+    backplane = MemoryBackplane() if backplane is None else backplane
+    for room_class in app._routes.targets():
+        check_abilities(room_class, backplane)
+    app._backplane = backplane  # before we await: it marks the app as taken
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:

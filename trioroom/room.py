@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
+from trioroom._core.history import History, Position
 from trioroom._core.overflow import Overflow
 from trioroom.member import Member
 
@@ -14,6 +16,35 @@ if TYPE_CHECKING:
     from trioroom._core.statistics import RoomStatistics
     from trioroom._net.active_room import ActiveRoom
     from trioroom._wire.message import Data, Message
+    from trioroom.backplane.base import Backplane
+
+
+MAX_PAGE = 1_000
+"""Messages, or members, of one page."""
+
+
+@attrs.frozen
+class KeptMessage:
+    """A message in a room's history."""
+
+    offset: int
+    """Its place."""
+    data: Data
+    """What was published."""
+    sender: str | None
+    """The id of the member who caused it, where there was one."""
+
+
+@attrs.frozen
+class HistoryPage:
+    """A part of a room's history."""
+
+    messages: tuple[KeptMessage, ...]
+    """Oldest first."""
+    position: Position
+    """Where the history ends now, in its present epoch, which the offsets of the messages belong to."""
+    more: bool
+    """There are others, older ones or after a position newer ones."""
 
 
 class Members:
@@ -49,6 +80,8 @@ class Room:
     """How many messages of this room may wait for one member; None is the setting of that name."""
     max_outbox_bytes: int | None = None
     """And their bytes; None is the setting of that name."""
+    history: History | None = None
+    """What the room keeps, for members who were away, and for `read_history`; None keeps nothing."""
     max_members: int | None = None
     """Members on one server; None is the setting ``max_members_per_room``."""
     name: str
@@ -76,7 +109,7 @@ class Room:
 
     async def on_message(self, member: Member, message: Message) -> None:
         """A member sent a message. The default publishes it to the other members."""
-        await self.publish(message.data, exclude=member)
+        await self.publish(message.data, exclude=member, publication_id=message.publication_id)
 
     async def on_call(self, member: Member, message: Message) -> object:
         """A v1 member asked; what this returns is the answer. Cancelled when the caller gives up."""
@@ -92,8 +125,35 @@ class Room:
         """How many members the room has on this node, and where its messages to them went."""
         return self._active.statistics()
 
+    async def read_history(
+        self, limit: int = 50, *, before: Position | None = None, after: Position | None = None
+    ) -> HistoryPage:
+        """Messages that the room keeps, oldest first: the latest, or those before or after a position.
+
+        Args:
+            limit: how many at most, from 1 to 1,000; fewer if they are large, 256 KiB in all.
+        Raises:
+            ValueError: ``limit`` is none of these; or ``before`` and ``after`` are given both.
+            RuntimeError: the room keeps no history.
+            PositionLost: the position is not known, or what follows ``after`` is not held any more.
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        if self._active.history is None:
+            raise RuntimeError(f"room {self.name!r} keeps no history; say how much in {type(self).__name__}.history")
+        if not 1 <= limit <= MAX_PAGE:
+            raise ValueError(f"limit={limit} is not from 1 to {MAX_PAGE}; page through more")
+        if before is not None and after is not None:
+            raise ValueError("before and after exclude each other; give one of them")
+        return await self._active.history.page(limit, before, after)
+
     async def publish(
-        self, data: Data, *, exclude: Member | None = None, sender: Member | None = None, key: str | None = None
+        self,
+        data: Data,
+        *,
+        exclude: Member | None = None,
+        sender: Member | None = None,
+        key: str | None = None,
+        publication_id: str | None = None,
     ) -> None:
         """Send ``data`` to every member on every node, except ``exclude``.
 
@@ -104,15 +164,31 @@ class Room:
 
         Args:
             key: what this is the latest of; asked for where ``overflow`` is `Overflow.LATEST`.
+            publication_id: 1 to 128 characters, best at random. A second publication with it does nothing, for as long
+                as the backplane remembers (300 s): so one that may have gone out or not can be tried again.
         Raises:
             TypeError: ``data`` is no text, bytes or JSON value.
+            ValueError: ``publication_id`` is too short or too long.
             BackplaneUnavailable: the broker cannot be reached, or the room has been behind for ``publish_timeout``.
         """
-        await self._active.publish(data, exclude=exclude, sender=sender, key=key)
+        await self._active.publish(data, exclude=exclude, sender=sender, key=key, publication_id=publication_id)
+
+
+def check_abilities(room_class: type[Room], backplane: Backplane) -> None:
+    """Whether ``backplane`` can do what the class asks of it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if room_class.history is not None and backplane.history is None:
+        raise ValueError(
+            f"{room_class.__name__}.history needs a backplane that keeps publications, which "
+            f"{type(backplane).__name__} does not; take another one, or set history = None"
+        )
 
 
 def check_limits(room_class: type[Room]) -> None:
-    """What a class says of its members' outboxes and their number, checked once, before the first of them comes.
+    """What a class says of its history and its members, checked once, before the first of them comes.
 
     Raises:
         TypeError: it is of the wrong type.
@@ -122,6 +198,9 @@ def check_limits(room_class: type[Room]) -> None:
     if not isinstance(overflow, Overflow):
         known = ", ".join(str(policy) for policy in Overflow)
         raise TypeError(f"{room_class.__name__}.overflow={overflow!r} is none of {known}")
+    history: object = room_class.history
+    if not (history is None or isinstance(history, History)):
+        raise TypeError(f"{room_class.__name__}.history={history!r} must be a trioroom.History, or None")
     for name in ("max_outbox_messages", "max_outbox_bytes", "max_members"):
         value = getattr(room_class, name)
         if value is None:

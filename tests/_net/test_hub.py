@@ -61,7 +61,7 @@ class Scene:
     async def join(self, name: str) -> trioroom.Member:
         """A member with a connection of its own."""
         return await self.hub.join(
-            name, self.connection(), "token", lambda member, state: self.welcomed.append((member, state))
+            name, self.connection(), "token", lambda member, state, place: self.welcomed.append((member, state))
         )
 
     async def leave(self, member: trioroom.Member) -> None:

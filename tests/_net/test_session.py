@@ -70,7 +70,7 @@ async def test_each_request_gets_the_answer_of_the_reference(
         assert await v1.request("auth", token="t0k3n") == {"type": "ok", "id": 2}
         position = {"epoch": "e", "offset": 41}
         joined = await v1.request("join", room="board/b", position=position)
-        assert joined == {"type": "ok", "id": 3, "room": "board/b", "state": "t0k3n"}
+        assert joined == {"type": "ok", "id": 3, "room": "board/b", "state": "t0k3n", "recovered": False}
         assert await v1.request("publish", room="board/a", data="x") == {"type": "ok", "id": 4, "room": "board/a"}
         assert await v1.request("leave", room="board/a") == {"type": "ok", "id": 5, "room": "board/a"}
         await nothing_comes(v1)

@@ -12,8 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioroom
 from tests.backplane.servers import binaries, open_redis_server
 from tests.conftest import app_of, close_code
-from trioroom._net.fanout import FanOut
-from trioroom._wire.publication import Publication
+from trioroom._net.fanout import FanOut, _Pass
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import Peer, V1Peer, open_peer, open_test_server, open_v1_peer
@@ -49,7 +48,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> trio.Event:
     released = trio.Event()
     run = FanOut._pass
 
-    async def hold(self: FanOut, batch: list[Publication]) -> None:
+    async def hold(self: FanOut, batch: _Pass) -> None:
         if self._room.name == "room/a":
             await released.wait()
         await run(self, batch)

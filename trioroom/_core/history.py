@@ -50,3 +50,16 @@ class Page(msgspec.Struct, frozen=True):
     """The offset behind which all is still held; `position`'s own if nothing is."""
     kept: tuple[Kept, ...]
     """Oldest first, without a hole among them."""
+
+
+def same_place(position: Position, end: Position, previous: Position | None) -> Position | None:
+    """``position`` in the epoch of ``end``; None where that says nothing of it, or does not have it any more.
+
+    Args:
+        previous: see `Page.previous`.
+    """
+    if position.epoch == end.epoch:
+        known = position.offset <= end.offset
+    else:
+        known = previous is not None and position.epoch == previous.epoch and position.offset <= previous.offset
+    return Position(end.epoch, position.offset) if known and position.offset >= 0 else None

@@ -34,6 +34,10 @@ class Routes(Generic[T]):
                 return target, found.groupdict()
         return None
 
+    def targets(self) -> list[T]:
+        """What the patterns lead to, first one first."""
+        return [target for _, _, target in self._routes]
+
     def patterns(self) -> list[str]:
         """The patterns, first one first."""
         return [pattern for pattern, _, _ in self._routes]

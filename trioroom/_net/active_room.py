@@ -8,7 +8,8 @@ still taken: whoever wants to join waits for `closed` and then opens the room an
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
@@ -16,16 +17,18 @@ import trio
 from trioroom._core.causes import first_of
 from trioroom._core.statistics import RoomStatistics, deliveries_of
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
-from trioroom._net.fanout import FanOut
+from trioroom._net.fanout import FanOut, Source
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._net.paced_publisher import PacedPublisher
-from trioroom._wire.publication import encode_publication
+from trioroom._net.room_history import Place, RoomHistory
+from trioroom._wire.publication import check_publication_id, encode_publication
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.closecodes import CloseCode
 from trioroom.errors import BackplaneUnavailable, JoinRefused
 from trioroom.room import Members, Room
 
 if TYPE_CHECKING:
+    from trioroom._core.history import Position
     from trioroom._core.overflow import Feed, Tally
     from trioroom._net.limits import Limits
     from trioroom._wire.encoding import Encoding
@@ -57,11 +60,15 @@ class ActiveRoom:
         room.name, room.params, room.members, room._active = name, params, Members(self), self
         self.closed = trio.Event()
         self.ending = False
-        self._members = FanOut(room)
         self._backplane = backplane
         self._settings = settings = limits.settings
         self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
-        self._publisher = PacedPublisher(backplane, name, self._channel, settings.publish_timeout)
+        self.history: RoomHistory | None = None
+        if room.history is not None:
+            assert backplane.history is not None, "open_server has asked it"
+            self.history = RoomHistory(backplane.history, room, limits)
+        self._members = FanOut(room, self.history)
+        self._publisher = PacedPublisher(self.history or backplane, name, self._channel, settings.publish_timeout)
         self._places = 0  # members, and those who wait to be
         self._opened = trio.Event()
         self._empty = trio.Event()
@@ -116,11 +123,11 @@ class ActiveRoom:
     async def _live(self) -> None:
         try:
             async with (
-                self._backplane.subscribe(self.room.name, self._channel),
+                self._open_source() as source,
                 trio.open_nursery() as self.room.nursery,
             ):
                 # First, for on_open may publish more than waits for a fan-out that does not run.
-                self.room.nursery.start_soon(self._members.pump, self._channel, self._publisher.move_up)
+                self.room.nursery.start_soon(self._members.pump, source, self._publisher.move_up)
                 await self.room.on_open()
                 self._opened.set()
                 await self._empty.wait()
@@ -128,6 +135,19 @@ class ActiveRoom:
         finally:
             self._channel.close()
             self._publisher.move_up()
+
+    @asynccontextmanager
+    async def _open_source(self) -> AsyncIterator[Source]:
+        """What the fan-out reads, subscribed."""
+        if self.history is None:
+            async with self._backplane.subscribe(self.room.name, self._channel):
+                yield self._channel
+            return
+        try:
+            async with self.history.store.subscribe(self.room.name, self._channel):
+                yield await self.history.begin(self._channel)
+        finally:
+            self.history.close()
 
     async def _close(self) -> None:
         # Cancelled or failed, there may be members still: they leave under deadlines of their own.
@@ -166,10 +186,13 @@ class ActiveRoom:
             self.ending = True
             self._empty.set()
 
-    async def join(self, member: Member, welcome: Callable[[object], None]) -> None:
+    async def join(
+        self, member: Member, welcome: Callable[[object, Place], None], position: Position | None = None
+    ) -> None:
         """Make ``member`` one of the room; ``welcome`` sends it the state, before any message.
 
-        The caller holds a place, which `leave` gives back; when this raises, it has been given back.
+        What it missed since ``position`` comes next, if all of it can be had. The caller holds a place, which `leave`
+        gives back; when this raises, it has been given back.
 
         Raises:
             JoinRefused: ``authorize`` (or ``on_join``) refused, or the room is full.
@@ -183,16 +206,18 @@ class ActiveRoom:
             if self.ending:
                 raise self._failure
             await self.room.authorize(member)
+            if position is not None and self.history is not None:
+                await self.history.reach_position(position)
             if self.ending:  # it failed meanwhile
                 raise self._failure
             if len(self._members) >= (limit := self._max_members()):
                 raise RoomFull(self.room.name, limit)
             began = True
-            self._members.begin_join(member)
+            place = self._members.begin_join(member, position)
             state = await self.room.on_join(member)
             if member._put_out is not None:
                 raise JoinRefused(member._put_out, CloseCode.KICKED)
-            welcome(state)
+            welcome(state, place)
             self._members.finish_join(member)
         except BaseException as exc:
             if began:
@@ -227,11 +252,20 @@ class ActiveRoom:
             member._tasks = LazyNursery(member._connection.nursery)
         member._tasks.start_soon(_run_member_task, member, fn, *args)
 
-    async def publish(self, data: Data, *, exclude: Member | None, sender: Member | None, key: str | None) -> None:
+    async def publish(
+        self,
+        data: Data,
+        *,
+        exclude: Member | None,
+        sender: Member | None,
+        key: str | None,
+        publication_id: str | None = None,
+    ) -> None:
         """See `Room.publish`."""
         author = sender or exclude
         payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None, key)
-        await self._publisher.publish(payload)
+        check_publication_id(publication_id)
+        await self._publisher.publish(payload, publication_id)
 
 
 def _reason(member: Member, exc: BaseException) -> str:

@@ -10,21 +10,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import msgspec
 import trio
 
 from trioroom._core.batch import Batch, batch_of, single
 from trioroom._core.history import Kept
 from trioroom._core.overflow import CONTROL, Feed, Overflow, Tally
+from trioroom._net.healing import Turn
+from trioroom._net.room_history import Place, RoomHistory
 from trioroom._wire.envelopes import Gap
 from trioroom._wire.publication import Publication, decode_publication
 from trioroom.backplane.base import Delivery, Lost
 
 if TYPE_CHECKING:
+    from trioroom._core.history import Position
     from trioroom._wire.encoding import Encoding
-    from trioroom.backplane.room_channel import RoomChannel
     from trioroom.member import Member
     from trioroom.room import Room
 
@@ -36,18 +39,43 @@ _MAX_BATCH = 512  # publications in one pass
 _MAX_BATCH_BYTES = 1 << 18  # of payload in one pass: bounds what one refused send puts into an outbox
 
 
+class Source(Protocol):
+    """What the pump reads: a `RoomChannel`, or the healing stage behind it."""
+
+    async def receive(self) -> Delivery | Turn:
+        """The next one, awaited; always a checkpoint."""
+        ...
+
+    def receive_nowait(self) -> Delivery | Turn:
+        """The next one, or ``trio.WouldBlock``."""
+        ...
+
+
+@attrs.define
+class _Pass:
+    """What goes out together."""
+
+    publications: list[Publication] = attrs.field(factory=list)
+    offsets: list[int] = attrs.field(factory=list)
+    """Of each of them, where the room has a history."""
+    kept: list[Kept] = attrs.field(factory=list)
+    """For the history: what is no publication, but has an offset, too."""
+
+
 class FanOut:
     """The local members of one room, by the encoding they share. Owned by its `ActiveRoom`."""
 
-    __slots__ = ("_departed", "_feeds", "_groups", "_joining", "_next", "_room", "tally")
+    __slots__ = ("_departed", "_feeds", "_groups", "_history", "_joining", "_new_epoch", "_next", "_room", "tally")
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, history: RoomHistory | None = None) -> None:
         self._room = room
+        self._history = history
+        self._new_epoch: str | None = None  # that members have not been told yet
         self.tally = Tally()
         self._feeds: dict[Encoding, Feed] = {}
         self._groups: dict[Encoding, dict[str, Member]] = {}
         self._joining: dict[str, Member] = {}  # on_join runs: messages are held until its state is sent
-        self._next: Delivery | None = None  # taken from the channel, kept for the next batch
+        self._next: Delivery | Turn | None = None  # taken from the channel, kept for the next batch
         self._departed = False  # since the snapshot that the current pass works on
 
     def __len__(self) -> int:
@@ -70,11 +98,18 @@ class FanOut:
             self._feeds[encoding] = feed
         return feed
 
-    def begin_join(self, member: Member) -> None:
-        """From now on messages are held for ``member``."""
+    def begin_join(self, member: Member, position: Position | None = None) -> Place:
+        """From now on messages are held for ``member``; what it missed since ``position`` goes before them."""
         self._joining[member.id] = member
         member._present = True
         member._hold()
+        if self._history is None:
+            return Place(None, None if position is None else False)
+        place, missed = self._history.place(position, member)
+        if missed is not None:
+            self.tally.offered += len(missed.ends)
+            member._deliver(missed)
+        return place
 
     def finish_join(self, member: Member) -> None:
         """The joiner has its state: send what was held, then let messages through."""
@@ -97,44 +132,55 @@ class FanOut:
                 del self._groups[encoding]
         return True
 
-    async def pump(self, channel: RoomChannel, taken: Callable[[], None]) -> None:
-        """Deliver until cancelled; ``taken`` is called whenever there is more room in ``channel``."""
+    async def pump(self, source: Source, taken: Callable[[], None]) -> None:
+        """Deliver until cancelled; ``taken`` is called whenever there is more room in ``source``."""
         while True:
-            first = self._next if self._next is not None else await channel.receive()
+            first = self._next if self._next is not None else await source.receive()
             self._next = None
-            assert not isinstance(first, Kept)
             if isinstance(first, Lost):
                 taken()
-                await self._tell_gap(first)
-            else:
-                publications = self._take_batch(first, channel)
+                await self._tell(Gap(self._room.name, first.reason, first.count))
+            elif isinstance(first, Turn):
                 taken()
-                if publications:
-                    await self._pass(publications)
+                await self._turn(first)
+            else:
+                passing = self._take(first, source)
+                taken()
+                await self._pass(passing)
 
-    def _take_batch(self, first: bytes, channel: RoomChannel) -> list[Publication]:
-        batch: list[Publication] = []
-        payload: Delivery = first
+    def _take(self, first: bytes | Kept, source: Source) -> _Pass:
+        passing = _Pass()
+        delivery: Delivery | Turn = first
         size = 0
-        while isinstance(payload, bytes):
+        while isinstance(delivery, bytes | Kept):
+            payload = delivery if isinstance(delivery, bytes) else delivery.payload
             size += len(payload)
             try:
-                batch.append(decode_publication(payload))
+                passing.publications.append(decode_publication(payload))
+                if isinstance(delivery, Kept):
+                    passing.offsets.append(delivery.offset)
             except msgspec.DecodeError as exc:
                 log.warning("room %s: dropped what is no publication: %s", self._room.name, exc)
-            if len(batch) >= _MAX_BATCH or size >= _MAX_BATCH_BYTES:
-                return batch
+            if isinstance(delivery, Kept):
+                passing.kept.append(delivery)
+            if len(passing.publications) >= _MAX_BATCH or size >= _MAX_BATCH_BYTES:
+                return passing
             try:
-                payload = channel.receive_nowait()
+                delivery = source.receive_nowait()
             except trio.WouldBlock:
-                return batch
-        self._next = payload  # a loss ends the batch: its place in the order counts
-        return batch
+                return passing
+        self._next = delivery  # a loss ends the batch: its place in the order counts
+        return passing
 
-    async def _pass(self, publications: list[Publication]) -> None:
+    async def _pass(self, passing: _Pass) -> None:
+        publications = passing.publications
+        if self._history is not None:
+            self._history.append(passing.kept)  # with the snapshot below: who joins later has it from there
+        if not publications:
+            return
         excluded = {publication.exclude for publication in publications if publication.exclude is not None}
         for encoding, members in self._snapshot():
-            frames = [encoding.message(self._room.name, p.data, p.sender) for p in publications]
+            frames = self._encode(encoding, passing)
             if excluded:
                 apart = [member for member in members if member.id in excluded]
                 members = [member for member in members if member.id not in excluded]
@@ -143,6 +189,27 @@ class FanOut:
                     if theirs:
                         await self._send([member], self._batch(encoding, publications, frames, theirs))
             await self._send(members, self._batch(encoding, publications, frames, range(len(frames))))
+        self._new_epoch = None
+
+    def _encode(self, encoding: Encoding, passing: _Pass) -> list[bytes]:
+        name = self._room.name
+        if self._history is None:
+            return [encoding.message(name, p.data, p.sender) for p in passing.publications]
+        frames: list[bytes] = []
+        epoch = self._new_epoch
+        for publication, offset in zip(passing.publications, passing.offsets, strict=True):
+            frames.append(encoding.message(name, publication.data, publication.sender, offset, epoch))
+            epoch = None
+        return frames
+
+    async def _turn(self, turn: Turn) -> None:
+        assert self._history is not None
+        self._history.turn(turn)
+        if turn.lost is None:
+            self._new_epoch = turn.position.epoch  # told with the next message
+        else:
+            self._new_epoch = None
+            await self._tell(Gap(self._room.name, turn.lost.reason, turn.lost.count, turn.position))
 
     def _batch(
         self, encoding: Encoding, publications: list[Publication], frames: list[bytes], chosen: Sequence[int]
@@ -151,11 +218,11 @@ class FanOut:
         keys = [publications[index].key for index in chosen] if keyed else None
         return batch_of(self.feed(encoding), [frames[index] for index in chosen], keys)
 
-    async def _tell_gap(self, lost: Lost) -> None:
+    async def _tell(self, envelope: object) -> None:
+        """To all that speak v1: a plain peer has no word for it."""
         for encoding, members in self._snapshot():
-            if encoding.codec is not None:  # a plain peer has no word for it
-                frame = encoding.envelope(Gap(self._room.name, lost.reason, lost.count))
-                await self._send(members, single(CONTROL, frame))
+            if encoding.codec is not None:
+                await self._send(members, single(CONTROL, encoding.envelope(envelope)))
 
     def _snapshot(self) -> list[tuple[Encoding, list[Member]]]:
         """Who gets the next pass. Who joins later is not in it, and its state is newer than the pass."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -12,13 +13,15 @@ from trioroom._core.routes import fault_of_name
 from trioroom._core.statistics import Deliveries, Totals
 from trioroom._net.active_room import ActiveRoom
 from trioroom._net.limits import Limits
-from trioroom._wire.publication import encode_publication
+from trioroom._wire.publication import check_publication_id, encode_publication
 from trioroom.member import Member
 
 if TYPE_CHECKING:
+    from trioroom._core.history import Position
     from trioroom._core.overflow import Overflow
     from trioroom._core.routes import Routes
     from trioroom._net.connection import Connection
+    from trioroom._net.room_history import Place
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.room import Room
@@ -99,9 +102,14 @@ class Hub:
         return match
 
     async def join(
-        self, name: str, connection: Connection, token: str | None, welcome: Callable[[Member, object], None]
+        self,
+        name: str,
+        connection: Connection,
+        token: str | None,
+        welcome: Callable[[Member, object, Place], None],
+        position: Position | None = None,
     ) -> Member:
-        """A new member of the room ``name``; ``welcome`` sends it what ``on_join`` returned.
+        """A new member of the room ``name``; ``welcome`` sends it what ``on_join`` returned, and where it begins.
 
         Raises:
             UnknownRoom: no route matches, or no room may have that name.
@@ -114,16 +122,24 @@ class Hub:
             active = self._open(name)
         active.take_place()
         member = Member(active, connection, token)
-        await active.join(member, lambda state: welcome(member, state))
+        await active.join(member, partial(welcome, member), position)
         return member
 
-    async def publish(self, name: str, data: Data, key: str | None) -> None:
+    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> None:
         """See `App.publish`; a room that is active here has its own pace."""
         active = self.rooms.get(name)
-        if active is None:
-            await self.backplane.publish(name, encode_publication(data, key=key))
+        if active is not None:
+            await active.publish(data, exclude=None, sender=None, key=key, publication_id=publication_id)
+            return
+        payload = encode_publication(data, key=key)
+        check_publication_id(publication_id)
+        match = self.routes.match(name)
+        history = None if match is None else match[0].history
+        if history is not None:
+            assert self.backplane.history is not None, "open_server has asked it"
+            await self.backplane.history.publish(name, payload, history, publication_id)
         else:
-            await active.publish(data, exclude=None, sender=None, key=key)
+            await self.backplane.publish(name, payload, publication_id)
 
     def _open(self, name: str) -> ActiveRoom:
         room_class, params = self._route(name)

@@ -8,7 +8,7 @@ the rest is for what other nodes publish, and for what the broker has confirmed 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -16,20 +16,27 @@ from trioroom.backplane.room_channel import weight
 from trioroom.errors import BackplaneUnavailable
 
 if TYPE_CHECKING:
-    from trioroom.backplane.base import Backplane
     from trioroom.backplane.room_channel import RoomChannel
+
+
+class Outlet(Protocol):
+    """The way to the other nodes: the backplane, or the room's history."""
+
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
+        """As `trioroom.backplane.base.Backplane.publish`."""
+        ...
 
 
 class PacedPublisher:
     """Owned by an `ActiveRoom`, which tells it when the fan-out moves."""
 
     __slots__ = (
-        "_backplane", "_bytes", "_channel", "_first", "_max_bytes", "_max_publications", "_publications", "_room",
+        "_bytes", "_channel", "_first", "_max_bytes", "_max_publications", "_outlet", "_publications", "_room",
         "_timeout", "_turn",
     )  # fmt: skip
 
-    def __init__(self, backplane: Backplane, room: str, channel: RoomChannel, timeout: float) -> None:
-        self._backplane = backplane
+    def __init__(self, outlet: Outlet, room: str, channel: RoomChannel, timeout: float) -> None:
+        self._outlet = outlet
         self._room = room
         self._channel = channel
         self._timeout = timeout
@@ -40,7 +47,7 @@ class PacedPublisher:
         self._turn = trio.Lock()  # held by the first of those who wait, so that nobody overtakes
         self._first = trio.lowlevel.ParkingLot()
 
-    async def publish(self, payload: bytes) -> None:
+    async def publish(self, payload: bytes, publication_id: str | None = None) -> None:
         """Hand ``payload`` to the backplane once the fan-out has room for it.
 
         Raises:
@@ -52,7 +59,7 @@ class PacedPublisher:
         self._publications += 1
         self._bytes += size
         try:
-            await self._backplane.publish(self._room, payload)
+            await self._outlet.publish(self._room, payload, publication_id)
         finally:
             self._publications -= 1
             self._bytes -= size

@@ -10,17 +10,20 @@ import trio
 
 from trioroom._net.active_room import RoomFailed, RoomFull
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
+from trioroom._net.history_requests import answer_history, live_position
 from trioroom._net.hub import Hub, UnknownRoom
 from trioroom._wire import envelopes
 from trioroom._wire.codec import Codec, EnvelopeError
-from trioroom._wire.envelopes import Auth, Call, Cancel, Error, Hello, Id, Join, Kicked, Leave, Ok, Publish
+from trioroom._wire.envelopes import Auth, Call, Cancel, Error, Hello, History, Id, Join, Kicked, Leave, Ok, Publish
 from trioroom._wire.message import Data, Message
+from trioroom._wire.publication import check_publication_id
 from trioroom.closecodes import CloseCode
 from trioroom.errors import JoinRefused, RemoteProtocolError
 from trioroom.room import Room
 
 if TYPE_CHECKING:
     from trioroom._net.connection import Connection
+    from trioroom._net.room_history import Place
     from trioroom._wire.http import Request
     from trioroom.member import Member
 
@@ -56,7 +59,7 @@ class PlainSession:
         except* Exception as error:
             connection.hook_failed("on_join", error)
 
-    def _welcome(self, member: Member, state: object) -> None:
+    def _welcome(self, member: Member, state: object, place: Place) -> None:
         if state is not None:
             self._connection.send_frame(self._connection.encoding.message(member.room.name, state, None))
 
@@ -132,6 +135,8 @@ class V1Session:
             case Cancel(id):
                 if id in self._calls:  # else it has been answered already
                     self._calls[id].cancel()
+            case History():
+                await self._history(request)
             case Auth(id, token):
                 self._token = token
                 self._send(Ok(id))
@@ -140,20 +145,20 @@ class V1Session:
         name, limit = request.room, self._hub.settings.max_rooms_per_connection
         if name in self._leaving:  # a connection has one place in a room
             await self._leaving[name].wait()
-        if name in self._members:
-            return self._refuse(request.id, "already_joined", f"you are in {name!r}; leave it first")
+        if name in self._members:  # asked twice, as by a client that does not know whether the first time counted
+            return self._send(Ok(request.id, name, position=live_position(self._members[name])))
         if len(self._members) >= limit:
             return self._refuse(
                 request.id, "too_many_rooms", f"max_rooms_per_connection={limit} reached; leave one first"
             )
 
-        def welcome(member: Member, state: object) -> None:
-            self._send(Ok(request.id, name, state=state))
+        def welcome(member: Member, state: object, place: Place) -> None:
+            self._send(Ok(request.id, name, state, place.position, place.recovered))
             self._members[name] = member
 
         try:
             try:
-                await self._hub.join(name, self._connection, self._token, welcome)
+                await self._hub.join(name, self._connection, self._token, welcome, request.position)
             except UnknownRoom as exc:
                 self._refuse(request.id, "unknown_room", str(exc))
             except RoomFull as refusal:
@@ -179,11 +184,12 @@ class V1Session:
             return self._not_joined(request.id, request.room)
         try:
             data = self._codec.decode_data(request.data, request.encoding)
+            check_publication_id(request.publication_id)
         except ValueError as exc:
             return self._refuse(request.id, "bad_envelope", f"publish: {exc}")
         answer: Ok | Error | None = None if request.id is None else Ok(request.id, request.room)
         try:
-            await member.room.on_message(member, Message(data))
+            await member.room.on_message(member, Message(data, request.publication_id))
         except* Exception as error:
             answer = self._hook_failed("on_message", error, request.id)
         if answer is not None:
@@ -225,6 +231,12 @@ class V1Session:
             del self._calls[id]
             if answer is not None:
                 self._send(answer)
+
+    async def _history(self, request: History) -> None:
+        member = self._members.get(request.room)
+        if member is None:
+            return self._not_joined(request.id, request.room)
+        self._send(await answer_history(request, member, self._codec))
 
     def put_out(self, member: Member, reason: str) -> None:
         """Out of one room; the connection and its other rooms stay."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from trioroom._wire.envelopes import Encoding, Error, Id, Push, Request
+from trioroom._wire.envelopes import Encoding, Error, HistoryItem, Id, Push, Request
 from trioroom._wire.frames import Opcode
 from trioroom._wire.message import Data
 from trioroom.errors import RemoteProtocolError
@@ -110,12 +110,23 @@ class Codec:
         except binascii.Error as exc:
             raise ValueError(f"data is not base64: {exc}") from exc
 
-    def push(self, room: str, data: object, sender: str | None, offset: int | None = None) -> bytes:
+    def push(
+        self, room: str, data: object, sender: str | None, offset: int | None = None, epoch: str | None = None
+    ) -> bytes:
         """A ``message`` push, encoded."""
         if isinstance(data, bytes) and self.opcode is Opcode.TEXT:
-            text = base64.b64encode(data).decode("ascii")
-            return self.encode(Push(room, text, sender, offset, "base64"))
-        return self.encode(Push(room, data, sender, offset))
+            return self.encode(Push(room, _base64(data), sender, offset, "base64", epoch))
+        return self.encode(Push(room, data, sender, offset, None, epoch))
+
+    def history_item(self, offset: int, data: object, sender: str | None) -> HistoryItem:
+        """What a page of the history has of a message; to be encoded by this codec."""
+        if isinstance(data, bytes) and self.opcode is Opcode.TEXT:
+            return HistoryItem(offset, _base64(data), sender, "base64")
+        return HistoryItem(offset, data, sender)
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _check_json(data: object) -> None:

@@ -16,3 +16,5 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     """What a member sent: ``data`` is text or bytes, verbatim, or in v1 mode any JSON value."""
 
     data: Data
+    publication_id: str | None = None
+    """Of a v1 ``publish`` that may be sent twice; `Room.publish` takes it, so that it counts once."""

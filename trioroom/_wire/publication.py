@@ -19,6 +19,22 @@ class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _publication = msgspec.msgpack.Decoder(Publication)
 
 
+_MAX_ID = 128  # characters of a publication id
+
+
+def check_publication_id(publication_id: str | None) -> None:
+    """Raises:
+    TypeError: it is no text.
+    ValueError: it is too short or too long.
+    """
+    if publication_id is None:
+        return
+    if not isinstance(publication_id, str):
+        raise TypeError(f"publication_id={publication_id!r} must be a string, or None")
+    if not 1 <= len(publication_id) <= _MAX_ID:
+        raise ValueError(f"publication_id has {len(publication_id)} characters; give it 1 to {_MAX_ID}, at random")
+
+
 def encode_publication(
     data: Data, sender: str | None = None, exclude: str | None = None, key: str | None = None
 ) -> bytes:

@@ -93,7 +93,9 @@ async def _hand_over(backplane: str, room: str, data: Data) -> None:
 
 async def _publish_once(link: Backplane, room: str, payload: bytes) -> None:
     try:
-        await link.publish(room, payload)
+        # A room with a history has to keep it; whether it has one its last publisher or reader has said.
+        if link.history is None or await link.history.publish(room, payload, None) is None:
+            await link.publish(room, payload)
     except ValueError as exc:  # larger than the backplane takes
         raise click.BadParameter(f"DATA cannot be published: {exc}") from exc
     except BackplaneError as exc:

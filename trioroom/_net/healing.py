@@ -1,0 +1,142 @@
+"""Between a room's channel and its fan-out: what is missing is read from the history, what came twice is dropped."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trioroom._core.history import History, Kept, Page, Position, same_place
+from trioroom.backplane.base import Lost
+from trioroom.errors import BackplaneUnavailable
+
+if TYPE_CHECKING:
+    from trioroom.backplane.base import Delivery, HistoryStore
+    from trioroom.backplane.room_channel import RoomChannel
+
+log = logging.getLogger("trioroom.history")
+_PAGE = 256  # publications of one read
+_RETRY_INTERVAL = 0.25  # seconds between two attempts to read, beside what the backplane itself waits
+
+
+@attrs.frozen
+class Turn:
+    """What follows comes after ``position``; ``lost`` is what cannot be had, None if only the epoch is another one."""
+
+    position: Position
+    previous: Position | None
+    lost: Lost | None
+
+
+Healed = Kept | Turn
+
+
+class HealingChannel:
+    """A `RoomChannel` as the fan-out reads it, in which offsets go up by one.
+
+    An outage, a channel that overflowed, a delivery that was lost: all is one case, and ends with what the history
+    has. Only what it does not hold any more becomes a loss.
+    """
+
+    def __init__(self, store: HistoryStore, room: str, history: History, channel: RoomChannel) -> None:
+        self._store = store
+        self._room = room
+        self._history = history
+        self._channel = channel
+        self._cursor = Position("", 0)
+        self._confirmed = Position("", 0)  # the latest that the store has told to us as a publisher
+        self._healed: deque[Healed] = deque()
+        self._behind: str | None = None  # why we have to read; None while what comes follows
+
+    async def begin(self) -> Turn:
+        """Where the history ends, once the channel is subscribed: what is live follows.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        page = await self._store.read_after(self._room, self._history, None, 0)
+        self._cursor = page.position
+        return Turn(page.position, page.previous, None)
+
+    def confirm(self, position: Position) -> None:
+        """The store has it: one of our own publications."""
+        if position.epoch != self._confirmed.epoch or position.offset > self._confirmed.offset:
+            self._confirmed = position
+
+    async def receive(self) -> Healed:
+        """The next one in order; always a checkpoint.
+
+        Raises:
+            trio.ClosedResourceError: the channel is closed.
+        """
+        if not self._healed and self._behind is None:
+            if (kept := self._in_order(await self._channel.receive())) is not None:
+                return kept
+        else:
+            await trio.lowlevel.checkpoint()
+        while not self._healed:
+            if self._behind is not None:
+                await self._read_on(self._behind)
+            elif (kept := self._in_order(await self._channel.receive())) is not None:
+                return kept
+        return self._healed.popleft()
+
+    def receive_nowait(self) -> Healed:
+        """The next one, if it is here.
+
+        Raises:
+            trio.WouldBlock: there is none, or it has to be read.
+            trio.ClosedResourceError: the channel is closed.
+        """
+        if self._healed:
+            return self._healed.popleft()
+        while self._behind is None:
+            if (kept := self._in_order(self._channel.receive_nowait())) is not None:
+                return kept
+        raise trio.WouldBlock
+
+    def _in_order(self, delivery: Delivery) -> Kept | None:
+        """It, if it is the next one. Else it came twice, or we are `_behind` from now on."""
+        cursor = self._cursor
+        if type(delivery) is Kept and delivery.epoch == cursor.epoch:
+            if delivery.offset == cursor.offset + 1:
+                self._cursor = Position(delivery.epoch, delivery.offset)
+                return delivery
+            if delivery.offset <= cursor.offset:
+                return None
+        self._behind = delivery.reason if isinstance(delivery, Lost) else "backplane"
+        return None
+
+    async def _read_on(self, reason: str) -> None:
+        cursor, confirmed = self._cursor, self._confirmed
+        seen = confirmed if confirmed.epoch == cursor.epoch and confirmed.offset > cursor.offset else cursor
+        try:
+            page = await self._store.read_after(self._room, self._history, cursor.offset, _PAGE, seen=seen)
+        except BackplaneUnavailable as exc:
+            log.debug("room %s: cannot read what is missing: %s", self._room, exc)
+            return await trio.sleep(_RETRY_INTERVAL)
+        self._take(page, reason)
+
+    def _take(self, page: Page, reason: str) -> None:
+        end, held = page.position, Position(page.position.epoch, page.start)
+        here = same_place(self._cursor, end, page.previous)
+        if here is None:
+            self._turn(Turn(held, page.previous, Lost(reason)))
+            here = held
+        elif here.offset < page.start:
+            self._turn(Turn(held, page.previous, Lost("expired", page.start - here.offset)))
+        elif here != self._cursor:
+            self._turn(Turn(here, page.previous, None))
+        for kept in page.kept:
+            if kept.offset == self._cursor.offset + 1:
+                self._healed.append(kept)
+                self._cursor = Position(kept.epoch, kept.offset)
+        if self._cursor.offset >= end.offset:
+            self._behind = None
+
+    def _turn(self, turn: Turn) -> None:
+        self._healed.append(turn)
+        self._cursor = turn.position

@@ -1,0 +1,80 @@
+"""What a member missed while it was away, as a batch that all who missed the same share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from trioroom._core.batch import Batch, batch_of
+from trioroom._core.overflow import Overflow
+from trioroom._wire.publication import Publication, decode_publication
+
+if TYPE_CHECKING:
+    from trioroom._core.overflow import Feed
+    from trioroom._core.window import Entry, Window
+    from trioroom._wire.encoding import Encoding
+    from trioroom.room import Room
+
+
+def publications_of(entries: Iterable[Entry]) -> list[tuple[int, Publication]]:
+    """With their offsets, without what is none: another program may have put it there."""
+    found: list[tuple[int, Publication]] = []
+    for entry in entries:
+        try:
+            found.append((entry.offset, decode_publication(entry.payload)))
+        except msgspec.DecodeError:  # the fan-out has logged it
+            continue
+    return found
+
+
+class _Message(NamedTuple):
+    offset: int
+    publication: Publication
+    frame: bytes
+
+
+class Replay:
+    """Of one room. Encoded once for each kind of peer, until the window moves on."""
+
+    __slots__ = ("_batches", "_messages", "_room", "_window")
+
+    def __init__(self, room: Room, window: Window) -> None:
+        self._room = room
+        self._window = window
+        self._messages: dict[Encoding, tuple[float, list[_Message]]] = {}  # and the offset behind which they are all
+        self._batches: dict[tuple[Encoding, int], Batch | None] = {}
+
+    def forget(self) -> None:
+        """The window has moved."""
+        self._messages.clear()
+        self._batches.clear()
+
+    def after(self, offset: int, feed: Feed, encoding: Encoding, member: str) -> Batch | None:
+        """What is behind ``offset``, to which the window reaches, for the member of this id; None for nothing."""
+        messages = self._after(offset, encoding)
+        if any(message.publication.exclude == member for message in messages):
+            return self._join(feed, [message for message in messages if message.publication.exclude != member])
+        if (encoding, offset) not in self._batches:
+            self._batches[encoding, offset] = self._join(feed, messages)
+        return self._batches[encoding, offset]
+
+    def _after(self, offset: int, encoding: Encoding) -> list[_Message]:
+        start, messages = self._messages.get(encoding, (math.inf, []))
+        if offset < start:
+            name = self._room.name
+            messages = [
+                _Message(number, publication, encoding.message(name, publication.data, publication.sender, number))
+                for number, publication in publications_of(self._window.after(offset))
+            ]
+            self._messages[encoding] = (offset, messages)
+        return messages if offset <= start else [message for message in messages if message.offset > offset]
+
+    def _join(self, feed: Feed, messages: list[_Message]) -> Batch | None:
+        if not messages:
+            return None
+        keyed = self._room.overflow is Overflow.LATEST
+        keys = [message.publication.key for message in messages] if keyed else None
+        return batch_of(feed, [message.frame for message in messages], keys)

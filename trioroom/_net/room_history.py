@@ -1,0 +1,198 @@
+"""The history of an active room: its window, and what is fetched from the backplane when that does not reach back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trioroom._core.history import Position, same_place
+from trioroom._core.window import Entry, Window
+from trioroom._net.healing import HealingChannel, Turn
+from trioroom._net.replay import Replay, publications_of
+from trioroom.errors import PositionLost
+from trioroom.room import HistoryPage, KeptMessage
+
+if TYPE_CHECKING:
+    from trioroom._core.batch import Batch
+    from trioroom._core.history import Kept
+    from trioroom._net.limits import Limits
+    from trioroom.backplane.base import HistoryStore
+    from trioroom.backplane.room_channel import RoomChannel
+    from trioroom.member import Member
+    from trioroom.room import Room
+
+_READ_AT_ONCE = 256  # publications
+_PAGE_BYTES = 256 << 10  # of payload in one page, which its first message may pass
+_TRIES = 8  # to read what comes before a window that moves meanwhile
+
+
+@attrs.frozen
+class Place:
+    """Where a member begins in the history."""
+
+    position: Position | None
+    """None in rooms that have none."""
+    recovered: bool | None
+    """Whether it gets all it missed; None where it asked for nothing."""
+
+
+@attrs.define(eq=False)
+class RoomHistory:
+    """Owned by an `ActiveRoom`. `publish` is what a `PacedPublisher` calls."""
+
+    store: HistoryStore
+    room: Room
+    limits: Limits
+    window: Window = attrs.field(init=False)
+    _channel: HealingChannel = attrs.field(init=False)
+    _replay: Replay = attrs.field(init=False)
+    _reading: trio.Lock = attrs.field(factory=trio.Lock)  # one read serves all who want to reach back
+
+    def __attrs_post_init__(self) -> None:
+        assert self.room.history is not None
+        self.window = Window(self.room.history, self.limits.budget)
+        self._replay = Replay(self.room, self.window)
+
+    async def begin(self, channel: RoomChannel) -> HealingChannel:
+        """What the fan-out reads; ``channel`` is subscribed.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        self._channel = HealingChannel(self.store, self.room.name, self.window.history, channel)
+        turn = await self._channel.begin()
+        self.window.go_on_from(turn.position, turn.previous)
+        self.limits.budget.open(self.window, self._forget)
+        return self._channel
+
+    def close(self) -> None:
+        """Give back the memory."""
+        self.limits.budget.close(self.window)
+        self.window.forget()
+
+    def _forget(self) -> None:
+        self.window.forget()
+        self._replay.forget()
+        self.limits.budget.open(self.window, self._forget)  # it will fill again
+
+    # -- for the fan-out -----------------------------------------------------------------------
+
+    def append(self, kept: list[Kept]) -> None:
+        """They are passed on now."""
+        self.window.append(kept, trio.current_time())
+        self._replay.forget()
+
+    def turn(self, turn: Turn) -> None:
+        """What is passed on next follows another place."""
+        self.window.go_on_from(turn.position, turn.previous)
+        self._replay.forget()
+
+    def place(self, position: Position | None, member: Member) -> tuple[Place, Batch | None]:
+        """Where a joiner begins, and what it has to get first; `reach` has been called for its position."""
+        window = self.window
+        window.expire(trio.current_time())
+        if position is None:
+            return Place(window.position, None), None
+        here = same_place(position, window.position, window.previous)
+        if here is None or here.offset < window.start:
+            return Place(window.position, False), None
+        missed = self._replay.after(here.offset, member._feed, member._connection.encoding, member.id)
+        if missed is not None and not self._fits(missed):
+            return Place(window.position, False), None
+        return Place(here, True), missed
+
+    def _fits(self, missed: Batch) -> bool:
+        """Whether a member's outbox may hold it; part of a recovery is none."""
+        settings, room = self.limits.settings, self.room
+        max_messages = room.max_outbox_messages or settings.max_outbox_messages
+        max_bytes = room.max_outbox_bytes or settings.max_outbox_bytes
+        return len(missed.ends) <= max_messages and len(missed.data) <= max_bytes
+
+    # -- for those who ask -----------------------------------------------------------------------
+
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
+        """As `trioroom.backplane.base.HistoryStore.publish`."""
+        position = await self.store.publish(room, payload, self.window.history, publication_id)
+        if position is not None:
+            self._channel.confirm(position)
+
+    async def reach_position(self, position: Position) -> None:
+        """Have the window reach back to ``position``, if that can be; `place` then says whether it could.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        if same_place(position, self.window.position, self.window.previous) is not None:
+            await self._reach(position.offset)
+
+    async def _reach(self, offset: int) -> bool:
+        """Have the window reach back to ``offset``; False if what follows that is not held any more.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        window = self.window
+        window.expire(trio.current_time())
+        if window.start <= offset:
+            return True
+        async with self._reading:
+            for _ in range(_TRIES):
+                window.expire(trio.current_time())
+                if window.start <= offset:
+                    return True
+                if window.complete:
+                    return False
+                limit = min(_READ_AT_ONCE, window.start - max(0, offset))
+                page = await self.store.read_before(self.room.name, window.history, window.start + 1, limit)
+                window.extend_back(page, trio.current_time())
+                self._replay.forget()
+        return window.start <= offset
+
+    async def page(self, limit: int, before: Position | None, after: Position | None) -> HistoryPage:
+        """See `Room.read_history`."""
+        if after is not None:
+            return await self._page_after(limit, after)
+        end = None if before is None else self._here(before)
+        low = (self.window.position.offset if end is None else end.offset - 1) - limit
+        await self._reach(max(0, low - 1))  # one more, which tells whether there are more
+        window = self.window
+        last = window.position.offset if end is None else end.offset - 1
+        entries = [entry for entry in window.after(max(low, window.start)) if entry.offset <= last]
+        chosen = _within_bytes(reversed(entries[-limit:]))[::-1]
+        first = chosen[0].offset if chosen else last + 1
+        return self._to_page(chosen, more=window.start < first - 1)
+
+    async def _page_after(self, limit: int, after: Position) -> HistoryPage:
+        place = self._here(after)
+        if not await self._reach(place.offset) or (place := self._here(after)).offset < self.window.start:
+            raise PositionLost(f"the history does not hold what follows offset {after.offset} any more; begin anew")
+        entries = list(self.window.after(place.offset))
+        chosen = _within_bytes(entries[:limit])
+        return self._to_page(chosen, more=len(chosen) < len(entries))
+
+    def _here(self, position: Position) -> Position:
+        place = same_place(position, self.window.position, self.window.previous)
+        if place is None:
+            raise PositionLost(f"the history knows no position {position.epoch}:{position.offset}; begin anew")
+        return place
+
+    def _to_page(self, entries: list[Entry], *, more: bool) -> HistoryPage:
+        messages = tuple(
+            KeptMessage(offset, publication.data, publication.sender)  # type: ignore[arg-type]  # as it was published
+            for offset, publication in publications_of(entries)
+        )
+        return HistoryPage(messages, self.window.position, more)
+
+
+def _within_bytes(entries: Iterable[Entry]) -> list[Entry]:
+    chosen: list[Entry] = []
+    size = 0
+    for entry in entries:
+        size += len(entry.payload)
+        if chosen and size > _PAGE_BYTES:
+            break
+        chosen.append(entry)
+    return chosen
