@@ -62,7 +62,8 @@ async def test_prefix_keeps_apps_apart(monkeypatch: pytest.MonkeyPatch, autojump
         server = network.add()
         async with open_redis(f"{URL}?prefix=shop") as backplane, subscribed(backplane, "ä", 1):
             assert server.channels() == {"shop:room:ä".encode()}
-            assert server.log[0][1].startswith(b"shop:probe:")
+            subscribed_to = next(command[1] for command in server.log if command[0] == b"SUBSCRIBE")
+            assert subscribed_to.startswith(b"shop:probe:")
 
 
 async def test_publication_beyond_the_bound_is_the_callers_mistake(
@@ -123,7 +124,7 @@ async def test_opening_fails_with_the_reason_and_never_waits_for_ever(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     async with open_network(monkeypatch) as network:
-        for reason in ("cannot connect: refused", "subscriptions were not confirmed for 2 s"):
+        for reason in ("cannot connect: refused", "no answer to the first command"):
             with trio.fail_after(3), pytest.raises(BackplaneUnavailable, match=f"cannot use .* backplane: .*{reason}"):
                 async with open_redis(URL):
                     pytest.fail("there is none")

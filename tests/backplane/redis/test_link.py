@@ -39,7 +39,7 @@ async def test_link_is_ready_when_the_first_probe_has_come_round(
         server = await scene.run()
         assert scene.link.ready
         assert scene.changes == [(True, None)]
-        assert server.log == [[b"SUBSCRIBE", b"probe"], [b"PUBLISH", b"probe", b"1"]]
+        assert server.log == [[b"INFO", b"server"], [b"SUBSCRIBE", b"probe"], [b"PUBLISH", b"probe", b"1"]]
         await trio.sleep(10.5)
         assert probes(server) == [[b"PUBLISH", b"probe", b"%d" % number] for number in range(1, 12)]
         assert (scene.attempts, len(scene.changes)) == (2, 1)
@@ -94,11 +94,22 @@ async def test_silence_is_noticed_within_its_bound_and_the_link_comes_back(
         assert record.heard == [Lost("backplane")] * 4
 
 
-async def test_silence_before_the_channels_are_restored_is_noticed_too(
+async def test_silence_from_the_start_is_noticed(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:
     async with open_link(monkeypatch) as scene:
         scene.network.add().latency = math.inf
+        await scene.run()
+        await trio.sleep(2 + EPSILON)
+        assert scene.changes == [(False, "fake:1: no answer to the first command")]
+
+
+async def test_silence_before_the_channels_are_restored_is_noticed_too(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_link(monkeypatch) as scene:
+        server = scene.network.add()
+        server.answers[b"SUBSCRIBE"] = lambda _: b""  # says nothing to it
         await scene.run()
         await trio.sleep(2 + EPSILON)
         assert scene.changes == [(False, "fake:1: subscriptions were not confirmed for 2 s")]
