@@ -94,9 +94,7 @@ async def test_silence_is_noticed_within_its_bound_and_the_link_comes_back(
         assert record.heard == [Lost("backplane")] * 4
 
 
-async def test_silence_from_the_start_is_noticed(
-    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
-) -> None:
+async def test_silence_from_the_start_is_noticed(monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock) -> None:
     async with open_link(monkeypatch) as scene:
         scene.network.add().latency = math.inf
         await scene.run()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import HistoryStore, PresenceStore
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.base import PresenceStore
 from trioroom.backplane.redis.cluster import Cluster
+from trioroom.backplane.redis.history import RedisHistory, milliseconds
+from trioroom.backplane.redis.history_scripts import PUBLISH_ONCE
 from trioroom.backplane.redis.location import Location, Mode, parse_location
 from trioroom.backplane.redis.settings import RedisSettings
+from trioroom.backplane.redis.subscriptions import Subscriptions
 from trioroom.backplane.redis.topology import SingleServer, Topology
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneError, BackplaneUnavailable
@@ -27,12 +28,13 @@ class RedisBackplane:
         self._topology = topology
         self._settings = settings
         self._prefix = f"{settings.prefix}:room:".encode()
-        self._channels: dict[bytes, Channel] = {}
+        self._subscriptions = Subscriptions(topology, settings.timeout)
+        self._history = RedisHistory(topology, self._subscriptions, settings)
 
     @property
-    def history(self) -> HistoryStore | None:
-        """None yet."""
-        return None
+    def history(self) -> RedisHistory:
+        """In streams, as far as the server keeps what it has."""
+        return self._history
 
     @property
     def presence(self) -> PresenceStore | None:
@@ -45,7 +47,7 @@ class RedisBackplane:
         return self._topology.ready
 
     async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
-        """PUBLISH, or SPUBLISH on a cluster; returns when the broker has it.
+        """PUBLISH, or SPUBLISH on a cluster, by a script if there is an id; returns when the broker has it.
 
         Calls may overlap, and then share a round trip. Cancelled, the publication may or may not have gone out.
 
@@ -54,46 +56,28 @@ class RedisBackplane:
             BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not.
             BackplaneError: the broker refused it.
         """
-        if len(payload) > self._settings.max_publication_bytes:
-            raise ValueError(
-                f"publication of {len(payload)} bytes exceeds max_publication_bytes="
-                f"{self._settings.max_publication_bytes}; raise the limit on all nodes or publish in parts"
-            )
+        self._settings.check_payload(payload)
+        name = self._prefix + room.encode()
         try:
-            await self._topology.publish(self._prefix + room.encode(), payload)
+            if publication_id is None:
+                await self._topology.publish(name, payload)
+            else:
+                remember = milliseconds(self._settings.publication_id_ttl)
+                words = self._topology.words
+                await PUBLISH_ONCE.run(
+                    self._topology, [name], lambda _: [publication_id, remember, words.publish, payload]
+                )
         except ResponseError as exc:
             raise BackplaneError(f"the broker refused a publication to room {room!r}: {exc}") from exc
 
-    @asynccontextmanager
-    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+    def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """SUBSCRIBE, or SSUBSCRIBE; entered when the broker has confirmed it.
 
         Raises:
             BackplaneUnavailable: no confirmation within ``timeout``.
             BackplaneError: the broker refused it.
         """
-        name = self._prefix + room.encode()
-        source = self._channels.get(name)
-        if source is None:
-            source = self._channels[name] = Channel(name)
-            source.add(channel)
-            self._topology.add(source)
-        else:
-            source.add(channel)
-        try:
-            with trio.move_on_after(self._settings.timeout) as scope:
-                await source.wait_live()
-            if scope.cancelled_caught:
-                raise BackplaneUnavailable(
-                    f"the broker has not confirmed the subscription of room {room!r} within "
-                    f"timeout={self._settings.timeout:g} s; retry later"
-                )
-            yield
-        finally:
-            source.remove(channel)
-            if not source:
-                del self._channels[name]
-                self._topology.remove(source)
+        return self._subscriptions.open(self._prefix + room.encode(), channel, room)
 
 
 @asynccontextmanager

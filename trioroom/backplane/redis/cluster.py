@@ -47,6 +47,8 @@ class _Shard:
 class Cluster:
     """One link for each master that has slots; channels follow their slots."""
 
+    words = SHARDED
+
     def __init__(self, location: Location, probe_channel: bytes) -> None:
         self.failure: str | None = None
         """Why it cannot be used now, where that is known."""

@@ -29,6 +29,7 @@ from trioroom.errors import BackplaneUnavailable
 log = logging.getLogger("trioroom.backplane")
 _FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to RedisSettings.max_backoff
 _SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
+_POSITION_BYTES = 64  # more than what a room with a history has before the payload
 _MAX_LAG = 10  # times probe_timeout that a probe may take while other traffic shows that the link lives
 
 
@@ -64,7 +65,7 @@ class Link:
         self.publisher = Publisher(
             words.publish, settings.timeout, settings.max_queued_publications, settings.max_queued_bytes
         )
-        self.subscriber = Subscriber(words, settings.max_publication_bytes, on_change)
+        self.subscriber = Subscriber(words, settings.max_publication_bytes + _POSITION_BYTES, on_change)
         self.ready = False
         """Publications come round."""
         self.failure: str | None = None

@@ -13,7 +13,8 @@ class RedisSettings:
     """Names, bounds and deadlines. Times are seconds."""
 
     prefix: str = attrs.field(default="trioroom", validator=validators.min_len(1))
-    """Before the name of each channel, so that several apps share one Redis; an ACL needs ``&prefix:*``. No braces."""
+    """Before the name of each channel and key, so that several apps share one Redis; an ACL needs ``&prefix:*`` and
+    ``~prefix:*``. No braces."""
     timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
     longer than it takes to come back after a restart, so that a short outage costs a delay and no error."""
@@ -31,6 +32,19 @@ class RedisSettings:
     """The same in bytes; the one that reaches the bound may go beyond it."""
     max_publication_bytes: int = attrs.field(default=1 << 22, validator=_COUNT)
     """One publication; what another program puts into a room's channel beyond it is dropped and told as a gap."""
+    position_ttl: float = attrs.field(default=7 * 86_400.0, validator=validators.gt(0))
+    """How long a room's epoch and offset outlive the last publication and the last look at its history; then all
+    positions of that room are lost."""
+    publication_id_ttl: float = attrs.field(default=300.0, validator=validators.gt(0))
+    """How long a ``publication_id`` is remembered: longer than any publisher goes on trying."""
+
+    def check_payload(self, payload: bytes) -> None:
+        """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
+        if len(payload) > self.max_publication_bytes:
+            raise ValueError(
+                f"publication of {len(payload)} bytes exceeds max_publication_bytes="
+                f"{self.max_publication_bytes}; raise the limit on all nodes or publish in parts"
+            )
 
     @prefix.validator
     def _has_no_braces(self, _: object, prefix: str) -> None:

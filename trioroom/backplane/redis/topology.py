@@ -12,11 +12,14 @@ from trioroom.backplane.redis.location import Location, Mode
 from trioroom.backplane.redis.publisher import Command
 from trioroom.backplane.redis.resp import Reply
 from trioroom.backplane.redis.sources import FixedSource, SentinelSource
-from trioroom.backplane.redis.subscriber import CLASSIC
+from trioroom.backplane.redis.subscriber import CLASSIC, Words
 
 
 class Topology(Protocol):
     """The servers of one broker."""
+
+    words: Words
+    """The Pub/Sub it speaks."""
 
     @property
     def failure(self) -> str | None:
@@ -71,6 +74,8 @@ class Changes:
 
 class SingleServer:
     """One server has all channels, wherever it is at the moment."""
+
+    words = CLASSIC
 
     def __init__(self, location: Location, probe_channel: bytes) -> None:
         source = SentinelSource(location) if location.mode is Mode.SENTINEL else FixedSource(location.endpoints[0])
