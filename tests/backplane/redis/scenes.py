@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import attrs
@@ -52,31 +52,50 @@ class PublisherScene:
             await wait_all_tasks_blocked()
 
     async def _publish(self, payload: bytes) -> None:
-        self.results[payload] = "cancelled"
-        with trio.CancelScope() as self.scopes[payload]:
+        async def publish() -> str:
+            await self.publisher.publish(b"name", payload)
+            return "done"
+
+        await self._record(payload, publish)
+
+    async def call(self, word: bytes) -> None:
+        """A command that names the incarnation, by a task of its own; its result is the reply."""
+
+        async def call() -> str:
+            return str(await self.publisher.call(lambda incarnation: (b"EVALSHA", incarnation, word)))
+
+        self.nursery.start_soon(self._record, word, call)
+        await wait_all_tasks_blocked()
+
+    async def _record(self, name: bytes, ask: Callable[[], Awaitable[str]]) -> None:
+        self.results[name] = "cancelled"
+        with trio.CancelScope() as self.scopes[name]:
             try:
-                self.results[payload] = "pending"
-                await self.publisher.publish(b"name", payload)
-                self.results[payload] = "done"
+                self.results[name] = "pending"
+                self.results[name] = await ask()
             except (ResponseError, BackplaneUnavailable) as exc:
-                self.results[payload] = str(exc)
-        if self.scopes[payload].cancelled_caught:
-            self.results[payload] = "cancelled"
+                self.results[name] = str(exc)
+        if self.scopes[name].cancelled_caught:
+            self.results[name] = "cancelled"
 
     async def run(
-        self, connection: RedisConnection, *, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED
+        self,
+        connection: RedisConnection,
+        incarnation: bytes = b"",
+        *,
+        task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         with trio.CancelScope() as scope:
             task_status.started(scope)
             with suppress(LinkLost):
                 try:
-                    await self.publisher.run(connection)
+                    await self.publisher.run(connection, incarnation)
                 except* LinkLost as group:
                     raise group.exceptions[0] from None
 
-    async def connect(self) -> Peer:
+    async def connect(self, incarnation: bytes = b"") -> Peer:
         connection, peer = connect()
-        await self.nursery.start(self.run, connection)
+        await self.nursery.start(self.run, connection, incarnation)
         await wait_all_tasks_blocked()
         return peer
 

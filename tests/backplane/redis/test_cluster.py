@@ -293,6 +293,22 @@ async def test_publication_goes_out_again_when_the_slot_has_moved(
         assert [b"SPUBLISH", ROOM, b"x"] in scene.server(2).log
 
 
+async def test_command_goes_to_the_server_of_its_key_with_its_incarnation_and_after_it_when_it_moves(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    async with open_scene(monkeypatch) as scene:
+        for port, answer in ((1, lambda _: error(f"MOVED {SLOT} fake:2")), (2, lambda _: bulk(b"reply"))):
+            server = scene.server(port)
+            server.incarnation = b"of %d" % port
+            server.answers[b"EVALSHA"] = answer
+        await scene.run()
+        scene.slots = ALMOST_ALL_AT_TWO  # nobody has looked yet
+        assert await scene.cluster.call(ROOM, lambda incarnation: (b"EVALSHA", incarnation)) == b"reply"
+        for port in (1, 2):
+            calls = [command for command in scene.server(port).log if command[0] == b"EVALSHA"]
+            assert calls == [[b"EVALSHA", b"of %d" % port]]
+
+
 async def test_publication_that_nobody_takes_fails_after_timeout(
     monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
 ) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from tests.backplane.redis.fake_server import Peer, connect, error, integer, push
+from tests.backplane.redis.fake_server import Peer, bulk, connect, error, integer, push
 from tests.backplane.redis.scenes import LOST, open_publisher, payloads
 from trioroom.backplane.redis.publisher import Publisher
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection
@@ -103,6 +103,56 @@ async def test_cancelled_after_it_was_sent_it_leaves_its_place_to_the_answer() -
         await peer.say(error("of a"), integer(1))
         await wait_all_tasks_blocked()
         assert scene.results == {b"a": "cancelled", b"b": "done"}
+
+
+# -- commands for a server of one incarnation ------------------------------------------------------
+
+
+async def test_command_gets_the_incarnation_and_its_caller_the_reply() -> None:
+    async with open_publisher() as scene:
+        peer = await scene.connect(b"first")
+        await scene.publish(b"a")
+        await scene.call(b"b")
+        assert await peer.read() == [[b"PUBLISH", b"name", b"a"], [b"EVALSHA", b"first", b"b"]]
+        await peer.say(integer(1), bulk(b"reply"))
+        await wait_all_tasks_blocked()
+        assert scene.results == {b"a": "done", b"b": "b'reply'"}
+
+
+async def test_error_reply_to_a_command_is_raised() -> None:
+    async with open_publisher() as scene:
+        peer = await scene.connect()
+        await scene.call(b"a")
+        await peer.say(error("NOSCRIPT no"))
+        await wait_all_tasks_blocked()
+        assert (scene.results, scene.publisher.queued) == ({b"a": "NOSCRIPT no"}, 0)
+
+
+async def test_what_waits_is_packed_anew_for_another_incarnation_and_counted_so() -> None:
+    async with open_publisher() as scene:
+        await (await scene.connect(b"1")).close()
+        await wait_all_tasks_blocked()
+        await scene.call(b"a")
+        await scene.publish(b"b")
+        waiting = scene.publisher._bytes
+        peer = await scene.connect(b"the second")
+        assert await peer.read() == [[b"EVALSHA", b"the second", b"a"], [b"PUBLISH", b"name", b"b"]]
+        assert scene.publisher._bytes == waiting + len(b"the second") + 1 - len(b"1")  # its length is a digit longer
+        await peer.say(integer(7), integer(1))
+        await wait_all_tasks_blocked()
+        assert (scene.results, scene.publisher._bytes) == ({b"a": "7", b"b": "done"}, 0)
+
+
+async def test_what_was_sent_is_not_sent_to_another_incarnation() -> None:
+    async with open_publisher() as scene:
+        peer = await scene.connect(b"1")
+        await scene.call(b"a")
+        await peer.close()
+        await wait_all_tasks_blocked()
+        assert scene.results == {b"a": LOST}
+        peer = await scene.connect(b"2")
+        await scene.call(b"b")
+        assert await peer.read() == [[b"EVALSHA", b"2", b"b"]]
 
 
 # -- bounds ----------------------------------------------------------------------------------------

@@ -22,7 +22,15 @@ from tests.backplane.redis.fake_server import OK, array, bulk, connect, error, i
 from tests.backplane.servers import RedisServer, binaries, free_port, open_redis_server
 from trioroom.backplane.redis import resp
 from trioroom.backplane.redis.location import Endpoint, Login
-from trioroom.backplane.redis.resp import CallRefused, LinkLost, RedisConnection, Reply, open_connection, pack
+from trioroom.backplane.redis.resp import (
+    CallRefused,
+    LinkLost,
+    RedisConnection,
+    Reply,
+    ask_incarnation,
+    open_connection,
+    pack,
+)
 
 TIMEOUT = 5.0
 
@@ -319,3 +327,44 @@ async def test_silence_of_a_real_socket_ends_too_and_leaves_none_behind(tls: boo
                 pytest.fail("nobody has answered")
         with trio.fail_after(TIMEOUT):
             await gone.wait()
+
+
+# -- which server it is ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "incarnation"),
+    [
+        (bulk(b"# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\ntcp_port:1\r\n"), b"abc"),
+        (bulk(b"# Server\r\n"), b""),
+        (b"$-1\r\n", b""),
+        (OK, b""),  # of a proxy that says so to all it does not know
+        (error("NOPERM this user has no permissions to run the 'info' command"), b""),
+    ],
+)
+async def test_incarnation_is_what_the_server_calls_its_run_if_it_tells(reply: bytes, incarnation: bytes) -> None:
+    connection, peer = connect()
+    await peer.say(reply)
+    assert await ask_incarnation(connection) == incarnation
+    assert await peer.read() == [[b"INFO", b"server"]]
+
+
+@pytest.mark.parametrize("reply", [integer(1), array(integer(1))])
+async def test_incarnation_that_makes_no_sense_is_a_lost_link(reply: bytes) -> None:
+    connection, peer = connect()
+    await peer.say(reply)
+    with pytest.raises(LinkLost, match="the reply to INFO"):
+        await ask_incarnation(connection)
+
+
+@pytest.mark.redis
+async def test_incarnation_is_another_after_a_restart(redis_server: RedisServer) -> None:
+    incarnations: list[bytes] = []
+    for _ in range(2):
+        for _ in range(2):
+            endpoint = Endpoint("127.0.0.1", redis_server.port)
+            async with open_connection(endpoint, Login(), None, TIMEOUT) as connection:
+                incarnations.append(await ask_incarnation(connection))
+        await redis_server.restart()
+    assert incarnations[0] == incarnations[1] != incarnations[2] == incarnations[3]
+    assert b"" not in incarnations

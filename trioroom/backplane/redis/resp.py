@@ -193,7 +193,7 @@ async def ask_incarnation(connection: RedisConnection) -> bytes:
 
     INFO: https://redis.io/docs/latest/commands/info/. Empty where an ACL or a proxy keeps it from us.
     """
-    with suppress(CallRefused):
+    with suppress(CallRefused), reading_reply("INFO"):
         for line in (await connection.call("INFO", "server") or b"").splitlines():
             if line.startswith(b"run_id:"):
                 return bytes(line.removeprefix(b"run_id:"))
