@@ -316,6 +316,23 @@ async def test_refusals_are_told_with_the_room(redis_server: RedisServer) -> Non
             await node.publish(bytes((1 << 22) + 1))
 
 
+async def test_server_out_of_memory_refuses_and_leaves_no_hole(redis_server: RedisServer) -> None:
+    async with open_node(redis_server.url) as node:
+        before = await node.publish(b"1")
+        await redis_server.command("CONFIG", "SET", "maxmemory", "1")
+        for name in (None, "id"):
+            with pytest.raises(BackplaneError, match="OOM"):
+                await node.backplane.history.publish(ROOM, b"refused", KEPT, name)
+        with pytest.raises(BackplaneError, match="OOM"):
+            await node.backplane.publish(ROOM, b"refused", "id")
+        await redis_server.command("CONFIG", "SET", "maxmemory", "0")
+        async with subscribed(node.backplane, ROOM, 9) as receive:
+            assert await node.backplane.history.publish(ROOM, b"2", KEPT, "id") == Position(before.epoch, 2)
+            await node.backplane.publish(ROOM, b"taken", "id")
+            assert await receive.receive() == b"taken"
+        assert payloads(await node.read(0)) == [b"1", b"2"]
+
+
 async def test_largest_publication_fits_with_its_position(redis_server: RedisServer) -> None:
     settings = RedisSettings(max_publication_bytes=1000)
     async with open_node(redis_server.url, settings=settings) as node:

@@ -1,9 +1,12 @@
 """The scripts behind `trioroom.backplane.redis.history.RedisHistory`, each one step at the server.
 
-All see KEYS[1], the hash of what is known of the room: e, the epoch; s, the offset of the last publication; r, the
-incarnation of the server that last wrote; pe and po, the epoch before and the offset up to which nothing differs; n
-and l, how many publications are kept and for how many milliseconds. And KEYS[2], the stream of those that are held,
-whose ids are the offsets: without a hole, and s is the last, so that its length says where it starts.
+A server that is out of memory refuses the first command that takes some, but none once the script has written: so what
+takes memory comes first, and what is refused has changed nothing.
+
+All but the last see KEYS[1], the hash of what is known of the room: e, the epoch; s, the offset of the last
+publication; r, the incarnation of the server that last wrote; pe and po, the epoch before and the offset up to which
+nothing differs; n and l, how many publications are kept and for how many milliseconds. And KEYS[2], the stream of those
+that are held, whose ids are the offsets: without a hole, and s is the last, so that its length says where it starts.
 """
 
 from __future__ import annotations
@@ -22,9 +25,9 @@ local epoch, last, previous, shared = known[1], tonumber(known[2] or 0), known[4
 
 local function enter()
   if not epoch then
-    redis.call('DEL', stream)
     epoch = fresh
     redis.call('HSET', meta, 'e', epoch, 's', 0, 'r', incarnation)
+    redis.call('DEL', stream)
   elseif incarnation ~= '' and known[3] ~= incarnation then  -- restarted or failed over: what is here is all we have
     previous, shared, epoch = epoch, last, fresh
     redis.call('HSET', meta, 'e', epoch, 'r', incarnation, 'pe', previous, 'po', known[2])
@@ -32,6 +35,9 @@ local function enter()
   if known[6] ~= size or known[7] ~= ttl then
     redis.call('HSET', meta, 'n', size, 'l', ttl)
   end
+end
+
+local function renew()
   redis.call('PEXPIRE', meta, string.format('%d', math.max(lasting, ttl)))  -- never before what it is of
 end
 
@@ -61,6 +67,7 @@ enter()
 local offset = string.format('%d', last + 1)
 redis.call('XADD', stream, 'MAXLEN', '=', size, offset .. '-0', 't', string.format('%d', now()), 'p', ARGV[9])
 redis.call('HSET', meta, 's', offset)
+renew()
 redis.call('PEXPIRE', stream, ttl)
 local position = epoch .. ':' .. offset
 redis.call(ARGV[7], ARGV[8], position .. ':' .. ARGV[9])
@@ -76,6 +83,7 @@ READ: Final = Script(
     _ENTER
     + """
 enter()
+renew()
 local seen_epoch, seen = ARGV[6], tonumber(ARGV[7])
 if seen and ((seen_epoch == epoch and seen > last) or (seen_epoch == previous and seen > shared)) then
   epoch, previous = fresh, false  -- what it has seen is gone, and who knows what else
@@ -123,8 +131,10 @@ return reply
 PUBLISH_ONCE: Final = Script("""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))
-if redis.call('ZADD', KEYS[1], 'NX', string.format('%d', now + ARGV[2]), ARGV[1]) == 1 then
+local forgotten = redis.call('ZSCORE', KEYS[1], ARGV[1])
+if not forgotten or tonumber(forgotten) <= now then
+  redis.call('ZADD', KEYS[1], string.format('%d', now + ARGV[2]), ARGV[1])
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%d', now))
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
   local reply = redis.pcall(ARGV[3], KEYS[1], ARGV[4])
   if type(reply) == 'table' and reply.err then redis.call('ZREM', KEYS[1], ARGV[1]) end
