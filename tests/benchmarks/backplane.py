@@ -5,11 +5,14 @@
 Two nodes in one process: one publishes to a room, the other one hears it, through a server of the script's own.
 The bars are a bare redis-py pipeline of 64 (with a subscriber in a second thread, and alone, where nobody
 listens and replies count), and the obvious version: redis-py in a thread, one PUBLISH awaited each.
+Rooms with a history keep their last 1,000 publications; with ids each publication has one, and nothing is kept.
 Contenders take turns; each figure is the median of its rounds, with the lowest and the highest.
 """
 
 from __future__ import annotations
 
+import itertools
+import secrets
 import statistics
 import time
 from collections.abc import AsyncIterator, Callable
@@ -31,14 +34,36 @@ from tests.benchmarks.redis_clients import (
     take_turns,
     versions,
 )
+from trioroom._core.history import History, Kept
 from trioroom.backplane.base import Lost
 from trioroom.backplane.redis import open_redis
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing.conformance import subscribed
+from trioroom.testing.histories import listening
 
 ROOM = "bench"
+KEPT = History(1_000)
 ROOMS = 100_000
 RATE = 1_000  # publications per second, of which the latency is told
+
+
+@asynccontextmanager
+async def heard(subscription: RoomChannel, received: Received) -> AsyncIterator[None]:
+    """Give what comes to ``received`` while the context is open."""
+
+    async def listen() -> None:
+        while True:
+            batch = [await subscription.receive()]  # and then all that waits, as a room's pump does
+            with suppress(trio.WouldBlock):
+                while True:
+                    batch.append(subscription.receive_nowait())
+            assert not any(isinstance(delivery, Lost) for delivery in batch), "lost"
+            received([each.payload if isinstance(each, Kept) else each for each in batch if not isinstance(each, Lost)])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -46,21 +71,36 @@ async def two_nodes(port: int, received: Received) -> AsyncIterator[Publish]:
     """What is published on one is heard on the other."""
     url = f"redis://127.0.0.1:{port}"
     async with open_redis(url) as here, open_redis(url) as there, subscribed(there, ROOM, 65_536) as subscription:
-
-        async def listen() -> None:
-            while True:
-                batch = [await subscription.receive()]  # and then all that waits, as a room's pump does
-                with suppress(trio.WouldBlock):
-                    while True:
-                        batch.append(subscription.receive_nowait())
-                payloads = [payload for payload in batch if isinstance(payload, bytes)]
-                assert len(payloads) == len(batch), "lost"
-                received(payloads)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(listen)
+        async with heard(subscription, received):
             yield partial(here.publish, ROOM)
-            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def two_nodes_with_ids(port: int, received: Received) -> AsyncIterator[Publish]:
+    """The same, and none goes out twice."""
+    url = f"redis://127.0.0.1:{port}"
+    session, numbers = secrets.token_hex(8), itertools.count()
+    async with open_redis(url) as here, open_redis(url) as there, subscribed(there, ROOM, 65_536) as subscription:
+
+        async def publish(payload: bytes) -> None:
+            await here.publish(ROOM, payload, f"{session}/{next(numbers)}")
+
+        async with heard(subscription, received):
+            yield publish
+
+
+@asynccontextmanager
+async def two_nodes_with_history(port: int, received: Received) -> AsyncIterator[Publish]:
+    """The same, and the latest are kept."""
+    url = f"redis://127.0.0.1:{port}"
+    async with open_redis(url) as here, open_redis(url) as there:
+
+        async def publish(payload: bytes) -> None:
+            await here.history.publish(ROOM, payload, KEPT)
+
+        async with listening(there.history, ROOM, max_publications=65_536) as subscription:
+            async with heard(subscription, received):
+                yield publish
 
 
 async def latency(port: int) -> dict[str, float]:
@@ -99,6 +139,9 @@ CONTENDERS: dict[str, Callable[[int], dict[str, float]]] = {
     "awaited, 64": lambda port: {"per second": trio.run(publication_rate, awaited, port, 64)},
     "trioroom, 1": lambda port: {"per second": trio.run(publication_rate, two_nodes, port, 1)},
     "trioroom, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes, port, 64)},
+    "trioroom, ids, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes_with_ids, port, 64)},
+    "trioroom, history, 1": lambda port: {"per second": trio.run(publication_rate, two_nodes_with_history, port, 1)},
+    "trioroom, history, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes_with_history, port, 64)},
     "latency": lambda port: trio.run(latency, port),
     "restoring": lambda port: trio.run(restoring, port),
 }
@@ -112,7 +155,7 @@ def main() -> None:
         figures = take_turns(arguments.contenders, arguments.rounds, lambda name: CONTENDERS[name](port))
     for (name, figure), values in figures.items():
         value = statistics.median(values)
-        print(f"{name:14} {figure:28} {value:12,.3f}  ({min(values):,.3f} to {max(values):,.3f})")
+        print(f"{name:22} {figure:28} {value:12,.3f}  ({min(values):,.3f} to {max(values):,.3f})")
     bars = {name: statistics.median(values) for (name, figure), values in figures.items() if figure == "per second"}
     for ours in (name for name in bars if name.startswith("trioroom")):
         ratios = (f"{bars[ours] / bars[bar]:.2f} times {bar}" for bar in bars if not bar.startswith("trioroom"))
