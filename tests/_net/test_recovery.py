@@ -148,8 +148,8 @@ async def test_room_without_history_recovers_nothing_and_keeps_its_words(autojum
         assert answer["code"] == "not_joined"
 
 
-async def test_more_than_an_outbox_may_hold_is_not_recovered_in_part(autojump_clock: MockClock) -> None:
-    settings = trioroom.Settings(max_outbox_messages=3, close_timeout=1.0)
+async def test_more_than_half_an_outbox_is_not_recovered_in_part(autojump_clock: MockClock) -> None:
+    settings = trioroom.Settings(max_outbox_messages=6, close_timeout=1.0)
     async with open_scene(settings=settings) as (app, server), open_v1_peer(server) as peer:
         position = (await join(peer))["position"]
         for number in range(4):

@@ -105,11 +105,14 @@ class RoomHistory:
         return Place(here, True), missed
 
     def _fits(self, missed: Batch) -> bool:
-        """Whether a member's outbox may hold it; part of a recovery is none."""
+        """Whether it takes no more than half of what a member's outbox may hold, as live messages follow.
+
+        Part of a recovery is none, and one that ends in 4108 would be tried again for ever.
+        """
         settings, room = self.limits.settings, self.room
         max_messages = room.max_outbox_messages or settings.max_outbox_messages
         max_bytes = room.max_outbox_bytes or settings.max_outbox_bytes
-        return len(missed.ends) <= max_messages and len(missed.data) <= max_bytes
+        return 2 * len(missed.ends) <= max_messages and 2 * len(missed.data) <= max_bytes
 
     # -- for those who ask -----------------------------------------------------------------------
 
