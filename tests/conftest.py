@@ -21,7 +21,8 @@ from trioroom._wire.message import Data
 if TYPE_CHECKING:
     from trioroom.testing import Peer  # what it imports is to be rewritten first, see below
 
-pytest.register_assert_rewrite("trioroom.testing.conformance")  # it is no test module to pytest, but has asserts
+for suite in ("conformance", "presence_conformance"):  # no test modules to pytest, but they have asserts
+    pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
 
 
 @pytest.fixture(params=["trioroom.v1.json", "trioroom.v1.msgpack"])

@@ -7,8 +7,9 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from trioroom._core.publication_ids import PublicationIds
-from trioroom.backplane.base import HistoryStore, PresenceStore
+from trioroom.backplane.base import HistoryStore
 from trioroom.backplane.memory_history import MemoryHistory
+from trioroom.backplane.memory_presence import MemoryPresence
 from trioroom.backplane.memory_rooms import MemoryRooms
 from trioroom.backplane.room_channel import RoomChannel
 
@@ -33,6 +34,7 @@ class MemoryBackplane:
     ) -> None:
         self._rooms = MemoryRooms()
         self._ids = PublicationIds[bool](publication_id_ttl, max_publication_ids)
+        self._presence = MemoryPresence()
         self._history = MemoryHistory(max_history_bytes, PublicationIds(publication_id_ttl, max_publication_ids))
 
     @property
@@ -41,9 +43,9 @@ class MemoryBackplane:
         return self._history
 
     @property
-    def presence(self) -> PresenceStore | None:
-        """None yet."""
-        return None
+    def presence(self) -> MemoryPresence:
+        """Tables of who is in the rooms, that seats of this process share."""
+        return self._presence
 
     @property
     def ready(self) -> bool:

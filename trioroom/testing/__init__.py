@@ -6,12 +6,14 @@ from trioroom.testing.cancellation import cancel_at_step
 from trioroom.testing.conformance import BackplaneConformance
 from trioroom.testing.history_conformance import HistoryConformance
 from trioroom.testing.peer import Peer, open_peer, open_test_server
+from trioroom.testing.presence_conformance import PresenceConformance
 from trioroom.testing.v1_peer import V1Peer, open_v1_peer
 
 __all__ = [
     "BackplaneConformance",
     "HistoryConformance",
     "Peer",
+    "PresenceConformance",
     "V1Peer",
     "cancel_at_step",
     "open_peer",
