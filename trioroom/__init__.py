@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trioroom._core.history import History, Position
 from trioroom._core.overflow import Overflow
+from trioroom._core.presence import Presence
 from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerStatistics
 from trioroom._wire.message import Message
 from trioroom.app import App, Server, open_server, serve
@@ -25,7 +26,7 @@ from trioroom.errors import (
     TrioroomError,
 )
 from trioroom.member import Member
-from trioroom.room import HistoryPage, KeptMessage, Room
+from trioroom.room import HistoryPage, KeptMessage, PresencePage, PresentUser, Room
 from trioroom.settings import Settings
 
 __version__ = "0.1.0"
@@ -49,6 +50,9 @@ __all__ = [
     "Overflow",
     "Position",
     "PositionLost",
+    "Presence",
+    "PresencePage",
+    "PresentUser",
     "ProtocolError",
     "RemoteProtocolError",
     "Room",

@@ -56,12 +56,15 @@ class App:
 
         Raises:
             TypeError: ``room_class`` is no subclass of `Room`, or one of its limits has the wrong type.
-            ValueError: the pattern is malformed or taken, or a limit is not positive.
+            ValueError: the pattern is malformed or taken, a limit is not positive, or a server runs this app on a
+                backplane that cannot do what the class wants.
         """
         cls: object = room_class  # the type checker trusts its callers; we do not
         if not (isinstance(cls, type) and issubclass(cls, Room)):
             raise TypeError(f"route {pattern!r} needs a subclass of trioroom.Room, got {room_class!r}")
         check_limits(room_class)
+        if self._backplane is not None:
+            check_abilities(room_class, self._backplane)
         self._routes.add(pattern, room_class)
 
     def static(self, prefix: str, directory: str | Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVarTuple
 import trio
 
 from trioroom._core.batch import single
+from trioroom._core.info import NOTHING, check_user, decode_info, encode_info
 
 if TYPE_CHECKING:
     from trioroom._core.batch import Batch
@@ -27,7 +28,10 @@ Args = TypeVarTuple("Args")
 class Member:
     """What a hook gets. It is over when ``on_leave`` has run; sending to it then does nothing."""
 
-    __slots__ = ("_active", "_connection", "_feed", "_held", "_present", "_put_out", "_tasks", "token")
+    __slots__ = (
+        *("_active", "_connection", "_feed", "_held", "_info", "_listed", "_present", "_put_out", "_tasks", "_user"),
+        "token",
+    )
 
     def __init__(self, active: ActiveRoom, connection: Connection, token: str | None) -> None:
         self._active = active
@@ -37,6 +41,9 @@ class Member:
         self._present = False  # in the room: from before on_join until before on_leave
         self._put_out: str | None = None  # why, when `leave` was called while on_join ran
         self._tasks: LazyNursery | None = None
+        self._user: str | None = None
+        self._info = NOTHING
+        self._listed: str | None = None  # the user that it is listed as, while it is
         self.token = token
         """What the peer sent in ``auth``, unchecked; ``authorize`` decides what it is worth."""
 
@@ -47,6 +54,27 @@ class Member:
     def id(self) -> str:
         """Unique among all members of the room, on all nodes; ``from`` in the messages of v1."""
         return self._connection.id
+
+    @property
+    def user(self) -> str:
+        """Who it is to the room's presence; `id`, unless ``authorize`` or ``on_join`` say so. 1 to 128 characters.
+
+        Connections of one user, on any servers, are listed as one. Set later, it changes nothing of the list.
+        """
+        return self.id if self._user is None else self._user
+
+    @user.setter
+    def user(self, user: str) -> None:
+        self._user = check_user(user)
+
+    @property
+    def info(self) -> object:
+        """What the list shows of the user: a JSON value of at most 1,024 bytes. Set as `user` is; None by default."""
+        return decode_info(self._info)
+
+    @info.setter
+    def info(self, info: object) -> None:
+        self._info = encode_info(info)
 
     @property
     def room(self) -> Room:

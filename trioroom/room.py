@@ -9,7 +9,9 @@ import attrs
 import trio
 
 from trioroom._core.history import History, Position
+from trioroom._core.info import decode_info
 from trioroom._core.overflow import Overflow
+from trioroom._core.presence import Presence
 from trioroom.member import Member
 
 if TYPE_CHECKING:
@@ -45,6 +47,30 @@ class HistoryPage:
     """Where the history ends now, in its present epoch, which the offsets of the messages belong to."""
     more: bool
     """There are others, older ones or after a position newer ones."""
+
+
+@attrs.frozen
+class PresentUser:
+    """Who is in a room."""
+
+    user: str
+    """`Member.user` of its connections."""
+    info: object
+    """`Member.info` of one of them."""
+
+
+@attrs.frozen
+class PresencePage:
+    """A part of the list of who is in a room, in the order of user ids."""
+
+    members: tuple[PresentUser, ...]
+    """For the next page, pass the ``user`` of the last one as ``after``."""
+    count: int
+    """Users in the room, on all servers."""
+    version: int
+    """Of the list as this server's members know it: how many changes have been told."""
+    more: bool
+    """Whether there are some behind these."""
 
 
 class Members:
@@ -84,6 +110,8 @@ class Room:
     """What the room keeps, for members who were away, and for `read_history`; None keeps nothing."""
     max_members: int | None = None
     """Members on one server; None is the setting ``max_members_per_room``."""
+    presence: bool | Presence = False
+    """Whether the room knows who is in it, on all servers, and tells its v1 members; True is `Presence()`."""
     name: str
     """The whole name, such as ``chat/lobby``."""
     params: dict[str, str]
@@ -146,6 +174,22 @@ class Room:
             raise ValueError("before and after exclude each other; give one of them")
         return await self._active.history.page(limit, before, after)
 
+    def who(self, limit: int = 100, after: str | None = None) -> PresencePage:
+        """Who is in the room, on all servers, as its members have been told.
+
+        Args:
+            limit: how many users at most; a page has fewer where they show much.
+            after: the user behind which the page begins.
+        Raises:
+            RuntimeError: the room's ``presence`` is False.
+        """
+        presence = self._active.presence
+        if presence is None:
+            raise RuntimeError(f"room {self.name!r} does not know who is in it; set presence = True in its class")
+        page = presence.page(limit, after)
+        users = tuple(PresentUser(user, decode_info(info)) for user, info in page.users)
+        return PresencePage(users, page.count, page.version, page.more)
+
     async def publish(
         self,
         data: Data,
@@ -174,16 +218,29 @@ class Room:
         await self._active.publish(data, exclude=exclude, sender=sender, key=key, publication_id=publication_id)
 
 
+def presence_of(room_class: type[Room]) -> Presence | None:
+    """How rooms of this class show who is in them; None if they do not."""
+    presence = room_class.presence
+    if isinstance(presence, Presence):
+        return presence
+    return Presence() if presence else None
+
+
 def check_abilities(room_class: type[Room], backplane: Backplane) -> None:
-    """Whether ``backplane`` can do what the class asks of it.
+    """What a class wants of the backplane, checked before a server serves it.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: the backplane cannot do that.
     """
     if room_class.history is not None and backplane.history is None:
         raise ValueError(
             f"{room_class.__name__}.history needs a backplane that keeps publications, which "
-            f"{type(backplane).__name__} does not; take another one, or set history = None"
+            f"{type(backplane).__name__} does not; use another one, or set history = None"
+        )
+    if presence_of(room_class) is not None and backplane.presence is None:
+        raise ValueError(
+            f"{room_class.__name__}.presence needs a backplane that knows who is in a room, and "
+            f"{type(backplane).__name__} does not; use another one, or set presence = False"
         )
 
 
@@ -201,6 +258,9 @@ def check_limits(room_class: type[Room]) -> None:
     history: object = room_class.history
     if not (history is None or isinstance(history, History)):
         raise TypeError(f"{room_class.__name__}.history={history!r} must be a trioroom.History, or None")
+    presence: object = room_class.presence
+    if not isinstance(presence, bool | Presence):
+        raise TypeError(f"{room_class.__name__}.presence={presence!r} must be True, False or a trioroom.Presence")
     for name in ("max_outbox_messages", "max_outbox_bytes", "max_members"):
         value = getattr(room_class, name)
         if value is None:

@@ -127,7 +127,11 @@ async def test_oldest_position_that_can_be_recovered_is(autojump_clock: MockCloc
 
 async def test_another_epoch_is_not_recovered_and_what_is_too_old_neither(autojump_clock: MockClock) -> None:
     settings = trioroom.Settings(ping_interval=math.inf)
-    async with open_scene(settings=settings) as (app, server), open_v1_peer(server) as peer, open_v1_peer(server) as other:
+    async with (
+        open_scene(settings=settings) as (app, server),
+        open_v1_peer(server) as peer,
+        open_v1_peer(server) as other,
+    ):
         position = (await join(peer))["position"]
         assert not (await join(other, {"epoch": "another", "offset": 0}))["recovered"]
         await other.request("leave", room=ROOM)

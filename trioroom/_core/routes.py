@@ -35,7 +35,7 @@ class Routes(Generic[T]):
         return None
 
     def targets(self) -> list[T]:
-        """What the patterns lead to, first one first."""
+        """What they lead to, in the same order as `patterns`."""
         return [target for _, _, target in self._routes]
 
     def patterns(self) -> list[str]:

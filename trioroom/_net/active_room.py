@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
@@ -21,11 +21,12 @@ from trioroom._net.fanout import FanOut, Source
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._net.paced_publisher import PacedPublisher
 from trioroom._net.room_history import Place, RoomHistory
+from trioroom._net.room_presence import RoomPresence
 from trioroom._wire.publication import check_publication_id, encode_publication
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.closecodes import CloseCode
 from trioroom.errors import BackplaneUnavailable, JoinRefused
-from trioroom.room import Members, Room
+from trioroom.room import Members, Room, presence_of
 
 if TYPE_CHECKING:
     from trioroom._core.history import Position
@@ -61,18 +62,29 @@ class ActiveRoom:
         self.closed = trio.Event()
         self.ending = False
         self._backplane = backplane
+        self._limits = limits
         self._settings = settings = limits.settings
         self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
-        self.history: RoomHistory | None = None
-        if room.history is not None:
-            assert backplane.history is not None, "open_server has asked it"
-            self.history = RoomHistory(backplane.history, room, limits)
+        self.history = self._make_history()
         self._members = FanOut(room, self.history)
         self._publisher = PacedPublisher(self.history or backplane, name, self._channel, settings.publish_timeout)
+        self.presence = self._make_presence()
         self._places = 0  # members, and those who wait to be
         self._opened = trio.Event()
         self._empty = trio.Event()
         self._failure: Exception = RoomFailed(name)  # for who comes when it has
+
+    def _make_history(self) -> RoomHistory | None:
+        store = self._backplane.history
+        if self.room.history is None or store is None:  # the server has checked that it is not for want of a store
+            return None
+        return RoomHistory(store, self.room, self._limits)
+
+    def _make_presence(self) -> RoomPresence | None:
+        settings, store = presence_of(type(self.room)), self._backplane.presence
+        if settings is None or store is None:  # the server has checked that it is not for want of a store
+            return None
+        return RoomPresence(settings, store, self.room.name, self._members, self._end_if_deserted)
 
     @property
     def member_count(self) -> int:
@@ -107,6 +119,8 @@ class ActiveRoom:
         finally:
             self.ending = True
             self._opened.set()
+            if not self._places:  # it was here for the grace of users that have left
+                self._empty.set()
             await self._close()
 
     def _failed(self, error: ExceptionGroup[Exception]) -> None:
@@ -124,10 +138,13 @@ class ActiveRoom:
         try:
             async with (
                 self._open_source() as source,
+                self._open_presence(),
                 trio.open_nursery() as self.room.nursery,
             ):
                 # First, for on_open may publish more than waits for a fan-out that does not run.
                 self.room.nursery.start_soon(self._members.pump, source, self._publisher.move_up)
+                if self.presence is not None:
+                    self.room.nursery.start_soon(self.presence.run)
                 await self.room.on_open()
                 self._opened.set()
                 await self._empty.wait()
@@ -148,6 +165,9 @@ class ActiveRoom:
                 yield await self.history.begin(self._channel)
         finally:
             self.history.close()
+
+    def _open_presence(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self.presence is None else self.presence.open()
 
     async def _close(self) -> None:
         # Cancelled or failed, there may be members still: they leave under deadlines of their own.
@@ -180,8 +200,13 @@ class ActiveRoom:
         self._places += 1
 
     def release_place(self) -> None:
-        """The last one out ends the room; at once, so that nobody joins a room that is going."""
+        """The last one out ends the room; with presence, when its user's grace is over."""
         self._places -= 1
+        if self.presence is None or not self.presence.lingers:
+            self._end_if_deserted()
+
+    def _end_if_deserted(self) -> None:
+        """At once, so that nobody joins a room that is going."""
         if not self._places:
             self.ending = True
             self._empty.set()
@@ -219,6 +244,8 @@ class ActiveRoom:
                 raise JoinRefused(member._put_out, CloseCode.KICKED)
             welcome(state, place)
             self._members.finish_join(member)
+            if self.presence is not None:
+                self.presence.join(member)
         except BaseException as exc:
             if began:
                 await self.leave(member, _reason(member, exc))
@@ -234,6 +261,8 @@ class ActiveRoom:
         """Take ``member`` out and run ``on_leave``, shielded; False when someone else has begun to."""
         if not self._members.remove(member):
             return False
+        if self.presence is not None:
+            self.presence.leave(member)
         try:
             if member._tasks is not None:
                 with trio.move_on_after(self._settings.leave_timeout, shield=True):

@@ -65,7 +65,7 @@ class _Pass:
 class FanOut:
     """The local members of one room, by the encoding they share. Owned by its `ActiveRoom`."""
 
-    __slots__ = ("_departed", "_feeds", "_groups", "_history", "_joining", "_new_epoch", "_next", "_room", "tally")
+    __slots__ = ("_feeds", "_groups", "_history", "_joining", "_new_epoch", "_next", "_room", "tally")
 
     def __init__(self, room: Room, history: RoomHistory | None = None) -> None:
         self._room = room
@@ -76,7 +76,6 @@ class FanOut:
         self._groups: dict[Encoding, dict[str, Member]] = {}
         self._joining: dict[str, Member] = {}  # on_join runs: messages are held until its state is sent
         self._next: Delivery | Turn | None = None  # taken from the channel, kept for the next batch
-        self._departed = False  # since the snapshot that the current pass works on
 
     def __len__(self) -> int:
         return len(self._joining) + sum(map(len, self._groups.values()))
@@ -123,7 +122,6 @@ class FanOut:
             return False
         member._present = False
         member._forget_held()
-        self._departed = True
         if self._joining.pop(member.id, None) is None:
             encoding = member._connection.encoding
             group = self._groups[encoding]
@@ -139,7 +137,7 @@ class FanOut:
             self._next = None
             if isinstance(first, Lost):
                 taken()
-                await self._tell(Gap(self._room.name, first.reason, first.count))
+                await self.tell(Gap(self._room.name, first.reason, first.count))
             elif isinstance(first, Turn):
                 taken()
                 await self._turn(first)
@@ -209,7 +207,7 @@ class FanOut:
             self._new_epoch = turn.position.epoch  # told with the next message
         else:
             self._new_epoch = None
-            await self._tell(Gap(self._room.name, turn.lost.reason, turn.lost.count, turn.position))
+            await self.tell(Gap(self._room.name, turn.lost.reason, turn.lost.count, turn.position))
 
     def _batch(
         self, encoding: Encoding, publications: list[Publication], frames: list[bytes], chosen: Sequence[int]
@@ -218,15 +216,14 @@ class FanOut:
         keys = [publications[index].key for index in chosen] if keyed else None
         return batch_of(self.feed(encoding), [frames[index] for index in chosen], keys)
 
-    async def _tell(self, envelope: object) -> None:
-        """To all that speak v1: a plain peer has no word for it."""
+    async def tell(self, envelope: object) -> None:
+        """Send a push to all members that speak v1, beside what the pump sends; a plain peer has no word for it."""
         for encoding, members in self._snapshot():
             if encoding.codec is not None:
                 await self._send(members, single(CONTROL, encoding.envelope(envelope)))
 
     def _snapshot(self) -> list[tuple[Encoding, list[Member]]]:
         """Who gets the next pass. Who joins later is not in it, and its state is newer than the pass."""
-        self._departed = False
         groups = {encoding: list(group.values()) for encoding, group in self._groups.items()}
         for member in self._joining.values():
             groups.setdefault(member._connection.encoding, []).append(member)
@@ -236,11 +233,9 @@ class FanOut:
         tally, messages = batch.feed.tally, len(batch.ends)
         step = max(1, _SLICE_BYTES // (_SEND_BYTES + len(batch.data)))
         for start in range(0, len(members), step):
-            part = members[start : start + step]
             if start:
                 await trio.lowlevel.checkpoint()  # members may come and go here
-            if self._departed:
-                part = [member for member in part if member._present]
+            part = [member for member in members[start : start + step] if member._present]
             tally.offered += len(part) * messages
             for member in part:
                 if member._held is None:

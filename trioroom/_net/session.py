@@ -12,9 +12,24 @@ from trioroom._net.active_room import RoomFailed, RoomFull
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
 from trioroom._net.history_requests import answer_history, live_position
 from trioroom._net.hub import Hub, UnknownRoom
+from trioroom._net.who import answer_who
 from trioroom._wire import envelopes
 from trioroom._wire.codec import Codec, EnvelopeError
-from trioroom._wire.envelopes import Auth, Call, Cancel, Error, Hello, History, Id, Join, Kicked, Leave, Ok, Publish
+from trioroom._wire.envelopes import (
+    Auth,
+    Call,
+    Cancel,
+    Error,
+    Hello,
+    History,
+    Id,
+    Join,
+    Kicked,
+    Leave,
+    Ok,
+    Publish,
+    Who,
+)
 from trioroom._wire.message import Data, Message
 from trioroom._wire.publication import check_publication_id
 from trioroom.closecodes import CloseCode
@@ -137,6 +152,9 @@ class V1Session:
                     self._calls[id].cancel()
             case History():
                 await self._history(request)
+            case Who(id, room):
+                member = self._members.get(room)
+                self._not_joined(id, room) if member is None else self._send(answer_who(request, member))
             case Auth(id, token):
                 self._token = token
                 self._send(Ok(id))
