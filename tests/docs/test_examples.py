@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
+from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.backplane.servers import binaries, open_redis_server
-from trioroom.testing import open_peer, open_test_server
+from trioroom.testing import V1Peer, open_peer, open_test_server, open_v1_peer
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
@@ -110,6 +111,34 @@ async def test_cursors_keep_the_latest_of_each_and_previews_are_for_who_can_take
             pictures = [await watcher.receive() for _ in range(3)]
             first, *others = [picture[-1] for picture in pictures if isinstance(picture, bytes)]
             assert others == [first + 1, first + 2]
+
+
+async def test_list_of_who_is_here_follows_what_the_server_says(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    from who_is_here import app
+    from who_is_here_client import WhoIsHere
+
+    async def follow(v1: V1Peer, here: WhoIsHere) -> None:
+        with trio.move_on_after(5):
+            while True:
+                if (question := here.receive(await v1.receive())) is not None:
+                    await v1.send(question)
+
+    async with open_test_server(app) as server, open_v1_peer(server) as v1:
+        assert (await v1.request("join", room="lounge/a"))["code"] == "denied"
+        await v1.request("auth", token="Ann")
+        await v1.join("lounge/a")
+        here = WhoIsHere("lounge/a")
+        await v1.send(here.ask())
+        async with open_peer(server, "/lounge/a?name=Bob"), open_peer(server, "/lounge/a?name=Bob"):
+            await follow(v1, here)
+            assert (here.users, here.count) == ({"ann": {"name": "Ann"}, "bob": {"name": "Bob"}}, 2)
+            answer = await v1.request("call", room="lounge/a", data="who?")
+            assert answer["data"] == "2 here, among them ann, bob"
+        await follow(v1, here)
+        assert (here.users, here.count) == ({"ann": {"name": "Ann"}}, 1)
 
 
 async def test_server_in_a_program_serves_until_interrupted() -> None:
