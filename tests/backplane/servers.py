@@ -117,11 +117,21 @@ class RedisServer:
         self._stopped = False
 
     async def restart(self, *options: str) -> None:
-        """Kill it if need be and start it anew: empty, on the same port, with ``options`` besides the first ones."""
+        """Kill it if need be and start it anew on the same port, with ``options`` besides the first ones.
+
+        It is empty, unless those had it keep its data; see `forget`.
+        """
         self.kill()
         self._extra = options
         self._process = self._start()
         await self._wait_ready()
+
+    def forget(self) -> None:
+        """Kill it if need be, and remove what it has kept on disk with ``--appendonly yes`` or ``SAVE``."""
+        self.kill()
+        shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
+        for kept in (*self._directory.glob("*.aof"), *self._directory.glob("*.rdb")):
+            kept.unlink()
 
     async def command(self, *args: str | bytes | float) -> Any:
         """The reply, on a connection of its own: bytes, integers, None, and lists of them.

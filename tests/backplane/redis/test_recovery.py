@@ -1,0 +1,43 @@
+"""Recovery over a real broker that dies: every member is complete, or knows where it is not."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.backplane.redis.reconnecting import GAP, lacks, open_stage
+from tests.backplane.servers import binaries, open_redis_server
+
+pytestmark = pytest.mark.redis
+
+
+def test_checker_sees_what_is_wrong() -> None:
+    a, b = [(0, number) for number in range(4)], [(1, number) for number in range(4)]
+    assert lacks([a[0], b[0], a[1], b[1]], [2, 2]) == []
+    assert lacks([a[1], a[2], a[3]], [4]) == []
+    assert lacks([a[0], GAP, a[3]], [4]) == []
+    assert lacks([a[0], a[1], GAP], [4]) == []
+    assert lacks([a[0], a[2], a[3]], [4]) == ["(0, 2) after 0: lost in silence"]
+    assert lacks([a[0], b[0], GAP, b[1], a[1], a[3]], [4, 2]) == ["(0, 3) after 1: lost in silence"]
+    assert lacks([a[0], a[1], a[1]], [2]) == ["(0, 1) after 1: twice, or out of order"]
+    assert lacks([a[0], a[1]], [4]) == ["publisher 0 ends with 1 and not 3"]
+
+
+@pytest.mark.parametrize("name", list(binaries()))
+async def test_members_that_reconnect_at_random_lose_nothing_in_silence(name: str) -> None:
+    async with (
+        open_redis_server(binaries()[name], "--appendonly", "yes") as server,
+        open_stage(server.url, members=20, interval=0.01, seed=5) as stage,
+    ):
+        await trio.sleep(1.0)
+        await server.restart()  # with its data
+        await trio.sleep(2.0)
+        server.forget()
+        await server.restart()
+        await trio.sleep(1.0)
+        await stage.settle(20.0)
+        assert stage.faults() == []
+        assert min(stage.published) > 50
+        assert all(client.recovered for client in stage.clients), "nobody ever had to recover"
+        told = [client.sequence.count(GAP) for client in stage.clients]
+        assert max(told) <= 2, "the history held what they missed, but for the data that was lost"
