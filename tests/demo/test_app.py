@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -10,17 +10,11 @@ import trio
 from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from trioroom import BackplaneUnavailable, open_server
-from trioroom.backplane.memory import MemoryBackplane
-from trioroom.demo.app import INTERVAL, MAX_NAME, MAX_TEXT, NODE, PAGE, app
+from trioroom import open_server
+from trioroom.demo.app import MAX_NAME, MAX_TEXT, app, read_visitor
 from trioroom.testing import open_v1_peer
 
 ROOM = "chat/x"
-
-
-def members(count: int) -> dict[str, object]:
-    """What this node says of its members."""
-    return {"kind": "members", "node": NODE, "count": count}
 
 
 @pytest.fixture
@@ -34,13 +28,15 @@ def open_plain(port: int) -> AbstractAsyncContextManager[WebSocketConnection]:
 
 
 @asynccontextmanager
-async def open_v1(port: int, *, count: int = 1) -> AsyncIterator[WebSocketConnection]:
-    """A v1 client in the room, the ``count``-th of its members."""
+async def open_v1(port: int, token: str | None = None) -> AsyncIterator[WebSocketConnection]:
+    """A v1 client in the room, which hears who is in it."""
     async with open_websocket_url(f"ws://127.0.0.1:{port}/", subprotocols=["trioroom.v1.json"]) as client:
         assert (await receive(client))["type"] == "hello"
+        if token is not None:
+            await client.send_message(json.dumps({"type": "auth", "id": 0, "token": token}))
+            assert (await receive(client))["type"] == "ok"
         await client.send_message(json.dumps({"type": "join", "id": 1, "room": ROOM}))
-        ok = await receive(client)
-        assert (ok["type"], ok["state"]) == ("ok", members(count))
+        assert (await receive(client))["type"] == "ok"
         yield client
 
 
@@ -50,11 +46,19 @@ async def receive(client: WebSocketConnection) -> dict[str, Any]:
     return received
 
 
-async def pushed(client: WebSocketConnection) -> object:
-    """The data of the next envelope, which must be a push."""
-    envelope = await receive(client)
+async def pushed(client: WebSocketConnection) -> dict[str, Any]:
+    """The next message, past the news of who is here."""
+    while (envelope := await receive(client))["type"] == "presence":
+        pass
     assert (envelope["type"], envelope["room"]) == ("message", ROOM)
-    return envelope["data"]
+    return envelope
+
+
+async def said(client: WebSocketConnection) -> object:
+    """What somebody said."""
+    data = (await pushed(client))["data"]
+    del data["user"]
+    return data
 
 
 async def publish(client: WebSocketConnection, data: object) -> None:
@@ -62,64 +66,68 @@ async def publish(client: WebSocketConnection, data: object) -> None:
 
 
 async def test_message_reaches_all_members_and_its_sender(port: int) -> None:
-    async with open_v1(port) as one, open_v1(port, count=2) as two:
-        assert await pushed(one) == members(2)
+    async with open_v1(port) as one, open_v1(port) as two:
         await publish(one, {"name": " Ada ", "text": " hi "})
         for client in (one, two):
-            assert await pushed(client) == {"kind": "message", "name": "Ada", "text": " hi "}
+            assert await said(client) == {"kind": "message", "name": "Ada", "text": " hi "}
 
 
-async def test_count_follows_joins_and_leaves(port: int) -> None:
+async def test_who_is_here_goes_by_what_a_page_calls_itself(autojump_clock: MockClock) -> None:
+    tokens = ['{"user":"u1","name":" Ada "}', '{"user":"u2","name":"Grace"}', '{"user":"u1","name":"Ada again"}']
+    async with open_server(app, port=0) as server, AsyncExitStack() as stack:
+        peers = [await stack.enter_async_context(open_v1_peer(server)) for _ in range(4)]
+        for peer, token in zip(peers, [*tokens, "no such token"], strict=True):
+            await peer.request("auth", token=token)
+            await peer.join(ROOM)
+        await trio.sleep(2)
+        who = await peers[0].request("who", room=ROOM)
+        names = {member["user"]: member["info"]["name"] for member in who["members"]}
+        guest = peers[3].id
+        assert (set(names), who["count"]) == ({"u1", "u2", guest}, 3)
+        assert (names["u2"], names[guest]) == ("Grace", f"guest-{guest[:4]}")
+        assert names["u1"] in ("Ada", "Ada again")
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        *(None, "", "Ada", "[]", "{}", '{"user":"","name":"Ada"}', '{"user":"u","name":" "}', '{"user":"u","name":7}'),
+        '{"user":"%s","name":"Ada"}' % ("u" * 65),
+        '{"user":"u","name":"%s"}' % ("a" * 41),
+    ],
+)
+def test_token_that_names_nobody_is_no_visitor(token: str | None) -> None:
+    assert read_visitor(token) is None
+
+
+async def test_what_was_said_before_can_be_asked_for(port: int) -> None:
     async with open_v1(port) as one:
-        async with open_v1(port, count=2):
-            assert await pushed(one) == members(2)
-            async with open_plain(port) as three:
-                assert await receive(three) == members(3)
-                assert await pushed(one) == members(3)
-            assert await pushed(one) == members(2)
-        assert await pushed(one) == members(1)
+        for number in range(3):
+            await publish(one, {"name": "Ada", "text": str(number)})
+            await pushed(one)
+    async with open_v1(port) as two:
+        await two.send_message(json.dumps({"type": "history", "id": 2, "room": ROOM, "limit": 2}))
+        while (answer := await receive(two)).get("id") != 2:
+            pass
+        assert [message["data"]["text"] for message in answer["messages"]] == ["1", "2"]
 
 
-class LostBackplane(MemoryBackplane):
-    """One whose broker goes away."""
-
-    is_there = True
-
-    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
-        if not self.is_there:
-            await trio.lowlevel.checkpoint()
-            raise BackplaneUnavailable("it is away")
-        await super().publish(room, payload)
-
-
-async def test_count_is_repeated_and_outlives_a_loss_of_the_backplane(autojump_clock: MockClock) -> None:
-    backplane = LostBackplane()
-    async with open_server(app, port=0, backplane=backplane) as server, open_v1_peer(server) as peer:
-        assert (await peer.join(ROOM))["state"] == members(1)
-        began = trio.current_time()
-        told = {"type": "message", "room": ROOM, "data": members(1)}
-        assert await peer.receive() == told
-        assert trio.current_time() - began == pytest.approx(INTERVAL, abs=0.1)
-        backplane.is_there = False
-        await trio.sleep(2.5 * INTERVAL)
-        backplane.is_there = True
-        assert await peer.receive() == told
-        assert trio.current_time() - began == pytest.approx(4 * INTERVAL, abs=0.1)
-
-
-def test_page_forgets_a_node_after_three_intervals() -> None:
-    assert f"const NODE_SILENCE = {3 * INTERVAL:g};" in (PAGE / "chat.js").read_text()
+async def test_message_that_is_sent_again_is_said_once(port: int) -> None:
+    async with open_v1(port) as one:
+        post = {"type": "publish", "room": ROOM, "data": {"name": "Ada", "text": "once"}, "publication_id": "p1"}
+        for _ in range(2):
+            await one.send_message(json.dumps(post))
+        await publish(one, {"name": "Ada", "text": "then"})
+        assert [(await pushed(one))["data"]["text"] for _ in range(2)] == ["once", "then"]
 
 
 @pytest.mark.parametrize("text", ["hello", '{"name":"Eve","text":"I am not Ada"}', "a" * MAX_TEXT])
 async def test_text_of_a_plain_client_is_said_verbatim_by_a_guest(port: int, text: str) -> None:
     async with open_v1(port) as witness, open_plain(port) as plain:
-        assert await receive(plain) == members(2)
-        assert await pushed(witness) == members(2)
         await plain.send_message(text)
-        envelope = await receive(witness)
-        name = f"guest-{envelope['from'][:4]}"
-        assert envelope["data"] == {"kind": "message", "name": name, "text": text}
+        envelope = await pushed(witness)
+        name, user = f"guest-{envelope['from'][:4]}", envelope["from"]
+        assert envelope["data"] == {"kind": "message", "user": user, "name": name, "text": text}
         assert await receive(plain) == envelope["data"]
 
 
@@ -141,23 +149,20 @@ async def test_text_of_a_plain_client_is_said_verbatim_by_a_guest(port: int, tex
     ],
 )
 async def test_what_is_no_post_is_explained_to_its_sender_alone(port: int, data: object, complaint: str) -> None:
-    async with open_v1(port) as witness, open_v1(port, count=2) as sender:
-        assert await pushed(witness) == members(2)
+    async with open_v1(port) as witness, open_v1(port) as sender:
         await publish(sender, data)
-        error = await pushed(sender)
-        assert isinstance(error, dict)
+        error = (await pushed(sender))["data"]
         assert error["kind"] == "error"
         assert complaint in error["text"]
         post = {"name": "a" * MAX_NAME, "text": "a" * MAX_TEXT}
         await publish(sender, post)
         for client in (sender, witness):
-            assert await pushed(client) == {"kind": "message", **post}
+            assert await said(client) == {"kind": "message", **post}
 
 
 @pytest.mark.parametrize("data", [b"\x00\x01", ""])
 async def test_binary_or_empty_message_of_a_plain_client_is_explained(port: int, data: bytes | str) -> None:
     async with open_plain(port) as plain:
-        assert await receive(plain) == members(1)
         await plain.send_message(data)
         assert (await receive(plain))["kind"] == "error"
         await plain.send_message("hi")

@@ -18,7 +18,7 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.backplane.servers import binaries, open_redis_server
 from tests.cli.conftest import open_command
-from trioroom import BackplaneUnavailable, open_server
+from trioroom import BackplaneUnavailable, open_backplane, open_server
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.demo.app import app
 
@@ -40,7 +40,7 @@ class Page:
         driver.get(f"http://127.0.0.1:{port}/#{room}")
         self.wait_for(lambda: self.state == "connected")
         if name is not None:
-            self.fill("name", name)
+            self.fill("name", name + Keys.TAB)
 
     def fill(self, id: str, text: str) -> None:
         self.driver.switch_to.window(self.window)
@@ -80,6 +80,12 @@ class Page:
             "return [...document.querySelectorAll('#messages .system .text')].map((text) => text.textContent)"
         )
         return "\n".join(lines)
+
+    @property
+    def present(self) -> list[str]:
+        self.driver.switch_to.window(self.window)
+        script = "return [...document.querySelectorAll('#who li')].map((member) => member.textContent)"
+        return [str(name) for name in self.driver.execute_script(script)]
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         self.driver.switch_to.window(self.window)
@@ -166,37 +172,70 @@ async def test_page_reconnects_and_keeps_what_was_being_written(chromium: Chrome
             await in_browser(come_back)
 
 
-async def test_members_of_other_nodes_count_until_their_node_falls_silent(chromium: Chrome) -> None:
-    pages: list[Page] = []
-
-    def begin(port: int) -> None:
-        pages.append(Page(chromium, port, "lobby", "Ada"))
-        pages[0].wait_count("1")
-
-    def see_others() -> None:
-        pages[0].wait_count("8")
-        for room in ("kitchen", "lobby"):
-            pages[0].fill("room", room + Keys.ENTER)
-            pages[0].wait_for(lambda room=room: f"“{room}”" in pages[0].notes)  # type: ignore[misc]
-            assert pages[0].text_of("count") == "1"  # at once: the counts of a room go with it
-
-    def outlive_others() -> None:
-        pages[0].wait_count("9")
-        chromium.execute_script("const now = performance.now(); performance.now = () => now + 15_001")
-        pages[0].wait_count("1")  # when our node says its own again
-
-    async def elsewhere(node: str, count: int) -> None:
-        await app.publish("chat/lobby", {"kind": "members", "node": node, "count": count})
+async def test_page_lists_who_is_here_under_the_names_they_have_now(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        ada, grace = open_pair(chromium, port, "lobby")
+        ada.wait_for(lambda: ada.present == ["Ada (you)", "Grace"])
+        grace.wait_for(lambda: grace.present == ["Ada", "Grace (you)"])
+        grace.fill("name", "Hopper" + Keys.TAB)
+        ada.wait_for(lambda: ada.present == ["Ada (you)", "Hopper"])
+        ada.driver.refresh()
+        ada.wait_for(lambda: ada.present == ["Ada (you)", "Hopper"])
+        chromium.switch_to.window(grace.window)
+        chromium.close()
+        ada.wait_for(lambda: ada.present == ["Ada (you)"])
 
     with trio.fail_after(60):
         async with open_server(app, port=0) as server:
-            await in_browser(begin, server.port)
-            await elsewhere("a", 5)
-            await elsewhere("a", 3)
-            await elsewhere("b", 4)
-            await in_browser(see_others)
-            await elsewhere("b", 8)
-            await in_browser(outlive_others)
+            await in_browser(act, server.port)
+
+
+async def test_page_that_opens_shows_what_was_said_before(chromium: Chrome) -> None:
+    said = [("Ada", f"number {number}") for number in range(60)]
+
+    def act(port: int) -> None:
+        page = Page(chromium, port, "lobby", "Grace")
+        page.wait_for(lambda: page.said == said[-50:])
+        page.say("hello")
+        page.wait_for(lambda: page.said == [*said[-50:], ("Grace", "hello")])
+        chromium.refresh()
+        page.wait_for(lambda: page.said == [*said[-49:], ("Grace", "hello")])
+        assert "own" in str(chromium.find_elements(By.CSS_SELECTOR, "#messages li")[-2].get_attribute("class"))
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            for name, text in said:
+                data = {"kind": "message", "user": "u", "name": name, "text": text}
+                await app.publish("chat/lobby", data)
+            await in_browser(act, server.port)
+
+
+@pytest.mark.redis
+async def test_page_goes_on_where_it_was_after_the_server_was_started_anew(chromium: Chrome) -> None:
+    pages: list[Page] = []
+    said = [("Ada", "before")]
+
+    def begin(port: int) -> None:
+        pages.append(Page(chromium, port, "lobby", "Ada"))
+        pages[0].say("before")
+        pages[0].wait_for(lambda: pages[0].said == said)
+
+    def go_on() -> None:
+        said.extend([("Bob", "while you were away"), ("Ada", "after")])
+        pages[0].wait_for(lambda: pages[0].said == said[:2])
+        assert "what was said in between follows" in pages[0].notes
+        pages[0].say("after")
+        pages[0].wait_for(lambda: pages[0].said == said)
+
+    with trio.fail_after(60):
+        async with open_redis_server(binaries()["valkey"]) as valkey, open_backplane(valkey.url) as backplane:
+            async with open_server(app, port=0, backplane=backplane) as server:
+                await in_browser(begin, server.port)
+            async with open_server(app, port=0, backplane=backplane):
+                data = {"kind": "message", "user": "u", "name": "Bob", "text": "while you were away"}
+                await app.publish("chat/lobby", data)
+            async with open_server(app, port=server.port, backplane=backplane):
+                await in_browser(go_on)
 
 
 class RefusingBackplane(MemoryBackplane):

@@ -1,28 +1,23 @@
-"""A chat room and its page. What members get is one of three objects, told apart by ``kind``:
+"""A chat room and its page. What members get is one of two objects, told apart by ``kind``:
 
-``{"kind":"message","name":..,"text":..}``, ``{"kind":"members","node":..,"count":..}``, ``{"kind":"error","text":..}``.
+``{"kind":"message","user":..,"name":..,"text":..}`` and ``{"kind":"error","text":..}``.
 
-With a backplane the room is one on several nodes, and each of them counts its own members only. So a node tells its
-count when someone joins or leaves and every `INTERVAL` seconds besides; how many are here is the sum of what the nodes
-said last, without those that fell silent. A joiner gets the count of its own node as its state, before all else.
+The room keeps what was said, so that a page shows the last of it when it opens, and goes on where it was when it comes
+back. Who is here is presence: a page says who it is by the token of ``auth``, ``{"user":..,"name":..}`` in JSON. Nobody
+checks that, as there is nothing to be had by it; an application would.
 """
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import msgspec
-import trio
 
 import trioroom
 
-INTERVAL = 5.0
-"""Seconds between two counts of a node. The page, chat.js, forgets one that missed three."""
 MAX_NAME = 40
 MAX_TEXT = 2_000
-NODE = secrets.token_hex(4)
-"""The id of this node; a process that is started anew is another one."""
+MAX_USER = 64
 PAGE = Path(__file__).parent / "page"
 
 
@@ -33,65 +28,71 @@ class Post(msgspec.Struct, frozen=True):
     text: str
 
     def __post_init__(self) -> None:
-        for field, value, limit in (("name", self.name.strip(), MAX_NAME), ("text", self.text, MAX_TEXT)):
-            if not 1 <= len(value) <= limit:
-                raise ValueError(f"{field} has {len(value)} characters; send 1 to {limit}")
+        _check_length("name", self.name.strip(), MAX_NAME)
+        _check_length("text", self.text, MAX_TEXT)
+
+
+class Visitor(msgspec.Struct, frozen=True):
+    """Who a page says it is; ``user`` is the same for as long as its tab is open."""
+
+    user: str
+    name: str
+
+    def __post_init__(self) -> None:
+        _check_length("user", self.user, MAX_USER)
+        _check_length("name", self.name.strip(), MAX_NAME)
+
+
+def _check_length(field: str, value: str, limit: int) -> None:
+    if not 1 <= len(value) <= limit:
+        raise ValueError(f"{field} has {len(value)} characters; send 1 to {limit}")
 
 
 class Chat(trioroom.Room):
-    """Everybody sees what anybody says, and how many are here."""
+    """Everybody sees what anybody says, what was said before, and who is here."""
 
-    async def on_open(self) -> None:
-        """Begin to repeat the count for nodes that have heard none, or missed one."""
-        self.nursery.start_soon(self.repeat_count)
+    history = trioroom.History(size=500, ttl=86_400)
+    presence = trioroom.Presence(grace=3.0)  # a page that is loaded anew is back before that
 
-    async def on_join(self, member: trioroom.Member) -> object:
-        """Tell the others how many are on this node now, and the joiner too, as its state."""
-        await self.publish_count(exclude=member)
-        return self.count()
+    async def authorize(self, member: trioroom.Member) -> None:
+        """Everybody is welcome; who brings no name is a guest."""
+        visitor = read_visitor(member.token)
+        if visitor is not None:
+            member.user = visitor.user
+        member.info = {"name": guest_name(member) if visitor is None else visitor.name.strip()}
 
     async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
         """Publish an object with name and text, or text alone under a guest's name, to everybody."""
         try:
-            post = read_post(member.id, message.data)
+            post = read_post(member, message.data)
         except msgspec.ValidationError as exc:
             member.send({"kind": "error", "text": str(exc)})
             return
-        said = {"kind": "message", "name": post.name.strip(), "text": post.text}
-        await self.publish(said, sender=member)
-
-    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
-        """Tell those who stay, here and on other nodes, how many are left on this one."""
-        await self.publish_count()
-
-    def count(self) -> dict[str, str | int]:
-        """What this node says of its members."""
-        return {"kind": "members", "node": NODE, "count": len(self.members)}
-
-    async def publish_count(self, *, exclude: trioroom.Member | None = None) -> None:
-        """Say it to everybody on every node."""
-        await self.publish(self.count(), exclude=exclude)
-
-    async def repeat_count(self) -> None:
-        """A task of the room, from its first member here to its last."""
-        while True:
-            await trio.sleep(INTERVAL)
-            try:
-                await self.publish_count()
-            except trioroom.BackplaneUnavailable:
-                # The room would fail with its task, and put out members who can wait for the broker to come back.
-                # Nor is anything missed: the next count says what this one would have.
-                pass
+        said = {"kind": "message", "user": member.user, "name": post.name.strip(), "text": post.text}
+        await self.publish(said, sender=member, publication_id=message.publication_id)
 
 
-def read_post(member_id: str, data: object) -> Post:
+def guest_name(member: trioroom.Member) -> str:
+    """For those who have not said what they are called."""
+    return f"guest-{member.id[:4]}"
+
+
+def read_visitor(token: str | None) -> Visitor | None:
+    """Who the token says its bearer is; None for what is no such token."""
+    try:
+        return msgspec.json.decode(token or "", type=Visitor)
+    except msgspec.DecodeError:
+        return None
+
+
+def read_post(member: trioroom.Member, data: object) -> Post:
     """The post that ``data`` is.
 
     Raises:
         msgspec.ValidationError: it is none; says what is wrong and what to send.
     """
     if isinstance(data, str):  # verbatim, also when it happens to look like JSON
-        data = {"name": f"guest-{member_id[:4]}", "text": data}
+        data = {"name": guest_name(member), "text": data}
     if not isinstance(data, dict):
         raise msgspec.ValidationError(
             'neither text nor an object; send text, or {"name": "...", "text": "..."} with trioroom.v1.json'

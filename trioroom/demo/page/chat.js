@@ -5,7 +5,8 @@ const MAX_LINES = 500; // what the list keeps; older messages go
 const MAX_DELAY = 15; // seconds between two attempts to connect, at most
 const HELLO_TIMEOUT = 10; // seconds a server may take to say hello
 const SETTLED = 10; // seconds after which a connection counts as good, and back-off starts anew
-const NODE_SILENCE = 15; // seconds until a node is taken for gone: three times the INTERVAL of app.py
+const HISTORY = 50; // messages that are shown when the page opens
+const MAX_LISTED = 1000; // members whose names are shown
 
 // ---- The connection: opens, asks, and comes back when it is lost ----------------------------
 
@@ -122,8 +123,12 @@ const [log, messages, text, sendButton] = [$("log"), $("messages"), $("text"), $
 let room = roomOfHash() || "lobby"; // the one we want to be in
 let joined = false;
 let joinCount = 0; // answers to all joins but the last one come too late
-let self = null; // our id in `from`
-const nodes = new Map(); // id of a server -> how many of its members are in the room, and when it said so
+let position = null; // where the log ends in the room's history; null until we have been in the room
+let early = null; // pushes that came before the history that they follow; null while none is awaited
+let version = 0; // of who is here
+const present = new Map(); // user -> name
+const unsent = []; // publications that got no answer, to be sent again with the same id
+const user = storedUser();
 let interrupted = false; // the log says that the connection is lost
 let following = true; // the log is scrolled to its end
 
@@ -146,6 +151,21 @@ function storedName() {
     return localStorage.getItem("trioroom.name");
   } catch {
     return null;
+  }
+}
+
+function randomId() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// Who we are for as long as the tab is open, also when it is loaded anew.
+function storedUser() {
+  try {
+    const stored = sessionStorage.getItem("trioroom.user") ?? randomId();
+    sessionStorage.setItem("trioroom.user", stored);
+    return stored;
+  } catch {
+    return randomId();
   }
 }
 
@@ -208,35 +228,80 @@ function setJoined(value) {
   joined = value;
   sendButton.disabled = !value;
   $("members").hidden = !value;
-  nodes.clear(); // what servers said of another room, or before we were away
 }
 
-// Each server counts its own members; how many are here is the sum.
-function countMembers({ node, count }) {
-  const now = performance.now();
-  nodes.set(node, { count, at: now });
-  let sum = 0;
-  for (const [id, said] of nodes) {
-    if (now - said.at > NODE_SILENCE * 1000) nodes.delete(id);
-    else sum += said.count;
-  }
-  $("count").textContent = sum;
+// ---- Who is here
+
+function askWho() {
+  const asked = joinCount;
+  connection.ask({ type: "who", room: `chat/${room}`, limit: MAX_LISTED }, (answer) => {
+    if (answer?.type !== "ok" || asked !== joinCount) return;
+    present.clear();
+    for (const member of answer.members) present.set(member.user, nameOf(member));
+    version = answer.version;
+    showPresent(answer.count);
+  });
+}
+
+function followPresence(envelope) {
+  const { joined: came = [], left = [], count } = envelope;
+  for (const member of came) present.set(member.user, nameOf(member));
+  for (const gone of left) present.delete(gone);
+  // A push that is missing, or too many changes for one: ask anew. Before the first answer we do not know.
+  const missed = version !== 0 && envelope.version !== version + 1;
+  version = envelope.version;
+  showPresent(count);
+  if (missed || (!envelope.joined && !envelope.left && present.size !== count && count <= MAX_LISTED)) askWho();
+}
+
+const nameOf = (member) => member.info?.name ?? "somebody";
+
+function showPresent(count) {
+  $("count").textContent = count;
+  const names = [...present].map(([id, name]) => (id === user ? `${name} (you)` : name)).sort((a, b) => a.localeCompare(b));
+  if (present.size < count) names.push(`and ${count - present.size} more`);
+  $("who").replaceChildren(...names.map((name) => element("li", "", name)));
 }
 
 // ---- Rooms
 
 function join() {
   const count = ++joinCount;
+  const away = interrupted;
   document.title = `${room} – trioroom chat`;
   setJoined(false);
-  connection.ask({ type: "join", room: `chat/${room}` }, (answer) => {
+  early = null;
+  version = 0;
+  connection.ask({ type: "auth", token: JSON.stringify({ user, name: $("name").value.trim() }) }, () => {});
+  connection.ask({ type: "join", room: `chat/${room}`, position }, (answer) => {
     if (answer === null || count !== joinCount) return;
     showState("connected");
     if (answer.type === "error") return addError(`Not in room “${room}”: ${answer.message}`);
-    setJoined(true);
-    countMembers(answer.state);
-    addNote(interrupted ? "Back again; what was said in between is not shown." : `You are in room “${room}”.`);
+    const known = position !== null;
+    position = answer.position;
     interrupted = false;
+    setJoined(true);
+    if (!answer.recovered) showHistory(known);
+    else if (away) addNote("Back again; what was said in between follows.");
+    askWho();
+    sendAgain();
+  });
+}
+
+// The last messages of the room; when the log `known` to us could not be continued, they take its place.
+function showHistory(known) {
+  const asked = joinCount;
+  early = [];
+  connection.ask({ type: "history", room: `chat/${room}`, limit: HISTORY }, (answer) => {
+    if (answer === null || asked !== joinCount) return;
+    const later = early;
+    early = null;
+    if (known && answer.messages?.length) messages.replaceChildren();
+    for (const { data } of answer.messages ?? []) show(data);
+    addNote(known ? "Back again; some messages may be missing here." : `You are in room “${room}”.`);
+    for (const envelope of later) {
+      if (!(envelope.offset <= answer.position?.offset)) receive(envelope); // else it was among them
+    }
   });
 }
 
@@ -247,6 +312,7 @@ function changeRoom(wanted) {
   $("room").value = wanted;
   if (roomOfHash() !== wanted) location.hash = encodeURIComponent(wanted);
   if (left !== wanted) {
+    position = null;
     messages.replaceChildren();
     $("latest").hidden = true;
     interrupted = false;
@@ -259,21 +325,25 @@ function changeRoom(wanted) {
 function receive(envelope) {
   if (envelope.type === "error") return addError(envelope.message);
   if (envelope.room !== `chat/${room}` || !joined) return; // late, from a room we have left
+  if (envelope.type === "presence") return followPresence(envelope);
+  if (early !== null && envelope.type !== "kicked") return early.push(envelope);
   if (envelope.type === "kicked") {
     setJoined(false);
     addError(`You were put out of the room${envelope.reason ? `: ${envelope.reason}` : ""}. Join to come back.`);
   } else if (envelope.type === "gap") {
-    // Whatever `lost` says: counts of members may be among them. One line will do for several in a row.
+    position = envelope.position ?? position;
+    // One line will do for several in a row.
     const told = messages.lastElementChild?.classList.contains("gap");
     if (!told) addLine("system", "Some messages may be missing here.", "system gap");
   } else if (envelope.type === "message") {
-    show(envelope.data ?? {}, envelope.from === self);
+    // What the room sent to us alone has no place in the history.
+    if (envelope.offset) position = { epoch: envelope.epoch ?? position.epoch, offset: envelope.offset };
+    show(envelope.data ?? {});
   }
 }
 
-function show(data, own) {
-  if (data.kind === "message") addLine(data.name, data.text, own ? "own" : "other");
-  else if (data.kind === "members") countMembers(data);
+function show(data) {
+  if (data.kind === "message") addLine(data.name, data.text, data.user === user ? "own" : "other");
   else if (data.kind === "error") addError(data.text);
 }
 
@@ -284,18 +354,31 @@ function send() {
   const name = $("name").value.trim();
   if (!name) return $("join").reportValidity();
   if (!content || !joined) return; // the text stays in the box
-  const giveBack = (why) => {
-    // What has been written meanwhile stays as it is; then the log keeps what the box has no room for.
-    addError(`${why} ${text.value ? `It was: ${content}` : "It is back in the box, to be sent again."}`);
-    text.value ||= content;
-  };
-  const publication = { type: "publish", room: `chat/${room}`, data: { name, text: content } };
-  const sent = connection.ask(publication, (answer) => {
-    if (answer === null) giveBack("Your last message may not have arrived.");
-    else if (answer.code === "unavailable") giveBack("Most likely not sent: the servers cannot reach each other.");
-    else if (answer.type === "error") giveBack(`Not sent: ${answer.message}.`);
+  // The id lets us send it again when we do not know whether it arrived: it counts once.
+  const publication = { type: "publish", room: `chat/${room}`, data: { name, text: content }, publication_id: randomId() };
+  if (publish(publication)) text.value = "";
+}
+
+function publish(publication) {
+  return connection.ask(publication, (answer) => {
+    if (answer === null) unsent.push(publication);
+    else if (answer.code === "unavailable") giveBack(publication, "Most likely not sent: the servers cannot reach each other.");
+    else if (answer.type === "error") giveBack(publication, `Not sent: ${answer.message}.`);
   });
-  if (sent) text.value = "";
+}
+
+function sendAgain() {
+  for (const publication of unsent.splice(0)) {
+    if (publication.room !== `chat/${room}`) giveBack(publication, "A message may not have arrived before you changed rooms.");
+    else if (!publish(publication)) unsent.push(publication);
+  }
+}
+
+function giveBack(publication, why) {
+  // What has been written meanwhile stays as it is; then the log keeps what the box has no room for.
+  const content = publication.data.text;
+  addError(`${why} ${text.value ? `It was: ${content}` : "It is back in the box, to be sent again."}`);
+  text.value ||= content;
 }
 
 $("send").addEventListener("submit", (event) => {
@@ -317,7 +400,12 @@ $("join").addEventListener("submit", (event) => {
   text.focus();
 });
 
-$("name").addEventListener("change", () => store($("name").value.trim()));
+$("name").addEventListener("change", () => {
+  store($("name").value.trim());
+  if (!joined || !$("name").value.trim()) return;
+  connection.ask({ type: "leave", room: `chat/${room}` }, () => {}); // to come back under the new name
+  join();
+});
 $("latest").addEventListener("click", showLatest);
 log.addEventListener("scroll", () => {
   following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
@@ -336,10 +424,7 @@ addEventListener("pageshow", (event) => { if (event.persisted) connection.open()
 
 const connection = new Connection({
   onState: showState,
-  onHello: (hello) => {
-    self = hello.connection;
-    join();
-  },
+  onHello: join,
   onPush: receive,
 });
 
