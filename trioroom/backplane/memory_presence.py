@@ -9,7 +9,7 @@ from itertools import count
 import attrs
 import trio
 
-from trioroom.backplane.base import PresenceListener
+from trioroom.backplane.base import PresenceListener, PresenceSeat
 
 
 @attrs.define(eq=False)
@@ -53,7 +53,7 @@ class MemoryPresence:
         self._numbers = count(1)
 
     @asynccontextmanager
-    async def open(self, room: str, listener: PresenceListener, interval: float) -> AsyncIterator[_Seat]:
+    async def open(self, room: str, listener: PresenceListener, interval: float) -> AsyncIterator[PresenceSeat]:
         """A seat in ``room``; nothing waits for ``interval``. Entering is a checkpoint."""
         await trio.lowlevel.checkpoint()
         seats = self._rooms.setdefault(room, {})

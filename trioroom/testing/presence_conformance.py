@@ -246,6 +246,7 @@ class PresenceConformance(ABC):
                 with cancel_at_step(step) as scope:
                     async with self.seated(here) as (seat, of_seat):
                         seat.put("ann", b"%d" % step)
+                        await trio.lowlevel.checkpoint()  # where rows cross at once nothing below is one
                         await watcher.wait_rows(("ann", b"%d" % step))
                         stays.put("bob", b"%d" % step)
                         await of_seat.wait_rows(("bob", b"%d" % step))
