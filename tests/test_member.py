@@ -60,6 +60,26 @@ async def test_ids_are_unique_and_tell_the_same_peer_in_all_its_rooms(autojump_c
             assert repr(in_b) == f"<Member {v1.id} of 'room/b'>"
 
 
+async def test_user_and_info_are_checked_where_they_are_set(autojump_clock: MockClock) -> None:
+    app, room_class = exposed_app()
+    async with open_test_server(app) as server, open_peer(server, "/room/a"):
+        await wait_all_tasks_blocked()
+        (member,) = room_class.met
+        assert (member.user, member.info) == (member.id, None)
+        member.user, member.info = "ann", {"name": "Ann"}
+        with pytest.raises(ValueError, match="0 characters"):
+            member.user = ""
+        with pytest.raises(TypeError, match="must be a string"):
+            member.user = 7  # type: ignore[assignment]  # wrong on purpose
+        with pytest.raises(ValueError, match="exceeds 1024"):
+            member.info = "x" * 1_023
+        with pytest.raises(TypeError):
+            member.info = object()
+        assert (member.user, member.info) == ("ann", {"name": "Ann"})
+        with pytest.raises(RuntimeError, match="presence = True"):
+            member.room.who()
+
+
 async def test_request_and_token_are_there_for_authorize(autojump_clock: MockClock) -> None:
     seen: list[object] = []
 

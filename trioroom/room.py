@@ -182,10 +182,13 @@ class Room:
             after: the user behind which the page begins.
         Raises:
             RuntimeError: the room's ``presence`` is False.
+            ValueError: ``limit`` is not positive.
         """
         presence = self._active.presence
         if presence is None:
             raise RuntimeError(f"room {self.name!r} does not know who is in it; set presence = True in its class")
+        if limit < 1:
+            raise ValueError(f"limit={limit} must be positive")
         page = presence.page(limit, after)
         users = tuple(PresentUser(user, decode_info(info)) for user, info in page.users)
         return PresencePage(users, page.count, page.version, page.more)

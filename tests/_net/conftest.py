@@ -23,7 +23,7 @@ from trioroom._net.readiness import (
     open_readiness,
 )
 from trioroom._wire.frames import Event
-from trioroom.testing import Peer
+from trioroom.testing import Peer, V1Peer
 
 # -- an app --------------------------------------------------------------------------------------
 
@@ -89,6 +89,10 @@ class OpenPeer(Protocol):
 EventsUntilTheEnd = Callable[[Peer], Awaitable[list[Event]]]
 
 
+class OpenV1(Protocol):
+    def __call__(self, server: trioroom.Server) -> AbstractAsyncContextManager[V1Peer]: ...
+
+
 class Upgrade(Protocol):
     def __call__(self, path: str = ..., headers: tuple[str, ...] = ...) -> bytes: ...
 
@@ -142,6 +146,24 @@ def open_narrow_peer() -> OpenPeer:
             await trio.aclose_forcefully(ours)
 
     return open_narrow_peer
+
+
+@pytest.fixture
+def open_narrow_v1() -> OpenV1:
+    """As `open_narrow_peer`, for a peer that speaks v1."""
+
+    @asynccontextmanager
+    async def open_narrow_v1(server: trioroom.Server) -> AsyncIterator[V1Peer]:
+        ours, theirs = trio.testing.lockstep_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_stream, theirs)
+            peer = await _greet(ours, "/", ("Sec-WebSocket-Protocol: trioroom.v1.json",))
+            v1 = V1Peer(peer, "trioroom.v1.json")
+            v1.hello = await v1.receive()
+            yield v1
+            await trio.aclose_forcefully(ours)
+
+    return open_narrow_v1
 
 
 @pytest.fixture

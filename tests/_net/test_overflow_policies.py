@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
-import trio.testing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
@@ -18,7 +15,7 @@ from trioroom._wire.frames import Close, Event
 from trioroom.testing import V1Peer, open_test_server
 
 if TYPE_CHECKING:
-    from tests._net.conftest import EventsUntilTheEnd, Greet, OpenPeer
+    from tests._net.conftest import EventsUntilTheEnd, OpenPeer, OpenV1
 
 SETTINGS = trioroom.Settings(max_outbox_messages=6, close_timeout=3, leave_timeout=1, ping_interval=math.inf)
 KEYS = "abbabca"
@@ -82,27 +79,6 @@ class House:
 @pytest.fixture
 def house() -> House:
     return House()
-
-
-OpenV1 = Callable[[trioroom.Server], AbstractAsyncContextManager[V1Peer]]
-
-
-@pytest.fixture
-def open_narrow_v1(greet: Greet) -> OpenV1:
-    """As `open_narrow_peer`, for a peer that speaks v1."""
-
-    @asynccontextmanager
-    async def open_narrow_v1(server: trioroom.Server) -> AsyncIterator[V1Peer]:
-        ours, theirs = trio.testing.lockstep_stream_pair()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve_stream, theirs)
-            peer = await greet(ours, "/", ("Sec-WebSocket-Protocol: trioroom.v1.json",))
-            v1 = V1Peer(peer, "trioroom.v1.json")
-            v1.hello = await v1.receive()
-            yield v1
-            await trio.aclose_forcefully(ours)
-
-    return open_narrow_v1
 
 
 async def read_up(peer: V1Peer, room: str) -> list[object]:

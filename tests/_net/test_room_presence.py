@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 from trio.testing import MockClock
@@ -13,7 +16,11 @@ import trioroom
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import V1Peer, cancel_at_step, open_peer, open_test_server, open_v1_peer
 
+if TYPE_CHECKING:
+    from tests._net.conftest import OpenV1
+
 ROOM = "hall/a"
+SETTINGS = trioroom.Settings(ping_interval=math.inf, drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
 
 
 class Hall(trioroom.Room):
@@ -59,8 +66,8 @@ async def two_servers(**settings: float) -> AsyncIterator[tuple[trioroom.Server,
     backplane = MemoryBackplane()
     with trio.fail_after(1_000):
         async with (
-            open_test_server(app_of(**settings), backplane=backplane) as here,
-            open_test_server(app_of(**settings), backplane=backplane) as there,
+            open_test_server(app_of(**settings), SETTINGS, backplane=backplane) as here,
+            open_test_server(app_of(**settings), SETTINGS, backplane=backplane) as there,
         ):
             yield here, there
 
@@ -194,9 +201,9 @@ async def test_server_does_not_wait_for_a_grace_when_it_stops(autojump_clock: Mo
 
 async def test_users_of_a_server_that_stops_are_gone(autojump_clock: MockClock) -> None:
     backplane = MemoryBackplane()
-    async with open_test_server(app_of(grace=100.0), backplane=backplane) as here, joined(here, "ann") as ann:
+    async with open_test_server(app_of(grace=100.0), SETTINGS, backplane=backplane) as here, joined(here, "ann") as ann:
         await push(ann)
-        async with open_test_server(app_of(grace=100.0), backplane=backplane) as there, joined(there, "bob"):
+        async with open_test_server(app_of(grace=100.0), SETTINGS, backplane=backplane) as there, joined(there, "bob"):
             assert await push(ann) == (2, 2, ["bob"], [])
         assert await push(ann) == (3, 1, [], ["bob"])
 
@@ -244,7 +251,7 @@ async def test_who_has_a_bound(limit: int, autojump_clock: MockClock) -> None:
 async def test_room_without_presence_tells_nothing(autojump_clock: MockClock) -> None:
     app = trioroom.App()
     app.route("hall/{name}", type("Hall", (Hall,), {"presence": False}))
-    async with open_test_server(app) as server, joined(server, "ann") as ann:
+    async with open_test_server(app, SETTINGS) as server, joined(server, "ann") as ann:
         assert (await ann.request("who", room=ROOM))["code"] == "unsupported"
         assert (await ann.request("call", room=ROOM, data=""))["code"] == "failed"  # Room.who raises
 
@@ -276,20 +283,43 @@ async def test_joins_that_come_to_nothing_are_not_seen(autojump_clock: MockClock
 
     app = trioroom.App()
     app.route("hall/{name}", Choosy)
-    async with open_test_server(app) as server, joined(server, "ann") as ann, open_v1_peer(server) as bob:
+    async with open_test_server(app, SETTINGS) as server, joined(server, "ann") as ann, open_v1_peer(server) as bob:
         await push(ann)
         await bob.request("auth", token="bob")
         assert (await bob.request("join", room=ROOM))["code"] == "denied"
         assert await is_silent(ann)
 
 
+async def test_member_that_reads_nothing_is_closed_and_holds_up_nobody(
+    open_narrow_v1: OpenV1, autojump_clock: MockClock
+) -> None:
+    narrow = attrs.evolve(SETTINGS, max_outbox_messages=6)
+    async with open_test_server(app_of(interval=0.1, grace=0.0), narrow) as server, joined(server, "ann") as ann:
+        await push(ann)
+        async with open_narrow_v1(server) as slow:
+            await slow.request("auth", token="slow")
+            await slow.join(ROOM)
+            assert await push(ann) == (2, 2, ["slow"], [])
+            left: list[str] = []
+            for number in range(6):
+                async with joined(server, f"user{number}"):
+                    assert (await push(ann))[2] == [f"user{number}"]
+                left += (await push(ann))[3] or []
+            while "slow" not in left:
+                left += (await push(ann))[3] or []
+            assert sorted(left) == ["slow", *(f"user{number}" for number in range(6))]
+
+
 async def test_join_and_leave_can_be_cancelled_at_any_moment(autojump_clock: MockClock) -> None:
     backplane = MemoryBackplane()
-    async with open_test_server(app_of(grace=0.0), backplane=backplane) as here, joined(here, "ann") as ann:
+    async with open_test_server(app_of(grace=0.0), SETTINGS, backplane=backplane) as here, joined(here, "ann") as ann:
         await push(ann)
         for step in range(0, 400, 3):
             with cancel_at_step(step) as scope:
-                async with open_test_server(app_of(grace=0.0), backplane=backplane) as there, joined(there, "bob"):
+                async with (
+                    open_test_server(app_of(grace=0.0), SETTINGS, backplane=backplane) as there,
+                    joined(there, "bob"),
+                ):
                     pass
             await trio.sleep(5)
             page = await ann.request("who", room=ROOM)
