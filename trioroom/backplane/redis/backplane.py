@@ -9,11 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import PresenceStore
 from trioroom.backplane.redis.cluster import Cluster
 from trioroom.backplane.redis.history import RedisHistory, milliseconds
 from trioroom.backplane.redis.history_scripts import PUBLISH_ONCE
 from trioroom.backplane.redis.location import Location, Mode, parse_location
+from trioroom.backplane.redis.presence import RedisPresence
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.redis.subscriptions import Subscriptions
 from trioroom.backplane.redis.topology import SingleServer, Topology
@@ -30,6 +30,7 @@ class RedisBackplane:
         self._prefix = f"{settings.prefix}:room:".encode()
         self._subscriptions = Subscriptions(topology, settings.timeout)
         self._history = RedisHistory(topology, self._subscriptions, settings)
+        self._presence = RedisPresence(topology, self._subscriptions, settings)
 
     @property
     def history(self) -> RedisHistory:
@@ -37,9 +38,9 @@ class RedisBackplane:
         return self._history
 
     @property
-    def presence(self) -> PresenceStore | None:
-        """None yet."""
-        return None
+    def presence(self) -> RedisPresence:
+        """In hashes, one for each room, with a lease for each node."""
+        return self._presence
 
     @property
     def ready(self) -> bool:
@@ -102,7 +103,9 @@ async def open_redis(url: str, *, settings: RedisSettings | None = None) -> Asyn
             if topology.failure is not None:
                 raise BackplaneUnavailable(f"cannot use the Redis backplane: {topology.failure}")
             await topology.wait_changed()
-        yield RedisBackplane(topology, location.settings)
+        backplane = RedisBackplane(topology, location.settings)
+        async with run_in_background(backplane.presence.run):
+            yield backplane
 
 
 def _topology(location: Location) -> Topology:

@@ -38,6 +38,10 @@ class RedisSettings:
     publication_id_ttl: float = attrs.field(default=300.0, validator=validators.gt(0))
     """How long a ``publication_id`` is remembered: longer than any publisher goes on trying."""
 
+    presence_lease: float = attrs.field(default=30.0, validator=validators.gt(0))
+    """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one."""
+
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
         if len(payload) > self.max_publication_bytes:

@@ -1,0 +1,20 @@
+"""Presence on one server of each kind, and on a cluster."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.backplane.conftest import servers
+from tests.backplane.redis.brokers import OneServer, SharedCluster
+from trioroom.testing.presence_conformance import PresenceConformance
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.mark.parametrize("binary", servers())
+class TestOneServer(OneServer, PresenceConformance):
+    deadline = 20.0
+
+
+class TestCluster(SharedCluster, PresenceConformance):
+    deadline = 20.0

@@ -1,0 +1,76 @@
+"""Who is in rooms on other nodes: a table in Redis for each room, whose changes are numbered and published.
+
+A node writes what has changed of its own rows, at most once per interval, and hears what others change. When a number
+is missing, or the link was down, it reads the whole table. Rows of a node whose lease has ended are removed by those
+who see them: however many do, the others are told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import count
+
+import trio
+
+from trioroom.backplane.background import run_in_background
+from trioroom.backplane.base import PresenceListener, PresenceSeat
+from trioroom.backplane.redis.leases import Leases
+from trioroom.backplane.redis.seat import Seat
+from trioroom.backplane.redis.settings import RedisSettings
+from trioroom.backplane.redis.subscriptions import Subscriptions
+from trioroom.backplane.redis.topology import Topology
+
+_CLOSE_TIMEOUT = 2.0  # seconds in which a seat removes its rows; else its node's lease does, or the next node to look
+
+
+class RedisPresence:
+    """What `RedisBackplane.presence` is. `run` keeps this node's lease while there are seats."""
+
+    def __init__(self, topology: Topology, subscriptions: Subscriptions, settings: RedisSettings) -> None:
+        self._topology = topology
+        self._subscriptions = subscriptions
+        self._prefix = settings.prefix
+        self._leases = Leases(topology, settings.prefix, settings.presence_lease)
+        self._seats: dict[Seat, None] = {}
+        self._numbers = count(1)
+
+    @asynccontextmanager
+    async def open(self, room: str, listener: PresenceListener, interval: float) -> AsyncIterator[PresenceSeat]:
+        """As `trioroom.backplane.base.PresenceStore.open`.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+            BackplaneError: it refuses.
+        """
+        await self._leases.hold()
+        table = f"{self._prefix}:{{room:{room}}}:presence".encode()
+        seat = Seat(self._topology, self._leases, table, next(self._numbers), listener, interval)
+        async with self._subscriptions.open(table, seat, room):
+            await seat.read()
+            self._seats[seat] = None
+            self._leases.look_soon()  # from now on it is kept
+            try:
+                async with run_in_background(seat.run):
+                    yield seat
+            finally:
+                del self._seats[seat]
+                with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
+                    await seat.close()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        seen: dict[Seat, set[str]] = {}
+
+        def about_to_look() -> bool:
+            seen.clear()
+            seen.update((seat, set(seat.nodes)) for seat in self._seats)
+            return bool(self._seats)
+
+        async def looked() -> None:
+            for seat, nodes in seen.items():
+                if seat in self._seats:
+                    seat.follow_node()
+                    await seat.remove_dead(nodes)
+
+        await self._leases.run(about_to_look, looked)
