@@ -80,7 +80,7 @@ class Leases:
         return True
 
     async def run(self, about_to_look: Callable[[], bool], looked: Callable[[], Awaitable[None]]) -> None:
-        """Until cancelled: when it is time, and ``about_to_look`` says that somebody needs it, look and call ``looked``."""
+        """Until cancelled: when it is time and ``about_to_look`` says that it is needed, look and call ``looked``."""
         needed = False
         while True:
             await self._wait(needed)

@@ -169,6 +169,7 @@ class Seat:
         head, _, body = data.partition(b":")
         if not head.isdigit() or self._version is None or int(head) != self._version + 1:
             return self._expect_read()  # a change is missing, or the table has begun anew
+        self._version += 1
         try:
             if body.startswith(b"-"):
                 self._take_gone(body[1:].decode())
@@ -176,8 +177,7 @@ class Seat:
                 self._take_change(_change.decode(body[1:]))
         except (msgspec.DecodeError, UnicodeDecodeError):
             log.warning("dropped %d bytes on channel %r: no change of who is present", len(data), self._table)
-            return self._expect_read()
-        self._version += 1
+            self._expect_read()
 
     def _take_early(self, data: bytes, version: int) -> None:
         head = data.partition(b":")[0]
@@ -190,10 +190,8 @@ class Seat:
             self._listener.rows_changed(change.seat, change.put, change.removed)
 
     def _take_gone(self, seat: str) -> None:
-        if seat == self.names[-1]:  # others think that we are dead: that is for our lease to say
-            self._leases.look_soon()
-            self._dirty.update(dict.fromkeys(self._rows))
-            self._changed.set()
+        if seat == self.names[-1]:  # others think that we are dead
+            self._expect_read()
         elif seat not in self.names:
             self._listener.seat_gone(seat)
 
@@ -230,7 +228,7 @@ class Seat:
             raise BackplaneError(f"the broker refuses to tell who is present: {exc}") from exc
         version, seats = _parse(reply)
         seats = await self._without_dead(seats)
-        self._correct([seats.pop(name, {}) for name in self.names])
+        await self._correct([seats.pop(name, {}) for name in self.names])
         if self._stale.is_set():
             return  # a loss meanwhile: read again
         self.nodes = {_node_of(seat) for seat in seats}
@@ -252,9 +250,12 @@ class Seat:
                 seats = {seat: rows for seat, rows in seats.items() if _node_of(seat) != node}
         return seats
 
-    def _correct(self, there: list[Mapping[str, bytes]]) -> None:
+    async def _correct(self, there: list[Mapping[str, bytes]]) -> None:
         *old, now = there
         wrong = {user for user in {*self._rows, *now} if self._rows.get(user) != now.get(user)}
+        if wrong - self._dirty.keys():  # others have removed them, or the broker lost them: do we live?
+            await self._leases.look()
+            self.follow_node()
         if wrong or any(old):
             self._dirty.update(dict.fromkeys(wrong))
             self._changed.set()

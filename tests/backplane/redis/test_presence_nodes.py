@@ -1,0 +1,218 @@
+"""Nodes that die, stop and lose their broker: in the end all agree on who is there, and nobody leaves twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import trio
+
+from tests.backplane.redis.presence_node import Table
+from tests.backplane.servers import RedisServer, binaries, open_redis_server
+from trioroom.backplane.base import PresenceSeat
+from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis
+
+pytestmark = pytest.mark.redis
+ROOM = "room/a"
+LEASE = 1.5
+SETTINGS = RedisSettings(presence_lease=LEASE, probe_interval=0.2, probe_timeout=1.0, max_backoff=0.1, timeout=2.0)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[RedisServer]:
+    async with open_redis_server(binaries()["valkey"]) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def open_process(url: str, rows: int, name: str) -> AsyncIterator[trio.Process]:
+    command = [sys.executable, "-m", "tests.backplane.redis.presence_node", url, ROOM, str(rows), name]
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(_run_process, command)
+        yield process
+        process.kill()
+
+
+async def _run_process(command: list[str], *, task_status: trio.TaskStatus[trio.Process]) -> None:
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL)
+    task_status.started(process)
+    await process.wait()
+
+
+async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(server: RedisServer) -> None:
+    table, url = Table(), f"{server.url}?presence_lease={LEASE}"
+    with trio.fail_after(20):
+        async with open_redis(url) as here, here.presence.open(ROOM, table, 0.1), open_process(url, 1_000, "a") as a:
+            await table.wait_rows(1_000)
+            a.kill()
+            began = trio.current_time()
+            counts = set()
+            while table.rows:
+                await table.changed.wait()
+                counts.add(table.rows)
+            assert trio.current_time() - began < LEASE + 2
+            assert counts == {0}, "not all at once"
+            assert len(table.gone) == 1
+            assert await server.command("HKEYS", "trioroom:{room:room/a}:presence") == [b"v"]
+
+
+async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(server: RedisServer) -> None:
+    table, url = Table(), f"{server.url}?presence_lease={LEASE}"
+    with trio.fail_after(30):
+        async with (
+            open_redis(url) as here,
+            here.presence.open(ROOM, table, 0.1) as seat,
+            open_process(url, 100, "a") as a,
+        ):
+            seat.put("ours", b"null")
+            await table.wait_rows(100)
+            [before] = table.seats
+            a.send_signal(signal.SIGSTOP)
+            await table.wait_rows(0)
+            await trio.sleep(LEASE)
+            a.send_signal(signal.SIGCONT)
+            began = trio.current_time()
+            await table.wait_rows(100)
+            assert trio.current_time() - began < 5
+            assert table.gone == [before]
+            [after] = [name for name, rows in table.seats.items() if rows]
+            assert after.partition(".")[0] != before.partition(".")[0], "an id was used twice"
+
+
+async def test_flushed_table_is_written_again_by_those_who_are_there(server: RedisServer) -> None:
+    one, two = Table(), Table()
+    with trio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+            there = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+            first = await stack.enter_async_context(here.presence.open(ROOM, one, 0.05))
+            second = await stack.enter_async_context(there.presence.open(ROOM, two, 0.05))
+            first.put("ann", b"1")
+            second.put("bob", b"2")
+            await one.wait_rows(1)
+            await two.wait_rows(1)
+            await server.command("FLUSHALL")
+            late = Table()
+            async with here.presence.open(ROOM, late, 0.05):
+                await late.wait_rows(2)
+            assert one.gone == two.gone == [] or (one.rows, two.rows) == (1, 1)
+
+
+class Course:
+    """Nodes that come and go at random; what they put is the truth."""
+
+    def __init__(self, server: RedisServer, stack: AsyncExitStack, nursery: trio.Nursery, seed: int) -> None:
+        self.server, self.stack, self.nursery = server, stack, nursery
+        self.random = random.Random(seed)
+        self.nodes: dict[int, tuple[PresenceSeat, Table, dict[str, bytes], trio.CancelScope]] = {}
+        self.numbers = iter(range(1_000))
+
+    async def open_node(self) -> None:
+        await self.nursery.start(self._run_node, next(self.numbers))
+
+    async def _run_node(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+        with trio.CancelScope() as scope:
+            async with open_redis(self.server.url, settings=SETTINGS) as backplane:
+                table = Table()
+                async with backplane.presence.open(ROOM, table, 0.02) as seat:
+                    self.nodes[number] = (seat, table, {}, scope)
+                    task_status.started()
+                    await trio.sleep_forever()
+
+    def close_node(self) -> None:
+        if len(self.nodes) > 1:
+            _, _, _, scope = self.nodes.pop(self.random.choice(list(self.nodes)))
+            scope.cancel()
+
+    def change(self) -> None:
+        seat, _, rows, _ = self.random.choice(list(self.nodes.values()))
+        for _ in range(self.random.randrange(1, 20)):
+            user = f"user {self.random.randrange(30)}"
+            if self.random.random() < 0.5:
+                seat.remove(user)
+                rows.pop(user, None)
+            else:
+                rows[user] = b"%d" % self.random.randrange(1_000)
+                seat.put(user, rows[user])
+
+    async def agree(self) -> None:
+        """Each node knows exactly what the others have put."""
+        for number, (_, table, _, _) in self.nodes.items():
+            others = sorted(row for key, node in self.nodes.items() if key != number for row in node[2].items())
+            while sorted(row for rows in table.seats.values() for row in rows.items()) != others:
+                await table.changed.wait()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_all_agree_in_the_end_whatever_happens(server: RedisServer, seed: int) -> None:
+    with trio.fail_after(60):
+        async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+            course = Course(server, stack, nursery, seed)
+            for _ in range(3):
+                await course.open_node()
+            for step in range(40):
+                what = course.random.random()
+                if what < 0.1:
+                    await course.open_node()
+                elif what < 0.2:
+                    course.close_node()
+                elif what < 0.23:
+                    await server.command("FLUSHALL")
+                elif step == 20:
+                    await server.restart()
+                elif what < 0.28:
+                    await server.command("SCRIPT", "FLUSH")
+                elif what < 0.33:
+                    await server.command("CLIENT", "KILL", "TYPE", "pubsub")
+                elif what < 0.36:
+                    await server.command("PUBLISH", "trioroom:{room:room/a}:presence", "7:nonsense")
+                else:
+                    course.change()
+                await trio.sleep(course.random.choice([0, 0.01, 0.05, 0.2]))
+            course.change()
+            with trio.fail_after(10):
+                await course.agree()
+            nursery.cancel_scope.cancel()
+
+
+async def open_one(server: RedisServer, stack: AsyncExitStack) -> RedisBackplane:
+    return await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+
+
+async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(server: RedisServer) -> None:
+    await server.command("HSET", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost", "1", "v", "5")
+    table = Table()
+    with trio.fail_after(10):
+        async with open_redis(server.url, settings=SETTINGS) as here, here.presence.open(ROOM, table, 0.05):
+            assert table.rows == 0
+            assert await server.command("HEXISTS", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost") == 0
+
+
+async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(server: RedisServer) -> None:
+    with trio.fail_after(20):
+        async with open_redis(server.url, settings=SETTINGS) as here:
+            async with here.presence.open(ROOM, Table(), 0.05) as seat:
+                seat.put("ann", b"1")
+                await trio.sleep(0.2)
+                server.kill()
+                began = trio.current_time()
+            assert trio.current_time() - began < 3
+
+
+async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer) -> None:
+    with trio.fail_after(20):
+        async with open_redis(server.url, settings=SETTINGS) as here:
+            async with here.presence.open(ROOM, Table(), 0.05) as seat:
+                for number in range(100):
+                    seat.put(f"user {number}", b"null")
+                await trio.sleep(0.5)
+                await server.command("CONFIG", "RESETSTAT")
+                await trio.sleep(2 * LEASE)
+                statistics = (await server.command("INFO", "commandstats")).decode()
+                [calls] = [line for line in statistics.splitlines() if line.startswith("cmdstat_evalsha:")]
+                assert int(calls.partition("calls=")[2].partition(",")[0]) <= 8, "three in each lease"
