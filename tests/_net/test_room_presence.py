@@ -37,7 +37,7 @@ class Hall(trioroom.Room):
     async def on_call(self, member: trioroom.Member, message: trioroom.Message) -> object:
         if message.data == "crash":
             self.nursery.start_soon(self.crash)
-        page = self.who()
+        page = self.who(0 if message.data == "none" else 100)
         return [page.count, page.version, page.more, [[user.user, user.info] for user in page.members]]
 
     async def crash(self) -> None:
@@ -248,6 +248,14 @@ async def test_who_has_a_bound(limit: int, autojump_clock: MockClock) -> None:
         assert (await ann.request("who", room="hall/b"))["code"] == "not_joined"
 
 
+async def test_handler_that_asks_for_nobody_is_wrong(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async with two_servers() as (here, _), joined(here, "ann") as ann:
+        assert (await ann.request("call", room=ROOM, data="none"))["code"] == "failed"
+    assert "limit=0 must be positive" in caplog.text
+
+
 async def test_room_without_presence_tells_nothing(autojump_clock: MockClock) -> None:
     app = trioroom.App()
     app.route("hall/{name}", type("Hall", (Hall,), {"presence": False}))
@@ -271,6 +279,27 @@ async def test_room_that_fails_takes_its_users_away(
         async with joined(there, "bob"):
             assert await push(ann) == (4, 2, ["bob"], [])
     assert "a task of the room is broken" in caplog.text
+
+
+async def test_store_that_has_lost_everything_makes_nobody_leave_who_is_there(autojump_clock: MockClock) -> None:
+    backplane = MemoryBackplane()
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(open_test_server(app_of(), SETTINGS, backplane=backplane)) for _ in range(3)
+        ]
+        ann, bob, _ = [
+            await stack.enter_async_context(joined(server, user))
+            for server, user in zip(servers, ("ann", "bob", "cid"), strict=True)
+        ]
+        assert [(await push(ann))[1] for _ in range(2)] == [1, 3]
+        assert (await push(bob))[1] == 2
+        assert (await push(bob))[1] == 3
+        of_ann, of_bob, _ = backplane.presence._rooms[ROOM].values()
+        of_ann.listener.resynced({})
+        of_bob.put("bob", b'{"name":"Bob"}')  # what a store does for those that are alive; cid's server is not
+        start = trio.current_time()
+        assert await push(ann) == (3, 2, [], ["cid"])
+        assert trio.current_time() - start == pytest.approx(5.0)
 
 
 async def test_joins_that_come_to_nothing_are_not_seen(autojump_clock: MockClock) -> None:
@@ -314,7 +343,7 @@ async def test_join_and_leave_can_be_cancelled_at_any_moment(autojump_clock: Moc
     backplane = MemoryBackplane()
     async with open_test_server(app_of(grace=0.0), SETTINGS, backplane=backplane) as here, joined(here, "ann") as ann:
         await push(ann)
-        for step in range(0, 400, 3):
+        for step in range(400):
             with cancel_at_step(step) as scope:
                 async with (
                     open_test_server(app_of(grace=0.0), SETTINGS, backplane=backplane) as there,

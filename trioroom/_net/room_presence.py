@@ -75,9 +75,9 @@ class RoomPresence:
 
     def _give_up(self, now: float) -> None:
         gone = self._table.expire(now)
-        if self._seat is not None:
-            for user in gone:
-                self._seat.remove(user)
+        for user in gone:
+            assert self._seat is not None  # it outlasts `run`
+            self._seat.remove(user)
         if gone and self._table.is_vacant:
             self._vacated()
 
