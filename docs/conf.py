@@ -43,7 +43,9 @@ html_title = f"trioroom {release}"
 def add_default(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """A setting's text ends with its default."""
     owner, _, field = name.rpartition(".")
-    settings = {"Settings": trioroom.Settings, "RedisSettings": RedisSettings}.get(owner.rpartition(".")[2])
+    settings = {"Settings": trioroom.Settings, "RedisSettings": RedisSettings, "Presence": trioroom.Presence}.get(
+        owner.rpartition(".")[2]
+    )
     fields = attrs.fields_dict(settings) if settings is not None else {}
     if field in fields:
         lines[:] = [*lines, "", f"Default: ``{fields[field].default!r}``.", ""]

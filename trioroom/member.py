@@ -69,7 +69,7 @@ class Member:
 
     @property
     def info(self) -> object:
-        """What the list shows of the user: a JSON value of at most 1,024 bytes. Set as `user` is; None by default."""
+        """What the list shows of the user, a JSON value of at most 1,024 bytes. Set as `user` is; None by default."""
         return decode_info(self._info)
 
     @info.setter

@@ -68,7 +68,7 @@ class PresencePage:
     count: int
     """Users in the room, on all servers."""
     version: int
-    """Of the list as this server's members know it: how many changes have been told."""
+    """How many changes of the list this server's members have been told."""
     more: bool
     """Whether there are some behind these."""
 

@@ -30,9 +30,9 @@ class Presence:
     grace: float = attrs.field(default=2.0, validator=[validators.ge(0), validators.lt(math.inf)])
     """Seconds a user stays listed when the last connection has gone, so that a reconnect shows nothing. 0 is none."""
     count_only: bool = attrs.field(default=False, validator=validators.instance_of(bool))
-    """Tell how many there are and not who: for rooms where nobody reads the names, or nobody should."""
+    """Tell how many there are and not who, for rooms where nobody reads the names, or nobody should."""
     max_listed: int = attrs.field(default=1000, validator=[validators.instance_of(int), validators.gt(0)])
-    """Users that one push names at most; a larger change tells the number only, and clients ask `who`."""
+    """Users that one push names at most; a larger change tells the number only, and clients ask ``who``."""
 
 
 @attrs.frozen
