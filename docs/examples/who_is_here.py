@@ -10,8 +10,8 @@ class Lounge(trioroom.Room):
 
     async def authorize(self, member: trioroom.Member) -> None:
         name = member.token or parse_qs(member.request.query).get("name", [""])[0]
-        if not name:
-            raise trioroom.JoinRefused("say who you are")  # a real room would check a signed token here
+        if not 1 <= len(name) <= 40:  # a real room would check a signed token here
+            raise trioroom.JoinRefused("say who you are, in 1 to 40 characters")
         member.user = name.lower()
         member.info = {"name": name}
 
