@@ -18,8 +18,10 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.backplane.servers import binaries, open_redis_server
 from tests.cli.conftest import open_command
-from trioroom import BackplaneUnavailable, open_backplane, open_server
+from trioroom import BackplaneUnavailable, History, Position, open_backplane, open_server
+from trioroom._core.publication_ids import PublicationIds
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.memory_history import MemoryHistory
 from trioroom.demo.app import app
 
 pytestmark = pytest.mark.browser
@@ -238,35 +240,42 @@ async def test_page_goes_on_where_it_was_after_the_server_was_started_anew(chrom
                 await in_browser(go_on)
 
 
-class RefusingBackplane(MemoryBackplane):
+class RefusingHistory(MemoryHistory):
     """One whose broker has gone away, as far as messages are concerned; when that is noticed, the test says."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.refusals = trio.Semaphore(0)
+    def __init__(self, refusals: trio.Semaphore) -> None:
+        super().__init__(1e6, PublicationIds(1.0, 1))
+        self.refusals = refusals
 
-    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
-        if b"message" in payload:  # as the kind of what is published, in whatever encoding
-            await self.refusals.acquire()
-            raise BackplaneUnavailable("it is away")
-        await super().publish(room, payload)
+    async def publish(
+        self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
+    ) -> Position | None:
+        await self.refusals.acquire()
+        raise BackplaneUnavailable("it is away")
+
+
+class RefusingBackplane(MemoryBackplane):
+    def __init__(self, refusals: trio.Semaphore) -> None:
+        super().__init__()
+        self._history = RefusingHistory(refusals)
 
 
 async def test_message_that_was_not_sent_is_given_back(chromium: Chrome) -> None:
     why = "Most likely not sent: the servers cannot reach each other."
-    backplane = RefusingBackplane()
+    refusals = trio.Semaphore(0)
+    backplane = RefusingBackplane(refusals)
 
     def act(port: int) -> None:
         page = Page(chromium, port, "lobby", "Ada")
         page.wait_count("1")
         page.say("one")
         assert page.draft == ""
-        trio.from_thread.run_sync(backplane.refusals.release)
+        trio.from_thread.run_sync(refusals.release)
         page.wait_for(lambda: page.notes.endswith(f"{why} It is back in the box, to be sent again."))
         assert page.draft == "one"
         page.say("two")
         page.fill("text", "what is being written")
-        trio.from_thread.run_sync(backplane.refusals.release)
+        trio.from_thread.run_sync(refusals.release)
         page.wait_for(lambda: page.notes.endswith(f"{why} It was: two"))
         assert page.draft == "what is being written"
         assert page.said == []

@@ -142,13 +142,14 @@ function roomOfHash() {
 
 function store(name) {
   try {
-    localStorage.setItem("trioroom.name", name);
+    localStorage.setItem("trioroom.name", name); // for tabs to come
+    sessionStorage.setItem("trioroom.name", name);
   } catch { /* no storage in this browser: the name lasts as long as the page */ }
 }
 
 function storedName() {
   try {
-    return localStorage.getItem("trioroom.name");
+    return sessionStorage.getItem("trioroom.name") ?? localStorage.getItem("trioroom.name");
   } catch {
     return null;
   }
