@@ -64,12 +64,13 @@ class Client:
     joins: int = 0
     recovered: int = 0
     live: bool = False
+    tcp: bool = True
 
     async def stay(self, server: Server, seconds: float) -> None:
         """Connect, join and listen; then drop the connection without a word."""
         with trio.move_on_after(seconds):
             try:
-                async with open_v1_peer(server, tcp=True) as peer:
+                async with open_v1_peer(server, tcp=self.tcp) as peer:
                     await self._join(peer)
                     self.live = True
                     while True:
