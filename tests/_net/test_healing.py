@@ -1,0 +1,166 @@
+"""The stage between channel and fan-out: in order, once, and what cannot be had is a loss in its place."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from tests._net.test_recovery_courses import Store
+from trioroom._core.history import History, Kept, Position
+from trioroom._net.healing import Healed, HealingChannel, Turn
+from trioroom.backplane.base import Lost
+from trioroom.testing.conformance import make_channel
+
+HISTORY = History(8)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.store = Store()
+        self.channel = make_channel(100)
+        self.store.channels.append(self.channel)
+        self.healing = HealingChannel(self.store, "room/a", HISTORY, self.channel)
+
+    async def publish(self, *payloads: bytes, deliveries: int = 1) -> None:
+        for payload in payloads:
+            self.store.deliveries = deliveries
+            self.healing.confirm(await self.store.publish("room/a", payload, HISTORY))
+
+    async def receive_all(self) -> list[Healed]:
+        """Until nothing comes."""
+        received: list[Healed] = []
+        with trio.move_on_after(1):
+            while True:
+                received.append(await self.healing.receive())
+        return received
+
+
+@pytest.fixture
+async def scene() -> Scene:
+    scene = Scene()
+    await scene.healing.begin()
+    return scene
+
+
+def kept(epoch: int, *publications: tuple[int, bytes]) -> list[Kept]:
+    return [Kept(str(epoch), offset, payload) for offset, payload in publications]
+
+
+async def test_what_comes_in_order_passes_at_once(scene: Scene, autojump_clock: MockClock) -> None:
+    await scene.publish(b"a", b"b")
+    assert [scene.healing.receive_nowait() for _ in range(2)] == kept(0, (1, b"a"), (2, b"b"))
+    with pytest.raises(trio.WouldBlock):
+        scene.healing.receive_nowait()
+
+
+async def test_receive_is_always_a_checkpoint(scene: Scene, autojump_clock: MockClock) -> None:
+    await scene.publish(b"a")
+    await scene.publish(b"b", deliveries=0)
+    await scene.publish(b"c")
+    for expected in kept(0, (1, b"a"), (2, b"b"), (3, b"c")):
+        with assert_checkpoints():
+            assert await scene.healing.receive() == expected
+
+
+async def test_what_comes_twice_passes_once(scene: Scene, autojump_clock: MockClock) -> None:
+    await scene.publish(b"a", b"b", deliveries=3)
+    assert await scene.receive_all() == kept(0, (1, b"a"), (2, b"b"))
+
+
+async def test_hole_is_read_from_the_history_before_what_follows_it(scene: Scene, autojump_clock: MockClock) -> None:
+    await scene.publish(b"a", b"b", deliveries=0)
+    await scene.publish(b"c")
+    with pytest.raises(trio.WouldBlock):  # it has to be read
+        scene.healing.receive_nowait()
+    assert await scene.receive_all() == kept(0, (1, b"a"), (2, b"b"), (3, b"c"))
+
+
+@pytest.mark.parametrize("reason", ["overflow", "backplane"])
+async def test_loss_is_healed_without_waiting_for_another_publication(
+    scene: Scene, autojump_clock: MockClock, reason: str
+) -> None:
+    await scene.publish(b"a", deliveries=0)
+    scene.store.interrupt(reason)
+    assert await scene.receive_all() == kept(0, (1, b"a"))
+
+
+async def test_what_the_history_does_not_hold_is_a_loss_with_its_number(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
+    await scene.publish(b"a")
+    await scene.publish(b"b", b"c", deliveries=0)
+    scene.store.forget(2)
+    await scene.publish(b"d")
+    turn = Turn(Position("0", 2), None, Lost("expired", 1))
+    assert await scene.receive_all() == [*kept(0, (1, b"a")), turn, *kept(0, (3, b"c"), (4, b"d"))]
+
+
+async def test_epoch_that_goes_on_is_no_loss(scene: Scene, autojump_clock: MockClock) -> None:
+    await scene.publish(b"a")
+    scene.store.restart(0)
+    await scene.publish(b"b")
+    turn = Turn(Position("1", 1), Position("0", 1), None)
+    assert await scene.receive_all() == [*kept(0, (1, b"a")), turn, *kept(1, (2, b"b"))]
+
+
+async def test_epoch_that_knows_nothing_of_ours_is_a_loss_of_unknown_size(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
+    await scene.publish(b"a")
+    scene.store.flush()
+    await scene.publish(b"b")
+    turn = Turn(Position("1", 0), None, Lost("backplane"))
+    assert await scene.receive_all() == [*kept(0, (1, b"a")), turn, *kept(1, (1, b"b"))]
+
+
+async def test_store_that_lacks_what_it_has_confirmed_begins_another_epoch(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
+    await scene.publish(b"a")
+    assert await scene.receive_all() == kept(0, (1, b"a"))
+    await scene.publish(b"confirmed", deliveries=0)
+    scene.store.restart(lost=1)
+    turn = Turn(Position("2", 1), None, Lost("backplane"))
+    assert await scene.receive_all() == [turn]
+
+
+async def test_store_that_is_away_is_asked_until_it_is_back(scene: Scene, autojump_clock: MockClock) -> None:
+    await scene.publish(b"a", deliveries=0)
+    scene.store.is_up = False
+    scene.store.interrupt("backplane")
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def come_back() -> None:
+            await trio.sleep(60)
+            scene.store.is_up = True
+
+        nursery.start_soon(come_back)
+        assert await scene.healing.receive() == kept(0, (1, b"a"))[0]
+        assert trio.current_time() - began == pytest.approx(60, abs=1)
+
+
+async def test_closed_channel_ends_it(scene: Scene, autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+
+        async def receive() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await scene.healing.receive()
+
+        nursery.start_soon(receive)
+        await wait_all_tasks_blocked()
+        scene.channel.close()
+    with pytest.raises(trio.ClosedResourceError):
+        scene.healing.receive_nowait()
+
+
+def test_history_has_a_size_and_a_ttl() -> None:
+    assert History(5).ttl == 300
+    for size, ttl in ((0, 1.0), (-1, 1.0), (5, 0.0), (5, math.inf)):
+        with pytest.raises(ValueError, match=r"size|ttl"):
+            History(size, ttl)
+    with pytest.raises(TypeError, match="size"):
+        History(2.5)  # type: ignore[arg-type]  # which is what is tested
