@@ -67,7 +67,7 @@ def stamped(size: int) -> bytes:
     return STAMP.pack(time.perf_counter()).ljust(size, b"\0")
 
 
-def open_socket(port: int, path: str, *, receive_buffer: int = 0) -> tuple[socket.socket, bytes]:
+def open_socket(port: int, path: str, *, receive_buffer: int = 0, headers: str = "") -> tuple[socket.socket, bytes]:
     """A connection to ``path``, not blocking, and what came behind the handshake. 0 is the kernel's own buffer."""
     sock = socket.socket()
     if receive_buffer:
@@ -75,7 +75,7 @@ def open_socket(port: int, path: str, *, receive_buffer: int = 0) -> tuple[socke
     sock.settimeout(10)
     sock.connect(("127.0.0.1", port))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(upgrade(path))
+    sock.sendall(upgrade(path, headers))
     answer = b""
     while b"\r\n\r\n" not in answer:
         data = sock.recv(READ_BYTES)

@@ -27,7 +27,7 @@ import trio
 
 import trioroom
 from tests.backplane.servers import binaries, free_port
-from tests.benchmarks.peers import CLOSE, FIN, READ_BYTES, TEXT, close_code, frame, split, upgrade
+from tests.benchmarks.peers import CLOSE, FIN, READ_BYTES, TEXT, close_code, frame, open_socket, split
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, running
 
 ROOM = "room/a"
@@ -88,17 +88,9 @@ class Member:
 
 def connect(port: int) -> Member:
     """A connection that the server has taken, and that blocks."""
-    sock = socket.create_connection(("127.0.0.1", port), 10)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.sendall(upgrade("/", HEADERS))
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        data = sock.recv(READ_BYTES)
-        if not data:
-            raise SystemExit(f"no connection: {answer.decode() or 'closed'}")
-        answer += data
+    sock, rest = open_socket(port, "/", headers=HEADERS)
+    sock.settimeout(10)
     member = Member(sock)
-    rest = answer.partition(b"\r\n\r\n")[2]
     frames, member.rest = split(rest)
     member.envelopes += [msgspec.json.decode(rest[start:end]) for _, start, end in frames]
     return member

@@ -150,11 +150,8 @@ class V1Session:
             case Cancel(id):
                 if id in self._calls:  # else it has been answered already
                     self._calls[id].cancel()
-            case History():
-                await self._history(request)
-            case Who(id, room):
-                member = self._members.get(room)
-                self._not_joined(id, room) if member is None else self._send(answer_who(request, member))
+            case History() | Who():
+                await self._answer_about_room(request)
             case Auth(id, token):
                 self._token = token
                 self._send(Ok(id))
@@ -250,11 +247,14 @@ class V1Session:
             if answer is not None:
                 self._send(answer)
 
-    async def _history(self, request: History) -> None:
+    async def _answer_about_room(self, request: History | Who) -> None:
         member = self._members.get(request.room)
         if member is None:
-            return self._not_joined(request.id, request.room)
-        self._send(await answer_history(request, member, self._codec))
+            self._not_joined(request.id, request.room)
+        elif isinstance(request, History):
+            self._send(await answer_history(request, member, self._codec))
+        else:
+            self._send(answer_who(request, member))
 
     def put_out(self, member: Member, reason: str) -> None:
         """Out of one room; the connection and its other rooms stay."""

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 from trioroom._net.room_presence import presents
 from trioroom._wire.envelopes import Error, Ok, Who
+from trioroom.room import MAX_PAGE
 
 if TYPE_CHECKING:
     from trioroom.member import Member
-
-_MAX_LIMIT = 1000
 
 
 def answer_who(request: Who, member: Member) -> Ok | Error:
@@ -19,8 +18,8 @@ def answer_who(request: Who, member: Member) -> Ok | Error:
     if presence is None or presence.settings.count_only:
         what = "does not show who is in it" if presence is None else "shows how many are in it, not who"
         return Error(request.id, "unsupported", f"room {request.room!r} {what}")
-    if not 1 <= request.limit <= _MAX_LIMIT:
-        return Error(request.id, "bad_envelope", f"who: limit={request.limit} must be 1 to {_MAX_LIMIT}")
+    if not 1 <= request.limit <= MAX_PAGE:
+        return Error(request.id, "bad_envelope", f"who: limit={request.limit} must be 1 to {MAX_PAGE}")
     page = presence.page(request.limit, request.after)
     return Ok(
         request.id,

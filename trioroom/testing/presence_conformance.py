@@ -6,15 +6,15 @@ under one deadline, and never for a time.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
 from trioroom.backplane.base import Backplane, PresenceSeat
 from trioroom.testing.cancellation import cancel_at_step
 from trioroom.testing.conformance import NAMES, ROOM
+from trioroom.testing.nodes import ConformanceSuite
 
 INFOS = (b"null", b'{"name":"Ann"}', b"", b"\0\r\n", bytes(range(256)), b"x" * 1_024)
 USERS = ("ann", "Ann", "a/b", "a:b", "a b", "a\r\nb", "a\0b", "{a}", "ä", "a\u0308", "😀", "7", "x" * 128)
@@ -75,24 +75,11 @@ class Watcher:
         self._changed = trio.Event()
 
 
-class PresenceConformance(ABC):
+class PresenceConformance(ConformanceSuite):
     """The suite."""
 
-    deadline = 10.0
-    """Seconds a test may take."""
     interval = 0.02
     """Seconds between two writes of a seat."""
-
-    @abstractmethod
-    def open_nodes(self, count: int) -> AbstractAsyncContextManager[Sequence[Backplane]]:
-        """As `BackplaneConformance.open_nodes`."""
-
-    @asynccontextmanager
-    async def nodes(self, count: int) -> AsyncIterator[Sequence[Backplane]]:
-        """`open_nodes` under the deadline."""
-        with trio.fail_after(self.deadline):
-            async with self.open_nodes(count) as nodes:
-                yield nodes
 
     @asynccontextmanager
     async def seated(self, node: Backplane, room: str = ROOM) -> AsyncIterator[tuple[PresenceSeat, Watcher]]:
