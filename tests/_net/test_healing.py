@@ -18,9 +18,9 @@ HISTORY = History(8)
 
 
 class Scene:
-    def __init__(self) -> None:
+    def __init__(self, capacity: int = 100) -> None:
         self.store = Store()
-        self.channel = make_channel(100)
+        self.channel = make_channel(capacity)
         self.store.channels.append(self.channel)
         self.healing = HealingChannel(self.store, "room/a", HISTORY, self.channel)
 
@@ -141,6 +141,84 @@ async def test_store_that_is_away_is_asked_until_it_is_back(scene: Scene, autoju
         nursery.start_soon(come_back)
         assert await scene.healing.receive() == kept(0, (1, b"a"))[0]
         assert trio.current_time() - began == pytest.approx(60, abs=1)
+
+
+async def test_what_two_epochs_share_is_not_passed_on_again_when_the_first_is_unknown(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
+    await scene.publish(b"a", b"b")
+    assert await scene.receive_all() == kept(0, (1, b"a"), (2, b"b"))
+    scene.store.restart(0)
+    await scene.store.publish("room/a", b"c", HISTORY)  # of the epoch that we never see
+    scene.store.restart(0)
+    await scene.store.publish("room/a", b"d", HISTORY)
+    turn = Turn(Position("2", 3), Position("1", 3), Lost("backplane"))
+    assert await scene.receive_all() == [turn, *kept(2, (4, b"d"))]
+
+
+async def test_confirmed_publication_that_is_lost_while_another_read_is_under_way_is_told(
+    scene: Scene, autojump_clock: MockClock
+) -> None:
+    await scene.publish(b"a")
+    assert await scene.receive_all() == kept(0, (1, b"a"))
+
+    async def lose_what_is_confirmed() -> None:
+        await scene.publish(b"b", deliveries=0)
+        scene.store.restart(lost=1)
+
+    scene.store.before_read = lose_what_is_confirmed
+    scene.store.interrupt("backplane")
+    [turn] = await scene.receive_all()
+    assert isinstance(turn, Turn)
+    assert turn.lost == Lost("backplane")
+
+
+@pytest.mark.parametrize("delivered", [0, 1])
+async def test_confirmed_publication_that_is_lost_is_told_though_the_next_epoch_has_confirmed_others(
+    scene: Scene, autojump_clock: MockClock, delivered: int
+) -> None:
+    await scene.publish(b"a")
+    assert await scene.receive_all() == kept(0, (1, b"a"))
+    await scene.publish(b"lost", deliveries=0)
+    scene.store.restart(lost=1)
+    await scene.publish(b"b", deliveries=delivered)
+    received = await scene.receive_all()
+    assert isinstance(received[0], Turn)
+    assert received[0].lost == Lost("backplane")
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+async def test_confirmation_that_comes_after_its_epoch_has_ended_is_told_as_a_loss(
+    scene: Scene, autojump_clock: MockClock, restarts: int
+) -> None:
+    await scene.publish(b"a")
+    late = await scene.store.publish("room/a", b"lost", HISTORY)
+    scene.channel.receive_nowait(), scene.channel.receive_nowait()  # deliveries that the broker's end took along
+    for lost in (1, 0)[:restarts]:
+        scene.store.restart(lost)
+        await scene.receive_all()
+    scene.healing.confirm(late)
+    [turn] = await scene.receive_all()
+    assert isinstance(turn, Turn)
+    assert turn.lost == Lost("backplane")
+
+
+async def test_confirmation_that_the_next_epoch_has_too_is_no_loss(scene: Scene, autojump_clock: MockClock) -> None:
+    late = await scene.store.publish("room/a", b"a", HISTORY)
+    scene.store.restart(0)
+    assert await scene.receive_all() == [*kept(0, (1, b"a")), Turn(Position("1", 1), Position("0", 1), None)]
+    scene.healing.confirm(late)
+    assert await scene.receive_all() == []
+
+
+async def test_what_a_full_channel_dropped_and_the_store_then_lost_is_told(autojump_clock: MockClock) -> None:
+    scene = Scene(capacity=1)
+    await scene.healing.begin()
+    for payload in (b"a", b"b", b"c"):  # from another node: nothing is confirmed to us
+        await scene.store.publish("room/a", payload, HISTORY)
+    scene.store.restart(lost=2)
+    received = await scene.receive_all()
+    assert received == [Turn(Position("2", 1), None, Lost("overflow"))]
 
 
 async def test_closed_channel_ends_it(scene: Scene, autojump_clock: MockClock) -> None:

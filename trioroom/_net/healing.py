@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -47,7 +48,7 @@ class HealingChannel:
         self._history = history
         self._channel = channel
         self._cursor = Position("", 0)
-        self._confirmed = Position("", 0)  # the latest that the store has told to us as a publisher
+        self._confirmed: dict[str, int] = {}  # by epoch, the last offset that the store once had and we have not passed
         self._healed: deque[Healed] = deque()
         self._behind: str | None = None  # why we have to read; None while what comes follows
 
@@ -59,12 +60,24 @@ class HealingChannel:
         """
         page = await self._store.read_after(self._room, self._history, None, 0)
         self._cursor = page.position
+        self._confirmed.clear()  # by publications before; nobody here has seen what came before this
         return Turn(page.position, page.previous, None)
 
     def confirm(self, position: Position) -> None:
         """The store has it: one of our own publications."""
-        if position.epoch != self._confirmed.epoch or position.offset > self._confirmed.offset:
-            self._confirmed = position
+        self._note(position)
+        if position.epoch != self._cursor.epoch:
+            self.look_again()  # it may be of an epoch that we have taken leave of: then it is lost
+
+    def look_again(self) -> None:
+        """Read what is missing, if anything is, once what waits in the channel has been passed on."""
+        if not self._channel.put_nowait(Lost("backplane")):  # full: then at once
+            self._behind = self._behind or "backplane"
+
+    def _note(self, position: Position) -> None:
+        known = self._cursor.offset if position.epoch == self._cursor.epoch else self._confirmed.get(position.epoch, 0)
+        if position.offset > known:
+            self._confirmed[position.epoch] = max(position.offset, self._confirmed.get(position.epoch, 0))
 
     async def receive(self) -> Healed:
         """The next one in order; always a checkpoint.
@@ -101,41 +114,73 @@ class HealingChannel:
     def _in_order(self, delivery: Delivery) -> Kept | None:
         """It, if it is the next one. Else it came twice, or we are `_behind` from now on."""
         cursor = self._cursor
-        if type(delivery) is Kept and delivery.epoch == cursor.epoch:
-            if delivery.offset == cursor.offset + 1:
-                self._cursor = Position(delivery.epoch, delivery.offset)
-                return delivery
-            if delivery.offset <= cursor.offset:
-                return None
+        if type(delivery) is Kept:
+            if delivery.epoch == cursor.epoch:
+                if delivery.offset == cursor.offset + 1:
+                    self._cursor = Position(delivery.epoch, delivery.offset)
+                    return delivery
+                if delivery.offset <= cursor.offset:
+                    return None
+            self._note(Position(delivery.epoch, delivery.offset))
+        elif type(delivery) is Lost:
+            for position in delivery.dropped:
+                self._note(position)
         self._behind = delivery.reason if isinstance(delivery, Lost) else "backplane"
         return None
 
     async def _read_on(self, reason: str) -> None:
-        cursor, confirmed = self._cursor, self._confirmed
-        seen = confirmed if confirmed.epoch == cursor.epoch and confirmed.offset > cursor.offset else cursor
+        cursor, confirmed = self._cursor, dict(self._confirmed)
+        seen = Position(cursor.epoch, max(cursor.offset, confirmed.get(cursor.epoch, 0)))
         try:
-            page = await self._store.read_after(self._room, self._history, cursor.offset, _PAGE, seen=seen)
+            page = await self._read(seen)
+            if (gone := self._gone(page, confirmed)) is not None:
+                page = await self._read(gone)  # so the store learns that it has lost something: maybe others had it
         except BackplaneUnavailable as exc:
             log.debug("room %s: cannot read what is missing: %s", self._room, exc)
             return await trio.sleep(_RETRY_INTERVAL)
         self._take(page, reason)
 
+    async def _read(self, seen: Position) -> Page:
+        return await self._store.read_after(self._room, self._history, self._cursor.offset, _PAGE, seen=seen)
+
     def _take(self, page: Page, reason: str) -> None:
-        end, held = page.position, Position(page.position.epoch, page.start)
+        end, shared = page.position, 0 if page.previous is None else page.previous.offset
         here = same_place(self._cursor, end, page.previous)
         if here is None:
-            self._turn(Turn(held, page.previous, Lost(reason)))
-            here = held
+            # What another epoch shares with the one before it some members may have, which cannot be told: nobody
+            # gets it a second time.
+            here = Position(end.epoch, max(page.start, shared))
+            self._turn(Turn(here, page.previous, Lost(reason)))
         elif here.offset < page.start:
+            held = Position(end.epoch, page.start)
             self._turn(Turn(held, page.previous, Lost("expired", page.start - here.offset)))
+        elif self._has_lost(page):
+            self._turn(Turn(here, page.previous, Lost(reason)))
         elif here != self._cursor:
             self._turn(Turn(here, page.previous, None))
         for kept in page.kept:
             if kept.offset == self._cursor.offset + 1:
                 self._healed.append(kept)
                 self._cursor = Position(kept.epoch, kept.offset)
+        ahead = self._confirmed.get(end.epoch, 0)
+        self._confirmed = {end.epoch: ahead} if ahead > self._cursor.offset else {}
         if self._cursor.offset >= end.offset:
             self._behind = None
+
+    def _gone(self, page: Page, before: Mapping[str, int]) -> Position | None:
+        """One that was confirmed, ``before`` the page was read or in the epoch before its own, and that it lacks."""
+        for place, confirmed in ((page.position, before), (page.previous, self._confirmed)):
+            if place is not None and confirmed.get(place.epoch, 0) > place.offset:
+                return Position(place.epoch, confirmed[place.epoch])
+        return None
+
+    def _has_lost(self, page: Page) -> bool:
+        """Whether something was confirmed in an epoch that has ended, and did not come over into this one."""
+        positions = (Position(epoch, offset) for epoch, offset in self._confirmed.items())
+        end = page.position
+        return any(
+            position.epoch != end.epoch and same_place(position, end, page.previous) is None for position in positions
+        )
 
     def _turn(self, turn: Turn) -> None:
         self._healed.append(turn)

@@ -37,6 +37,8 @@ class Lost:
     """``overflow``, ``backplane`` or ``expired``, as in the ``gap`` the members get."""
     count: int | None = None
     """How many, where that is known."""
+    dropped: tuple[Position, ...] = ()
+    """Of those of a history that came and found no room: the latest of each epoch. The store once had them."""
 
 
 Delivery = bytes | Kept | Lost

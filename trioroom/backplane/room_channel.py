@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Self
 
 import trio
 
-from trioroom._core.history import Kept
+from trioroom._core.history import Kept, Position
 from trioroom.backplane.base import Delivery, Lost
 
 if TYPE_CHECKING:
@@ -67,13 +68,19 @@ class RoomChannel:
         # The old goes rather than the new: who is behind is best served by what is true now, and told
         # at once, in front of what follows.
         count: int | None = 0
-        delivery = latest
-        while True:
+        dropped: dict[str, Position] = {}
+        for delivery in (*self._take_all(), latest):
+            if isinstance(delivery, Lost):
+                dropped.update({position.epoch: position for position in delivery.dropped})
+            elif isinstance(delivery, Kept):
+                dropped[delivery.epoch] = Position(delivery.epoch, delivery.offset)
             more = delivery.count if isinstance(delivery, Lost) else 1
             count = None if count is None or more is None else count + more
-            if not self._deliveries:
-                return Lost("overflow", count)
-            delivery = self.receive_nowait()
+        return Lost("overflow", count, tuple(dropped.values()))
+
+    def _take_all(self) -> Iterator[Delivery]:
+        while self._deliveries:
+            yield self.receive_nowait()
 
     def put_nowait(self, delivery: Delivery) -> bool:
         """Take ``delivery`` if there is room and nobody waits for it; a closed channel takes all and keeps nothing."""
