@@ -65,8 +65,9 @@ class NewsReader:
             case "message":
                 self.read.append(envelope["data"])
                 if self.position is not None and "offset" in envelope:
-                    epoch = envelope.get("epoch", self.position["epoch"])
-                    self.position = {"epoch": epoch, "offset": envelope["offset"]}
+                    self.position = {**self.position, "offset": envelope["offset"]}
+            case "position":
+                self.position = envelope["position"]
             case "gap":
                 self.complete = False
                 self.position = envelope.get("position", self.position)

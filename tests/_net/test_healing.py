@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from tests._net.test_recovery_courses import Store
+from tests._net.losing_store import Store
 from trioroom._core.history import History, Kept, Position
 from trioroom._net.healing import Healed, HealingChannel, Turn
 from trioroom.backplane.base import Lost

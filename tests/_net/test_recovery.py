@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
+from tests._net.losing_store import LosingBackplane, Store
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import V1Peer, open_test_server, open_v1_peer
 from trioroom.testing.cancellation import cancel_at_step
@@ -22,6 +23,11 @@ ROOM = "room/a"
 
 class Kept(trioroom.Room):
     history = trioroom.History(size=10, ttl=60)
+
+
+class Echo(Kept):
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        await self.publish(message.data, exclude=member)
 
 
 class Plain(trioroom.Room):
@@ -197,6 +203,26 @@ async def test_own_message_that_was_excluded_is_in_no_replay_to_the_same_connect
         async with open_v1_peer(server) as other:
             await join(other, position)
             assert await messages(other, 2) == [(1, "mine"), (2, "theirs")]
+
+
+async def test_member_excluded_from_the_first_message_of_an_epoch_learns_of_it_too(autojump_clock: MockClock) -> None:
+    store = Store()
+    app = app_of(Echo)
+    async with (
+        open_test_server(app, backplane=LosingBackplane(store)) as server,
+        open_v1_peer(server) as stays,
+        open_v1_peer(server) as peer,
+    ):
+        await join(stays)
+        await join(peer)
+        store.restart(0)
+        await peer.request("publish", room=ROOM, data="own")
+        told = await peer.receive()
+        assert told == {"type": "position", "room": ROOM, "position": {"epoch": "1", "offset": 0}}
+        await peer.request("leave", room=ROOM)
+        await publish(app, "missed")
+        assert (await join(peer, told["position"]))["recovered"]
+        assert await messages(peer, 1) == [(2, "missed")]
 
 
 async def test_joining_twice_says_where_the_room_is_and_changes_nothing(autojump_clock: MockClock) -> None:

@@ -21,7 +21,7 @@ from trioroom._core.history import Kept
 from trioroom._core.overflow import CONTROL, Feed, Overflow, Tally
 from trioroom._net.healing import Turn
 from trioroom._net.room_history import Place, RoomHistory
-from trioroom._wire.envelopes import Gap
+from trioroom._wire.envelopes import Gap, PositionChanged
 from trioroom._wire.publication import Publication, decode_publication
 from trioroom.backplane.base import Delivery, Lost
 
@@ -65,12 +65,11 @@ class _Pass:
 class FanOut:
     """The local members of one room, by the encoding they share. Owned by its `ActiveRoom`."""
 
-    __slots__ = ("_feeds", "_groups", "_history", "_joining", "_new_epoch", "_next", "_room", "tally")
+    __slots__ = ("_feeds", "_groups", "_history", "_joining", "_next", "_room", "tally")
 
     def __init__(self, room: Room, history: RoomHistory | None = None) -> None:
         self._room = room
         self._history = history
-        self._new_epoch: str | None = None  # that members have not been told yet
         self.tally = Tally()
         self._feeds: dict[Encoding, Feed] = {}
         self._groups: dict[Encoding, dict[str, Member]] = {}
@@ -187,26 +186,22 @@ class FanOut:
                     if theirs:
                         await self._send([member], self._batch(encoding, publications, frames, theirs))
             await self._send(members, self._batch(encoding, publications, frames, range(len(frames))))
-        self._new_epoch = None
 
     def _encode(self, encoding: Encoding, passing: _Pass) -> list[bytes]:
         name = self._room.name
         if self._history is None:
             return [encoding.message(name, p.data, p.sender) for p in passing.publications]
-        frames: list[bytes] = []
-        epoch = self._new_epoch
-        for publication, offset in zip(passing.publications, passing.offsets, strict=True):
-            frames.append(encoding.message(name, publication.data, publication.sender, offset, epoch))
-            epoch = None
-        return frames
+        return [
+            encoding.message(name, publication.data, publication.sender, offset)
+            for publication, offset in zip(passing.publications, passing.offsets, strict=True)
+        ]
 
     async def _turn(self, turn: Turn) -> None:
         assert self._history is not None
         self._history.turn(turn)
-        if turn.lost is None:
-            self._new_epoch = turn.position.epoch  # told with the next message
+        if turn.lost is None:  # not with the next message: not everybody gets that
+            await self.tell(PositionChanged(self._room.name, turn.position))
         else:
-            self._new_epoch = None
             await self.tell(Gap(self._room.name, turn.lost.reason, turn.lost.count, turn.position))
 
     def _batch(

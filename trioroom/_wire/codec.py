@@ -110,13 +110,11 @@ class Codec:
         except binascii.Error as exc:
             raise ValueError(f"data is not base64: {exc}") from exc
 
-    def push(
-        self, room: str, data: object, sender: str | None, offset: int | None = None, epoch: str | None = None
-    ) -> bytes:
+    def push(self, room: str, data: object, sender: str | None, offset: int | None = None) -> bytes:
         """A ``message`` push, encoded."""
         if isinstance(data, bytes) and self.opcode is Opcode.TEXT:
-            return self.encode(Push(room, _base64(data), sender, offset, "base64", epoch))
-        return self.encode(Push(room, data, sender, offset, None, epoch))
+            return self.encode(Push(room, _base64(data), sender, offset, "base64"))
+        return self.encode(Push(room, data, sender, offset))
 
     def history_item(self, offset: int, data: object, sender: str | None) -> HistoryItem:
         """What a page of the history has of a message; to be encoded by this codec."""

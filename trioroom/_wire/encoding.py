@@ -30,12 +30,10 @@ class Encoding:
         if window_bits is not None:
             self._frame = lambda opcode, payload: encode_frame(opcode, compress(payload, window_bits), compressed=True)
 
-    def message(
-        self, room: str, data: object, sender: str | None, offset: int | None = None, epoch: str | None = None
-    ) -> bytes:
+    def message(self, room: str, data: object, sender: str | None, offset: int | None = None) -> bytes:
         """The frame that carries ``data`` to a member of ``room``; plain peers have no word for a position."""
         if self.codec is not None:
-            return self._frame(self.codec.opcode, self.codec.push(room, data, sender, offset, epoch))
+            return self._frame(self.codec.opcode, self.codec.push(room, data, sender, offset))
         if isinstance(data, bytes):
             return self._frame(_BINARY, data)
         text = data.encode() if isinstance(data, str) else msgspec.json.encode(data)

@@ -119,7 +119,6 @@ class Push(msgspec.Struct, frozen=True, tag="message", omit_defaults=True, renam
     sender: str | None = None
     offset: int | None = None
     encoding: Encoding | None = None
-    epoch: str | None = None
 
 
 class Kicked(msgspec.Struct, frozen=True, tag="kicked"):
@@ -133,6 +132,11 @@ class Gap(msgspec.Struct, frozen=True, tag="gap"):
     reason: str
     lost: int | None = None
     position: Position | msgspec.UnsetType = msgspec.UNSET
+
+
+class PositionChanged(msgspec.Struct, frozen=True, tag="position"):
+    room: str
+    position: Position
 
 
 class Presence(msgspec.Struct, frozen=True, tag="presence", omit_defaults=True):

@@ -97,10 +97,11 @@ class Client:
         if envelope["type"] == "gap":
             self.sequence.append(GAP)
             self.position = envelope["position"]
+        elif envelope["type"] == "position":
+            self.position = envelope["position"]
         else:
             assert envelope["type"] == "message", envelope
-            epoch = envelope.get("epoch", self.position["epoch"])
-            self.position = {"epoch": epoch, "offset": envelope["offset"]}
+            self.position = {**self.position, "offset": envelope["offset"]}
             publisher, number = envelope["data"]
             self.sequence.append((publisher, number))
 

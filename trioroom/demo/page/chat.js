@@ -331,6 +331,8 @@ function receive(envelope) {
   if (envelope.type === "kicked") {
     setJoined(false);
     addError(`You were put out of the room${envelope.reason ? `: ${envelope.reason}` : ""}. Join to come back.`);
+  } else if (envelope.type === "position") {
+    position = envelope.position;
   } else if (envelope.type === "gap") {
     position = envelope.position ?? position;
     // One line will do for several in a row.
@@ -338,7 +340,7 @@ function receive(envelope) {
     if (!told) addLine("system", "Some messages may be missing here.", "system gap");
   } else if (envelope.type === "message") {
     // What the room sent to us alone has no place in the history.
-    if (envelope.offset) position = { epoch: envelope.epoch ?? position.epoch, offset: envelope.offset };
+    if (envelope.offset) position = { epoch: position.epoch, offset: envelope.offset };
     show(envelope.data ?? {});
   }
 }

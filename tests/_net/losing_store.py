@@ -1,0 +1,131 @@
+"""A store of histories that keeps the contract, and can lose what it has: what a broker does in bad times."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from trioroom._core.history import History, Kept, Page, Position
+from trioroom.backplane.base import Lost
+from trioroom.backplane.memory import MemoryBackplane
+from trioroom.backplane.room_channel import RoomChannel
+from trioroom.errors import BackplaneUnavailable
+
+SIZE = 8
+
+
+class Store:
+    """A history of one room, of `SIZE` publications."""
+
+    def __init__(self) -> None:
+        self.channels: list[RoomChannel] = []
+        self.deliveries = 1
+        """How often the next publication is delivered."""
+        self.is_up = True
+        self.lost = False
+        """Something that was confirmed is not there any more."""
+        self.before_read: Callable[[], Awaitable[None]] | None = None
+        """Runs once, when a read has been sent and has not yet reached the store."""
+        self._epochs = map(str, itertools.count())
+        self._epoch = next(self._epochs)
+        self._previous: Position | None = None
+        self._entries: list[bytes] = []
+        self._start = 0
+
+    @property
+    def _offset(self) -> int:
+        return self._start + len(self._entries)
+
+    async def publish(
+        self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
+    ) -> Position:
+        await trio.lowlevel.checkpoint()
+        self._check()
+        self._entries.append(payload)
+        self.forget(len(self._entries) - SIZE)
+        for _ in range(self.deliveries):
+            for channel in self.channels:
+                channel.offer(Kept(self._epoch, self._offset, payload))
+        self.deliveries = 1
+        return Position(self._epoch, self._offset)
+
+    @asynccontextmanager
+    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+        self.channels.append(channel)
+        try:
+            yield
+        finally:
+            self.channels.remove(channel)
+
+    async def read_after(
+        self, room: str, history: History, offset: int | None, limit: int, *, seen: Position | None = None
+    ) -> Page:
+        await trio.lowlevel.checkpoint()
+        if self.before_read is not None:
+            happens, self.before_read = self.before_read, None
+            await happens()
+        self._check()
+        previous = self._previous
+        if seen is not None and (
+            (seen.epoch == self._epoch and seen.offset > self._offset)
+            or (previous is not None and seen.epoch == previous.epoch and seen.offset > previous.offset)
+        ):
+            self._start, self._entries = self._offset, []
+            self._epoch, self._previous = next(self._epochs), None
+        first = self._offset if offset is None else max(offset, self._start)
+        return self._page(first, min(first + limit, self._offset))
+
+    async def read_before(self, room: str, history: History, offset: int, limit: int) -> Page:
+        await trio.lowlevel.checkpoint()
+        self._check()
+        last = min(offset - 1, self._offset)
+        return self._page(max(last - limit, self._start), last)
+
+    def _page(self, first: int, last: int) -> Page:
+        kept = [Kept(self._epoch, n, self._entries[n - self._start - 1]) for n in range(first + 1, last + 1)]
+        return Page(Position(self._epoch, self._offset), self._previous, self._start, tuple(kept))
+
+    def _check(self) -> None:
+        if not self.is_up:
+            raise BackplaneUnavailable("it is down")
+
+    # -- what happens to it --------------------------------------------------------------------
+
+    def forget(self, count: int) -> None:
+        """The oldest are trimmed, or have expired."""
+        if (gone := min(len(self._entries), max(0, count))) > 0:
+            self._start += gone
+            del self._entries[:gone]
+
+    def restart(self, lost: int) -> None:
+        """Another incarnation, without the last ones; listeners were cut off meanwhile."""
+        self.lost |= lost > 0 and bool(self._entries)
+        del self._entries[len(self._entries) - min(lost, len(self._entries)) :]
+        self._previous = Position(self._epoch, self._offset)
+        self._epoch = next(self._epochs)
+        self.interrupt("backplane")
+
+    def flush(self) -> None:
+        """All data is gone, and nobody says so."""
+        self.lost = True
+        self._start, self._entries, self._previous = 0, [], None
+        self._epoch = next(self._epochs)
+
+    def interrupt(self, reason: str) -> None:
+        for channel in self.channels:
+            channel.offer(Lost(reason))
+
+
+class LosingBackplane(MemoryBackplane):
+    """Rooms with a history are all the one of ``store``."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+
+    @property
+    def history(self) -> Store:
+        return self.store
