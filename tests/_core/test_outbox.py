@@ -224,6 +224,35 @@ def test_loss_with_nothing_before_it_does_not_overtake_an_answer() -> None:
     assert queue.read(1) == "ok<1>x"
 
 
+@pytest.mark.parametrize(
+    ("policy", "read"),
+    [
+        (Overflow.DISCONNECT, "a1b1oka2"),
+        (Overflow.DROP_OLDEST, "<1>b1c1oka2"),
+        (Overflow.DROP_NEWEST, "a1b1<1>oka2"),
+        (Overflow.LATEST, "<1>b1c1oka2"),
+    ],
+)
+def test_nothing_of_a_membership_moves_into_the_next(policy: Overflow, read: str) -> None:
+    queue, feed = Queue(), feed_of(policy, max_messages=2)
+    queue.put(feed, "a1 b1" if policy is Overflow.DISCONNECT else "a1 b1 c1")
+    queue.seal(feed)
+    queue.put(CONTROL, "ok")
+    queue.put(feed, "a2")
+    assert queue.read(1) == read
+    queue.discard()
+    assert queue.budget.used == 0
+
+
+def test_loss_told_for_what_makes_room_does_not_go_before_an_earlier_answer() -> None:
+    queue, feed = Queue(max_messages=2), feed_of(Overflow.DROP_NEWEST)
+    queue.put(feed, "a")
+    queue.put(CONTROL, "1")
+    queue.put(feed, "b")
+    queue.put(CONTROL, "2")  # at the cost of a
+    assert queue.read(1) == "1<2>2"
+
+
 @pytest.mark.parametrize("plain", [False, True])
 def test_outbox_that_has_nothing_but_a_loss_comes_to_its_end(plain: bool) -> None:
     queue, feed = Queue(max_bytes=1), feed_of(Overflow.DROP_NEWEST, plain=plain)

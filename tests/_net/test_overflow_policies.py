@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioroom
 from trioroom import Lag, Message, Overflow
 from trioroom._wire.frames import Close, Event
-from trioroom.testing import V1Peer, open_test_server
+from trioroom.testing import V1Peer, open_test_server, open_v1_peer
 
 if TYPE_CHECKING:
     from tests._net.conftest import EventsUntilTheEnd, OpenPeer, OpenV1
@@ -122,6 +122,30 @@ async def test_v1_member_gets_what_its_room_says_and_learns_what_it_has_lost(
         if policy is not Overflow.DISCONNECT:
             await house.publish(3, 5)
             assert await read_up(peer, room) == ["3", "5"], "it is told once"
+
+
+@pytest.mark.parametrize(("policy", "story"), [each for each in STORIES if each[0] is not Overflow.DISCONNECT])
+async def test_next_membership_begins_behind_all_of_the_one_before(
+    house: House, open_narrow_v1: OpenV1, autojump_clock: MockClock, policy: Overflow, story: list[object]
+) -> None:
+    room = f"{policy.value}/a"
+    async with (
+        open_test_server(house.app, SETTINGS) as server,
+        open_narrow_v1(server) as peer,
+        open_v1_peer(server) as stays,  # so that the room does not end in between
+    ):
+        await peer.join(room)
+        await house.overflow()
+        await stays.join(room)
+        await peer.send({"type": "leave", "id": "l", "room": room}, {"type": "join", "id": "j", "room": room})
+        await wait_all_tasks_blocked()
+        await house.joined[0].room.publish("new", key="a")
+        received = []
+        with trio.move_on_after(1):
+            while True:
+                received.append(await peer.receive())
+        told = [each.get("id") or each.get("data") or ("gap", each["lost"]) for each in received]
+        assert told == ["0", *story, "l", "j", "new"]
 
 
 @by_policy

@@ -166,7 +166,7 @@ class Backlog:
                 self.entries[0].lost += entry.lost
             else:
                 self.lost += entry.lost
-                self._lost_at = entry.number
+                self._lost_at = max(self._lost_at, entry.number)
 
     def _all_or_nothing(self, batch: Batch, first: int, now: float) -> Verdict:
         last = len(batch.ends)
@@ -262,11 +262,15 @@ class Backlog:
             entry.batch.release(self._budget)
         messages = self.messages
         self._count(-messages, -self.queued_bytes)
-        self._budget.remove(INDEX_BYTES * len(self._latest))
         self.entries.clear()
-        self._latest.clear()
+        self.forget_keys()
         self.lost = 0
         return messages
+
+    def forget_keys(self) -> None:
+        """Nothing that waits is replaced any more."""
+        self._budget.remove(INDEX_BYTES * len(self._latest))
+        self._latest.clear()
 
     def _leave(self, entry: Entry) -> None:
         self.entries.popleft()

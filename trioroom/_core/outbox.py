@@ -26,7 +26,7 @@ class Outbox:
     __slots__ = ("_backlogs", "_budget", "_hand", "_load", "_sent")
 
     def __init__(self, max_messages: int, max_bytes: int, budget: Budget) -> None:
-        self._backlogs: dict[Feed, Backlog] = {}
+        self._backlogs: dict[object, Backlog] = {}  # by their feeds, or sealed by nothing that anybody knows
         self._load = Load(max_messages, max_bytes, max_messages, max_bytes)
         self._budget = budget
         self._hand: list[Entry] = []
@@ -86,6 +86,16 @@ class Outbox:
     def force(self, frame: bytes, now: float) -> None:
         """Queue a control frame past the bounds: the one close frame that ends a connection, or the latest pong."""
         self._backlog_of(CONTROL).append(single(CONTROL, frame), 0, 1, now)
+
+    def seal(self, feed: Feed) -> None:
+        """A membership is over: what waits of its room stays as it is, and its gaps where they are.
+
+        Else a policy of the room would put messages of the next membership before the answer to the ``leave``.
+        """
+        backlog = self._backlogs.pop(feed, None)
+        if backlog is not None:
+            backlog.forget_keys()
+            self._backlogs[object()] = backlog
 
     def _oldest_droppable(self) -> Backlog | None:
         waiting = (b for b in self._backlogs.values() if b.entries and b.feed.policy is not Overflow.DISCONNECT)
@@ -154,7 +164,7 @@ class Outbox:
 
     def count_slow_consumer(self) -> None:
         """Its connection is closed for not keeping up: that counts for each room that had something in here."""
-        for feed in self._backlogs:
+        for feed in {backlog.feed for backlog in self._backlogs.values()}:
             feed.tally.slow_consumers += 1
 
     def clear(self, *, keep_control: bool = False) -> None:

@@ -20,7 +20,7 @@ from trioroom._core.backlog import Verdict
 from trioroom._core.batch import Batch, single
 from trioroom._core.causes import first_of
 from trioroom._core.outbox import Outbox
-from trioroom._core.overflow import CONTROL
+from trioroom._core.overflow import CONTROL, Feed
 from trioroom._core.statistics import NO_LAG, Lag
 from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, Pong, encode_close, encode_frame
@@ -230,6 +230,11 @@ class Connection:
             log.info("%s: %s", self.id, reason)
             outbox.count_slow_consumer()
             self.close(CloseCode.SLOW_CONSUMER, reason)
+
+    def seal(self, feed: Feed) -> None:
+        """What waits of ``feed`` belongs to a membership that is over."""
+        if self.outbox is not None:
+            self.outbox.seal(feed)
 
     def lag(self) -> Lag:
         """How far the peer is behind."""

@@ -121,6 +121,7 @@ class FanOut:
             return False
         member._present = False
         member._forget_held()
+        member._connection.seal(member._feed)
         if self._joining.pop(member.id, None) is None:
             encoding = member._connection.encoding
             group = self._groups[encoding]
