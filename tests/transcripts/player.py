@@ -57,7 +57,7 @@ class Transcript:
     name: str
     about: str
     steps: list[dict[str, Json]]
-    settings: dict[str, float] = attrs.field(factory=dict)
+    settings: dict[str, Json] = attrs.field(factory=dict)
     clients_only: bool = False
     server_only: bool = False
 
