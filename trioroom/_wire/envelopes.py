@@ -96,10 +96,10 @@ Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel | History | W
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """The server's first envelope."""
+    """The server's first envelope. ``ping_interval`` is null where the server does not ping."""
 
     connection: str
-    ping_interval: float
+    ping_interval: float | None
     max_message_bytes: int
     version: int = 1
 
