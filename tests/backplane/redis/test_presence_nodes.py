@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 
-from tests.backplane.redis.presence_node import Table
 from tests.backplane.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.base import PresenceSeat
-from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis
+from trioroom.backplane.redis import RedisSettings, open_redis
+from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
 ROOM = "room/a"
@@ -45,47 +45,47 @@ async def _run_process(command: list[str], *, task_status: trio.TaskStatus[trio.
 
 
 async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(server: RedisServer) -> None:
-    table, url = Table(), f"{server.url}?presence_lease={LEASE}"
+    watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
     with trio.fail_after(20):
-        async with open_redis(url) as here, here.presence.open(ROOM, table, 0.1), open_process(url, 1_000, "a") as a:
-            await table.wait_rows(1_000)
+        async with open_redis(url) as here, here.presence.open(ROOM, watcher, 0.1), open_process(url, 1_000, "a") as a:
+            await watcher.wait_count(1_000)
             a.kill()
             began = trio.current_time()
             counts = set()
-            while table.rows:
-                await table.changed.wait()
-                counts.add(table.rows)
+            while watcher.count:
+                await watcher.wait_changed()
+                counts.add(watcher.count)
             assert trio.current_time() - began < LEASE + 2
             assert counts == {0}, "not all at once"
-            assert len(table.gone) == 1
+            assert len(watcher.gone) == 1
             assert await server.command("HKEYS", "trioroom:{room:room/a}:presence") == [b"v"]
 
 
 async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(server: RedisServer) -> None:
-    table, url = Table(), f"{server.url}?presence_lease={LEASE}"
+    watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
     with trio.fail_after(30):
         async with (
             open_redis(url) as here,
-            here.presence.open(ROOM, table, 0.1) as seat,
+            here.presence.open(ROOM, watcher, 0.1) as seat,
             open_process(url, 100, "a") as a,
         ):
             seat.put("ours", b"null")
-            await table.wait_rows(100)
-            [before] = table.seats
+            await watcher.wait_count(100)
+            [before] = watcher.seats
             a.send_signal(signal.SIGSTOP)
-            await table.wait_rows(0)
+            await watcher.wait_count(0)
             await trio.sleep(LEASE)
             a.send_signal(signal.SIGCONT)
             began = trio.current_time()
-            await table.wait_rows(100)
+            await watcher.wait_count(100)
             assert trio.current_time() - began < 5
-            assert table.gone == [before]
-            [after] = [name for name, rows in table.seats.items() if rows]
+            assert watcher.gone == [before]
+            [after] = [name for name, rows in watcher.seats.items() if rows]
             assert after.partition(".")[0] != before.partition(".")[0], "an id was used twice"
 
 
 async def test_flushed_table_is_written_again_by_those_who_are_there(server: RedisServer) -> None:
-    one, two = Table(), Table()
+    one, two = Watcher(), Watcher()
     with trio.fail_after(20):
         async with AsyncExitStack() as stack:
             here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
@@ -94,22 +94,22 @@ async def test_flushed_table_is_written_again_by_those_who_are_there(server: Red
             second = await stack.enter_async_context(there.presence.open(ROOM, two, 0.05))
             first.put("ann", b"1")
             second.put("bob", b"2")
-            await one.wait_rows(1)
-            await two.wait_rows(1)
+            await one.wait_count(1)
+            await two.wait_count(1)
             await server.command("FLUSHALL")
-            late = Table()
+            late = Watcher()
             async with here.presence.open(ROOM, late, 0.05):
-                await late.wait_rows(2)
-            assert one.gone == two.gone == [] or (one.rows, two.rows) == (1, 1)
+                await late.wait_count(2)
+            assert one.gone == two.gone == [] or (one.count, two.count) == (1, 1)
 
 
 class Course:
     """Nodes that come and go at random; what they put is the truth."""
 
-    def __init__(self, server: RedisServer, stack: AsyncExitStack, nursery: trio.Nursery, seed: int) -> None:
-        self.server, self.stack, self.nursery = server, stack, nursery
+    def __init__(self, server: RedisServer, nursery: trio.Nursery, seed: int) -> None:
+        self.server, self.nursery = server, nursery
         self.random = random.Random(seed)
-        self.nodes: dict[int, tuple[PresenceSeat, Table, dict[str, bytes], trio.CancelScope]] = {}
+        self.nodes: dict[int, tuple[PresenceSeat, Watcher, dict[str, bytes], trio.CancelScope]] = {}
         self.numbers = iter(range(1_000))
 
     async def open_node(self) -> None:
@@ -118,9 +118,9 @@ class Course:
     async def _run_node(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.CancelScope() as scope:
             async with open_redis(self.server.url, settings=SETTINGS) as backplane:
-                table = Table()
-                async with backplane.presence.open(ROOM, table, 0.02) as seat:
-                    self.nodes[number] = (seat, table, {}, scope)
+                watcher = Watcher()
+                async with backplane.presence.open(ROOM, watcher, 0.02) as seat:
+                    self.nodes[number] = (seat, watcher, {}, scope)
                     task_status.started()
                     await trio.sleep_forever()
 
@@ -142,17 +142,16 @@ class Course:
 
     async def agree(self) -> None:
         """Each node knows exactly what the others have put."""
-        for number, (_, table, _, _) in self.nodes.items():
-            others = sorted(row for key, node in self.nodes.items() if key != number for row in node[2].items())
-            while sorted(row for rows in table.seats.values() for row in rows.items()) != others:
-                await table.changed.wait()
+        for number, (_, watcher, _, _) in self.nodes.items():
+            others = [row for key, node in self.nodes.items() if key != number for row in node[2].items()]
+            await watcher.wait_rows(*others)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_all_agree_in_the_end_whatever_happens(server: RedisServer, seed: int) -> None:
     with trio.fail_after(60):
-        async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-            course = Course(server, stack, nursery, seed)
+        async with trio.open_nursery() as nursery:
+            course = Course(server, nursery, seed)
             for _ in range(3):
                 await course.open_node()
             for step in range(40):
@@ -180,23 +179,19 @@ async def test_all_agree_in_the_end_whatever_happens(server: RedisServer, seed: 
             nursery.cancel_scope.cancel()
 
 
-async def open_one(server: RedisServer, stack: AsyncExitStack) -> RedisBackplane:
-    return await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
-
-
 async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(server: RedisServer) -> None:
     await server.command("HSET", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost", "1", "v", "5")
-    table = Table()
+    watcher = Watcher()
     with trio.fail_after(10):
-        async with open_redis(server.url, settings=SETTINGS) as here, here.presence.open(ROOM, table, 0.05):
-            assert table.rows == 0
+        async with open_redis(server.url, settings=SETTINGS) as here, here.presence.open(ROOM, watcher, 0.05):
+            assert watcher.count == 0
             assert await server.command("HEXISTS", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost") == 0
 
 
 async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(server: RedisServer) -> None:
     with trio.fail_after(20):
         async with open_redis(server.url, settings=SETTINGS) as here:
-            async with here.presence.open(ROOM, Table(), 0.05) as seat:
+            async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 seat.put("ann", b"1")
                 await trio.sleep(0.2)
                 server.kill()
@@ -207,7 +202,7 @@ async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(
 async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer) -> None:
     with trio.fail_after(20):
         async with open_redis(server.url, settings=SETTINGS) as here:
-            async with here.presence.open(ROOM, Table(), 0.05) as seat:
+            async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 for number in range(100):
                     seat.put(f"user {number}", b"null")
                 await trio.sleep(0.5)

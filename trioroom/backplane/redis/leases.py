@@ -49,21 +49,20 @@ class Leases:
         """Something was heard of a node that we do not know."""
         self._wake.set()
 
-    async def look(self) -> bool:
-        """Renew ours and learn of the others. Returns whether ours had ended: then we are another node now.
+    async def look(self) -> None:
+        """Renew ours and learn of the others; if ours had ended we are another node now.
 
         Raises as `hold` does.
         """
         async with self._looking:
-            lost = self._held and await self._renew() is None
-            if lost:
-                log.warning("redis: the lease of node %s has ended; going on as another one", self.node)
-                self.node, self._held = secrets.token_hex(8), False
-            if not self._held:
-                await self._renew()
-            return lost
+            if await self._renew():
+                return
+            log.warning("redis: the lease of node %s has ended; going on as another one", self.node)
+            self.node, self._held = secrets.token_hex(8), False
+            await self._renew()
 
-    async def _renew(self) -> bool | None:
+    async def _renew(self) -> bool:
+        """Whether there is still one to renew, or none was held."""
         milliseconds = round(self._lease * 1000)
         began = trio.current_time()
         try:
@@ -73,7 +72,7 @@ class Leases:
         except ResponseError as exc:
             raise BackplaneError(f"the broker refuses the lease of a node: {exc}") from exc
         if nodes is None:
-            return None
+            return False
         self._held = True
         names = [name.decode() for name in nodes[::2]]
         self.live = {name: began + left / 1000 for name, left in zip(names, nodes[1::2], strict=True)}
