@@ -13,6 +13,9 @@ from trioroom.backplane.redis.scripts import Script
 LASTING: Final = 86_400_000
 """Milliseconds that a table is kept after its last change or look: rows that nobody is there to remove go with it."""
 
+RETRY_INTERVAL: Final = 0.5
+"""Seconds between two attempts to run one of them while the broker is away."""
+
 # ARGV[3] is what to publish behind the version; ARGV[4] how many rows are put: field and value of each follow, and then
 # the fields that are removed.
 WRITE: Final = Script(f"""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -13,14 +12,14 @@ from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Delivery, PresenceListener
 from trioroom.backplane.redis.leases import Leases
-from trioroom.backplane.redis.presence_scripts import READ, REMOVE, WRITE
+from trioroom.backplane.redis.presence_scripts import READ, RETRY_INTERVAL, WRITE
+from trioroom.backplane.redis.removals import remove_rows
 from trioroom.backplane.redis.topology import Topology
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _ROWS_AT_ONCE = 1_000  # of one write: a script holds up all others at the server
 _MAX_EARLY = 1_000  # changes that may wait while the table is read
-_RETRY_INTERVAL = 0.5  # seconds between two attempts while the broker is away
 _REFRESH_INTERVAL = 8 * 3600.0  # seconds after which the table is read for no reason, lest it expire at the server
 
 
@@ -88,14 +87,6 @@ class Seat:
             nursery.start_soon(self._write)
             nursery.start_soon(self._read_when_stale)
 
-    async def close(self) -> None:
-        """No rows any more, if the broker can be reached; those who have seen some are told so."""
-        self._rows.clear()
-        self._dirty.clear()
-        with suppress(BackplaneError):
-            for name in self.names:
-                await self.remove_rows(f"{name}/")
-
     async def _write(self) -> None:
         """Until cancelled, bring the table in line, at most once per interval."""
         while True:
@@ -105,15 +96,15 @@ class Seat:
                 while self._dirty:
                     await self._write_some()
                 while len(self.names) > 1:
-                    await self.remove_rows(f"{self.names[0]}/")
+                    await remove_rows(self._topology, self._table, f"{self.names[0]}/")
                     del self.names[0]
             except BackplaneUnavailable:
                 self._changed.set()
-                await trio.sleep(_RETRY_INTERVAL)
+                await trio.sleep(RETRY_INTERVAL)
             except BackplaneError as exc:
                 log.warning("redis: %s; trying again", exc)
                 self._changed.set()
-                await trio.sleep(10 * _RETRY_INTERVAL)
+                await trio.sleep(10 * RETRY_INTERVAL)
             await trio.sleep(self._interval)
 
     async def _write_some(self) -> None:
@@ -138,14 +129,6 @@ class Seat:
             if isinstance(exc, ResponseError):
                 raise BackplaneError(f"the broker refuses rows of who is present: {exc}") from exc
             raise
-
-    async def remove_rows(self, prefix: str) -> None:
-        """Those whose fields begin so: of a seat that is closed, or of a node that is dead."""
-        words = self._topology.words
-        try:
-            await REMOVE.run(self._topology, [self._table], lambda _: [words.publish, self._table, prefix])
-        except ResponseError as exc:
-            raise BackplaneError(f"the broker refuses to remove who is not present: {exc}") from exc
 
     # -- the others' rows ----------------------------------------------------------------------
 
@@ -211,7 +194,7 @@ class Seat:
             except BackplaneError as exc:
                 log.debug("redis: cannot read who is present: %s", exc)
                 self._stale.set()
-                await trio.sleep(_RETRY_INTERVAL)
+                await trio.sleep(RETRY_INTERVAL)
 
     async def read(self) -> None:
         """All rows, as the listener is to know them; ours are corrected if need be.
@@ -246,7 +229,7 @@ class Seat:
             await self._leases.look()
             self.follow_node()
             for node in unknown - self._leases.live.keys():
-                await self.remove_rows(f"{node}.")
+                await remove_rows(self._topology, self._table, f"{node}.")
                 seats = {seat: rows for seat, rows in seats.items() if _node_of(seat) != node}
         return seats
 
@@ -263,7 +246,7 @@ class Seat:
     async def remove_dead(self, seen: Collection[str]) -> None:
         """After a look at the leases, of nodes that we had met before it: the rows of those that have none."""
         for node in set(seen) - self._leases.live.keys():
-            await self.remove_rows(f"{node}.")
+            await remove_rows(self._topology, self._table, f"{node}.")
             self.nodes.discard(node)
 
 
