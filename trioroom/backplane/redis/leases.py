@@ -80,7 +80,7 @@ class Leases:
         if nodes is None:
             return False
         self._held = True
-        names = [name.decode() for name in nodes[::2]]
+        names = [name.decode(errors="replace") for name in nodes[::2]]
         self.live = {name: began + left / 1000 for name, left in zip(names, nodes[1::2], strict=True)}
         return True
 
