@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.backplane.proxy import Proxy, open_proxy
-from tests.backplane.servers import RedisServer
+from tests.backplane.servers import RedisServer, until
 from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis, removals
 from trioroom.testing.presence_conformance import Watcher
 
@@ -158,3 +158,39 @@ async def test_removal_that_the_broker_refuses_is_tried_again_and_holds_up_no_ot
         async with scene.watched(ROOM) as watcher:
             with trio.fail_after(5):
                 await watcher.wait_count(0)
+
+
+async def test_seat_is_open_when_its_table_was_read_also_if_the_link_breaks_meanwhile(
+    redis_server: RedisServer,
+) -> None:
+    opened, watcher = trio.Event(), Watcher()
+
+    async def reads() -> int:
+        statistics = (await redis_server.command("INFO", "commandstats")).decode()
+        return int(statistics.partition("cmdstat_hgetall:calls=")[2].partition(",")[0] or 0)
+
+    async def read_again() -> bool:
+        return await reads() > before
+
+    async def open_seat(node: RedisBackplane) -> None:
+        async with node.presence.open(ROOM, watcher, INTERVAL):
+            assert watcher.resyncs, "entered before the first resynced"
+            opened.set()
+            await watcher.wait_rows(("ann", b"1"))
+
+    async with open_scene(redis_server) as scene, scene.witness.presence.open(ROOM, Watcher(), INTERVAL) as seat:
+        node = scene.behind
+        async with node.presence.open(STAYS, Watcher(), INTERVAL), trio.open_nursery() as nursery:
+            # A row of an unknown node has the reader look at the leases, and there we hold it up.
+            await redis_server.command("HSET", "trioroom:{room:room/a}:presence", "dead.1/ghost", "1")
+            before = await reads()
+            async with node.presence._leases._looking:
+                nursery.start_soon(open_seat, node)
+                await until(read_again, "the table is read")
+                await trio.sleep(0.1)  # until the reply is there too
+                scene.proxy.reset()
+                await node._topology.wait_changed()
+                while not node.ready:
+                    await node._topology.wait_changed()
+            await opened.wait()
+            seat.put("ann", b"1")

@@ -180,10 +180,8 @@ class Seat:
         version, seats = parse_rows(reply)
         seats = await self._without_dead(seats)
         await self._correct([seats.pop(name, {}) for name in self.names])
-        if self._stale.is_set():
-            return  # a loss meanwhile: read again
         self.nodes = {node_of(seat) for seat in seats}
-        self._listener.resynced(seats)
+        self._listener.resynced(seats)  # also after a loss meanwhile, when it is read again: who opens waits for one
         self._apply(self._incoming.finish(version))
 
     async def _without_dead(self, seats: Rows) -> Rows:
