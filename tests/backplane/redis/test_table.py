@@ -83,6 +83,21 @@ def test_changes_that_wait_for_a_read_are_bounded() -> None:
     assert incoming.finish(0) == []
 
 
+def test_bytes_that_wait_for_a_read_are_bounded() -> None:
+    incoming = Incoming(b"table")
+    half = bytes(table.MAX_EARLY_BYTES // 2)
+    for _ in range(2):  # the count begins anew with each read
+        incoming.begin()
+        incoming.take(half)
+        incoming.take(half)
+        assert not incoming.missed
+    incoming.take(b"1")
+    assert incoming.missed
+    incoming.begin()
+    incoming.take(message(1))
+    assert incoming.finish(0) == [PUT]
+
+
 @given(st.lists(st.binary(max_size=40) | st.binary(max_size=40).map(b"8:+".__add__), max_size=5), st.booleans())
 def test_any_bytes_are_a_change_or_mean_a_read(messages: list[bytes], early: bool) -> None:
     incoming = Incoming(b"table") if early else read_at(7)

@@ -16,7 +16,9 @@ import msgspec
 log = logging.getLogger("trioroom.backplane")
 _MAX_DIGITS = 15  # of a version: the scripts count in doubles
 MAX_EARLY: Final = 1_000
-"""Changes that may wait while the table is read."""
+"""Changes that may wait while the table is read; beyond them it is read again."""
+MAX_EARLY_BYTES: Final = 1 << 20
+"""The same in bytes: of each room that is read, and after an outage those are all that a node has."""
 
 Rows = dict[str, dict[str, bytes]]
 """Seat -> user -> what it shows of itself."""
@@ -53,6 +55,7 @@ class Incoming:
         self._table = table
         self._version: int | None = None  # of the table as it is known; None until it has been read
         self._early: list[bytes] = []  # what came while it was read
+        self._early_bytes = 0
         self._warned = False
 
     def begin(self) -> None:
@@ -67,6 +70,7 @@ class Incoming:
         self.missed = missed
         self._version = None
         self._early = []
+        self._early_bytes = 0
 
     def finish(self, version: int) -> list[Change | Gone]:
         """The table was read, and is of this version. Returns what has come since then."""
@@ -87,9 +91,9 @@ class Incoming:
             return []
         if self._version is not None:
             return self._follow(self._version, data)
-        if len(self._early) < MAX_EARLY:
-            self._early.append(data)
-        else:
+        self._early.append(data)
+        self._early_bytes += len(data)
+        if len(self._early) > MAX_EARLY or self._early_bytes > MAX_EARLY_BYTES:
             self.lose()
         return []
 
