@@ -6,7 +6,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -15,6 +15,7 @@ import trio
 from tests.backplane.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.base import PresenceSeat
 from trioroom.backplane.redis import RedisSettings, open_redis
+from trioroom.backplane.redis import seat as seat_module
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
@@ -211,3 +212,28 @@ async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer
                 statistics = (await server.command("INFO", "commandstats")).decode()
                 [calls] = [line for line in statistics.splitlines() if line.startswith("cmdstat_evalsha:")]
                 assert int(calls.partition("calls=")[2].partition(",")[0]) <= 8, "three in each lease"
+
+
+async def test_rooms_that_were_opened_together_are_not_read_again_together(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seat_module, "_REFRESH_INTERVAL", 1.0)
+    times: list[float] = []
+
+    class Timed(Watcher):
+        def resynced(self, seats: Mapping[str, Mapping[str, bytes]]) -> None:
+            super().resynced(seats)
+            if self.resyncs == 2:
+                times.append(trio.current_time())
+
+    with trio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+            watchers = [Timed() for _ in range(30)]
+            for number, watcher in enumerate(watchers):
+                await stack.enter_async_context(here.presence.open(f"room/{number}", watcher, 0.05))
+            opened = trio.current_time()
+            for watcher in watchers:
+                await watcher.wait(lambda watcher=watcher: watcher.resyncs >= 2)
+    assert max(times) - min(times) > 0.25, "nearly at once, though half an interval is at chance"
+    assert max(times) - opened < 3, "and none much later than the interval"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
@@ -19,7 +20,7 @@ from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _ROWS_AT_ONCE = 1_000  # of one write: a script holds up all others at the server
-_REFRESH_INTERVAL = 8 * 3600.0  # seconds after which the table is read for no reason, lest it expire at the server
+_REFRESH_INTERVAL = 8 * 3600.0  # seconds after which, jittered, the table is read lest it expire at the server
 
 
 class Seat:
@@ -155,7 +156,7 @@ class Seat:
     async def _read_when_stale(self) -> None:
         """Until cancelled: read the table when something is missing, and from time to time."""
         while True:
-            with trio.move_on_after(_REFRESH_INTERVAL):
+            with trio.move_on_after(_REFRESH_INTERVAL * random.uniform(0.5, 1)):  # rooms may have opened together
                 await self._stale.wait()
             try:
                 await self.read()
