@@ -226,6 +226,9 @@ async def test_rooms_that_were_opened_together_are_not_read_again_together(
             if self.resyncs == 2:
                 times.append(trio.current_time())
 
+        async def wait_again(self) -> None:
+            await self.wait(lambda: self.resyncs >= 2)
+
     with trio.fail_after(20):
         async with AsyncExitStack() as stack:
             here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
@@ -234,6 +237,25 @@ async def test_rooms_that_were_opened_together_are_not_read_again_together(
                 await stack.enter_async_context(here.presence.open(f"room/{number}", watcher, 0.05))
             opened = trio.current_time()
             for watcher in watchers:
-                await watcher.wait(lambda watcher=watcher: watcher.resyncs >= 2)
+                await watcher.wait_again()
     assert max(times) - min(times) > 0.25, "nearly at once, though half an interval is at chance"
     assert max(times) - opened < 3, "and none much later than the interval"
+
+
+async def test_table_that_is_lost_alone_is_written_again_at_the_next_change(server: RedisServer) -> None:
+    watchers = Watcher(), Watcher()
+    with trio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            seats = []
+            for watcher in watchers:
+                node = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+                seats.append(await stack.enter_async_context(node.presence.open(ROOM, watcher, 0.05)))
+            for number, (seat, other) in enumerate(zip(seats, reversed(watchers), strict=True)):
+                seat.put(f"user {number}", b"1")
+                await other.wait_count(1)
+            await server.command("DEL", "trioroom:{room:room/a}:presence")
+            seats[0].put("late", b"1")
+            late = Watcher()
+            async with node.presence.open(ROOM, late, 0.05):
+                await late.wait_rows(("late", b"1"), ("user 0", b"1"), ("user 1", b"1"))
+            assert watchers[0].gone == watchers[1].gone == []
