@@ -1,4 +1,4 @@
-"""Plain HTTP beside the rooms: health, readiness, and files that stay within their directory."""
+"""Plain HTTP beside the rooms: health, readiness, files that stay within their directory, and the browser client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 import trioroom
 from trioroom._net.http import HttpResponder
 from trioroom._wire.http import Request
-from trioroom.testing import open_test_server
+from trioroom.testing import open_peer, open_test_server
 
 if TYPE_CHECKING:
     from tests._net.conftest import Lobby
@@ -29,7 +29,7 @@ class Response:
 
 
 class Site:
-    """A responder for the files in ``root``, with a secret beside that directory."""
+    """A responder for the files in ``root``, with a secret beside that directory; its client is in ``client``."""
 
     def __init__(self, directory: Path) -> None:
         self.root = directory / "public"
@@ -40,12 +40,19 @@ class Site:
         (self.root / "index.html").write_text("<html>")
         (self.root / "sub").mkdir()
         (self.root / "sub" / "page.html").write_text("<p>")
+        self.client = directory / "client"
+        self.client.mkdir()
+        (self.client / "trioroom.js").write_text("export {};")
+        (self.client / "trioroom.d.ts").write_text("export {};")
+        (self.client / "package.json").write_text("{}")
         self.ready = True
-        self._responder = HttpResponder([("/files/", self.root), ("/", self.root)], lambda: self.ready)
+        mounts = [("/files/", self.root), ("/", self.root)]
+        self._responder = HttpResponder(mounts, lambda: self.ready, self.client)
 
-    async def get(self, path: str, method: str = "GET") -> Response:
-        """``path`` as the head's parser has decoded it."""
-        return Response(await self._responder.respond(Request(method, path, path, "", ())))
+    async def get(self, path: str, method: str = "GET", **headers: str) -> Response:
+        """``path`` as the head's parser has decoded it; headers are written with an underscore for each dash."""
+        fields = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+        return Response(await self._responder.respond(Request(method, path, path, "", fields)))
 
 
 @pytest.fixture
@@ -201,6 +208,67 @@ async def test_reading_a_file_leaves_the_loop_to_others(site: Site, monkeypatch:
     assert (await site.get("/index.html")).body == b"0"
 
 
+# -- what a cache asks, and our client ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/trioroom.js"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("known", ["{}", "W/{}", '"old", {}', '"a,b",W/{}', "*"])
+async def test_client_that_has_a_file_gets_no_second_copy(site: Site, path: str, method: str, known: str) -> None:
+    first = await site.get(path)
+    tag = first.headers["ETag"]
+    again = await site.get(path, method, if_none_match=known.format(tag))
+    assert (again.status, again.body) == (304, b"")
+    assert (again.headers["ETag"], again.headers["Cache-Control"]) == (tag, "no-cache")
+    assert "Content-Length" not in again.headers  # of the answer to the GET it would be, not of nothing
+    allowed = "Access-Control-Allow-Origin"
+    assert again.headers.get(allowed) == first.headers.get(allowed)
+
+
+@pytest.mark.parametrize("known", ['"old"', "", "old", '"*"'])
+async def test_file_that_has_changed_is_sent_whole(site: Site, known: str) -> None:
+    tag = (await site.get("/index.html")).headers["ETag"]
+    (site.root / "index.html").write_text("<html>!")
+    for validator in (tag, known):
+        response = await site.get("/index.html", if_none_match=validator)
+        assert (response.status, response.body) == (200, b"<html>!")
+    assert response.headers["ETag"] not in (tag, known)
+
+
+async def test_what_is_not_there_is_not_found_whatever_a_cache_holds(site: Site) -> None:
+    assert (await site.get("/nothing", if_none_match="*")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/trioroom.js", "text/javascript; charset=utf-8"), ("/trioroom.d.ts", "text/plain; charset=utf-8")],
+)
+async def test_browser_client_is_served_to_pages_of_any_origin(site: Site, path: str, content_type: str) -> None:
+    get, head = await site.get(path), await site.get(path, "HEAD")
+    assert (get.status, get.body) == (200, b"export {};")
+    assert (get.headers["Content-Type"], get.headers["Cache-Control"]) == (content_type, "no-cache")
+    assert get.headers["Access-Control-Allow-Origin"] == "*"
+    assert (head.status, head.headers, head.body) == (200, get.headers, b"")
+    assert "Access-Control-Allow-Origin" not in (await site.get("/index.html")).headers  # an application's own affair
+
+
+async def test_only_two_files_are_the_client(site: Site) -> None:
+    for path in ("/package.json", "/trioroom.js/", "//trioroom.js", "/trioroom.JS", "/files/trioroom.js"):
+        assert (await site.get(path)).status == 404
+
+
+async def test_file_of_the_application_stands_before_the_client(site: Site) -> None:
+    (site.root / "trioroom.js").write_text("mine")
+    response = await site.get("/trioroom.js")
+    assert response.body == b"mine"
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_package_without_the_client_still_serves(site: Site) -> None:
+    (site.client / "trioroom.js").unlink()
+    assert (await site.get("/trioroom.js")).status == 404
+
+
 # -- on the wire -----------------------------------------------------------------------------------
 
 
@@ -243,6 +311,17 @@ async def test_get_over_a_socket(site: Site, lobby: Lobby, target: str, status: 
     assert response.status == status
     assert b"secret" not in response.body
     assert response.headers["Connection"].startswith("close")
+
+
+async def test_room_of_any_name_does_not_hide_what_the_server_says_itself() -> None:
+    app = trioroom.App()
+    app.route("{name}", trioroom.Room)
+    async with open_test_server(app) as server:
+        assert (await fetch(server, b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")).body == b"ok\n"
+        assert (await fetch(server, b"GET /trioroom.js HTTP/1.1\r\nHost: test\r\n\r\n")).status in (200, 404)
+        assert (await fetch(server, b"GET /lobby HTTP/1.1\r\nHost: test\r\n\r\n")).status == 426
+        async with open_peer(server, "/healthz"):
+            pass  # a handshake gets into a room of that name all the same
 
 
 async def test_bad_file_of_one_request_harms_no_other(site: Site, lobby: Lobby) -> None:

@@ -90,7 +90,7 @@ class Greeter:
         with trio.CancelScope(deadline=trio.current_time() + self._hub.settings.handshake_timeout):
             try:
                 request, early = await self._read_head(transport)
-                if request.wants_upgrade or self._hub.knows(room_of(request)):
+                if request.wants_upgrade or self._names_a_room(request):
                     acceptance = self.accept(request)
                     await _send(transport, acceptance.response)
                     if self._hub.draining:
@@ -101,6 +101,9 @@ class Greeter:
                 answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         await _part_with(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
         return None
+
+    def _names_a_room(self, request: Request) -> bool:
+        return not self._http.owns(request.path) and self._hub.knows(room_of(request))
 
     async def _read_head(self, transport: Transport) -> tuple[Request, bytes]:
         settings = self._hub.settings
