@@ -129,6 +129,24 @@ def test_queue_that_has_closed_is_not_dropped() -> None:
     assert dropped(queues) == [False, True]
 
 
+def test_caches_are_emptied_before_anybody_loses_a_queue_and_fill_again() -> None:
+    budget = Budget(100)
+    cache, other = Waiting(budget), Waiting(budget)
+    for each in (cache, other):
+        budget.close(each)
+        budget.open_cache(each, each.drop)
+    (queue,) = waiting(budget, 60)
+    for _ in range(2):
+        cache.take(Chunk(30))
+        other.take(Chunk(5))
+        budget.relieve(20)
+        assert (queue.was_dropped, cache.queued_bytes, other.queued_bytes) == (False, 0, 5)
+        other.drop()
+    assert budget.dropped == 0
+    budget.relieve(50)
+    assert (queue.was_dropped, budget.dropped, budget.used) == (True, 1, 0)
+
+
 def test_queue_may_close_others_while_it_is_dropped() -> None:
     budget = Budget(100)
     fat, thin = waiting(budget, 60, 50)

@@ -84,6 +84,13 @@ def test_page_that_does_not_fit_is_left(stale: Page) -> None:
     assert offsets(window) == before
 
 
+def test_window_that_is_full_is_complete_whatever_else_is_held() -> None:
+    window, _ = make_window(position=20)
+    window.append(kept(21, 20 + window.history.size), now=0.0)
+    assert window.extend_back(page(1, 20, end=20 + window.history.size), 0.0)
+    assert (window.complete, window.start) == (True, 20)
+
+
 def test_nothing_before_it_means_that_it_is_complete() -> None:
     window, _ = make_window(position=6)
     assert window.extend_back(Page(Position("e", 6), None, 6, ()), 0.0)

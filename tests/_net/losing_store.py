@@ -64,9 +64,7 @@ class Store:
         self, room: str, history: History, offset: int | None, limit: int, *, seen: Position | None = None
     ) -> Page:
         await trio.lowlevel.checkpoint()
-        if self.before_read is not None:
-            happens, self.before_read = self.before_read, None
-            await happens()
+        await self._run_before_read()
         self._check()
         previous = self._previous
         if seen is not None and (
@@ -80,6 +78,7 @@ class Store:
 
     async def read_before(self, room: str, history: History, offset: int, limit: int) -> Page:
         await trio.lowlevel.checkpoint()
+        await self._run_before_read()
         self._check()
         last = min(offset - 1, self._offset)
         return self._page(max(last - limit, self._start), last)
@@ -87,6 +86,11 @@ class Store:
     def _page(self, first: int, last: int) -> Page:
         kept = [Kept(self._epoch, n, self._entries[n - self._start - 1]) for n in range(first + 1, last + 1)]
         return Page(Position(self._epoch, self._offset), self._previous, self._start, tuple(kept))
+
+    async def _run_before_read(self) -> None:
+        if self.before_read is not None:
+            happens, self.before_read = self.before_read, None
+            await happens()
 
     def _check(self) -> None:
         if not self.is_up:

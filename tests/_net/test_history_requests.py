@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 import trioroom
+from tests._net.losing_store import LosingBackplane, Store
 from tests._net.test_recovery import ROOM, app_of, join, messages, publish
 from trioroom._core.history import Page
 from trioroom.backplane.memory import MemoryBackplane
@@ -129,6 +130,44 @@ async def test_binary_data_is_base64_in_json_and_large_messages_end_a_page(autoj
         assert [message["data"] for message in answer["messages"]] == [b"\0\1", large]
         answer = await ask(peer, limit=1, after=answer["position"] | {"offset": 0})
         assert answer["messages"] == [{"offset": 1, "data": "AAE=", "encoding": "base64"}]
+
+
+async def test_pages_reach_back_however_far_that_is(autojump_clock: MockClock) -> None:
+    class Long(trioroom.Room):
+        history = trioroom.History(size=5_000, ttl=600)
+
+    app = app_of(Long)
+    async with open_test_server(app) as server, open_v1_peer(server) as peer:
+        await publish(app, *range(1, 4_001))
+        epoch = (await join(peer))["position"]["epoch"]
+        answer = await ask(peer, limit=3, before={"epoch": epoch, "offset": 5})
+        assert (offsets(answer), answer["more"]) == ([2, 3, 4], True)
+
+
+@pytest.mark.parametrize("ends", ["restart", "flush"])
+async def test_page_holds_messages_of_one_epoch_though_that_ends_while_it_is_read(
+    ends: str, autojump_clock: MockClock
+) -> None:
+    store, app = Store(), app_of()
+    async with open_test_server(app, backplane=LosingBackplane(store)) as server, open_v1_peer(server) as peer:
+        await publish(app, *range(1, 6))
+        position = (await join(peer))["position"]
+
+        async def end() -> None:
+            if ends == "restart":
+                store.restart(lost=4)  # the room's position is one of what is lost
+            else:
+                store.flush()
+            await publish(app, "new")
+            await trio.sleep(1)
+
+        store.before_read = end
+        answer = await ask(peer, limit=2)
+        epoch = answer["position"]["epoch"]
+        assert epoch != position["epoch"]
+        assert answer["messages"] == ([] if ends == "restart" else [{"offset": 1, "data": "new"}])
+        answer = await ask(peer, before=position)
+        assert answer["code"] == "position_lost"
 
 
 async def test_room_without_history_has_no_pages(autojump_clock: MockClock) -> None:

@@ -78,7 +78,7 @@ class Window:
                 break
             self._entries.appendleft(Entry(kept.offset, kept.payload, now - kept.age))
             self._count(len(kept.payload) + ENTRY_BYTES)
-        self.complete = page.start >= self.start
+        self.complete = page.start >= self.start or len(self._entries) == self.history.size
         return True
 
     def expire(self, now: float) -> None:

@@ -78,7 +78,7 @@ class ActiveRoom:
         store = self._backplane.history
         if self.room.history is None or store is None:  # the server has checked that it is not for want of a store
             return None
-        return RoomHistory(store, self.room, self._limits)
+        return RoomHistory(store, self.room, self._limits, self._channel)
 
     def _make_presence(self) -> RoomPresence | None:
         settings, store = presence_of(type(self.room)), self._backplane.presence
@@ -162,7 +162,7 @@ class ActiveRoom:
             return
         try:
             async with self.history.store.subscribe(self.room.name, self._channel):
-                yield await self.history.begin(self._channel)
+                yield await self.history.begin()
         finally:
             self.history.close()
 

@@ -12,7 +12,7 @@ from trioroom._core.history import Position, same_place
 from trioroom._core.window import Entry, Window
 from trioroom._net.healing import HealingChannel, Turn
 from trioroom._net.replay import Replay, publications_of
-from trioroom.errors import PositionLost
+from trioroom.errors import BackplaneUnavailable, PositionLost
 from trioroom.room import HistoryPage, KeptMessage
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _READ_AT_ONCE = 256  # publications
 _PAGE_BYTES = 256 << 10  # of payload in one page, which its first message may pass
-_TRIES = 8  # to read what comes before a window that moves meanwhile
+_TRIES = 8  # to read what comes before a window that moves meanwhile, without getting any further
 
 
 @attrs.frozen
@@ -46,49 +46,59 @@ class RoomHistory:
     store: HistoryStore
     room: Room
     limits: Limits
+    channel: RoomChannel
     window: Window = attrs.field(init=False)
-    _channel: HealingChannel = attrs.field(init=False)
+    _source: HealingChannel = attrs.field(init=False)
     _replay: Replay = attrs.field(init=False)
     _reading: trio.Lock = attrs.field(factory=trio.Lock)  # one read serves all who want to reach back
+    _waiting: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)  # for the window to move
 
     def __attrs_post_init__(self) -> None:
         assert self.room.history is not None
         self.window = Window(self.room.history, self.limits.budget)
-        self._replay = Replay(self.room, self.window)
+        self._source = HealingChannel(self.store, self.room.name, self.window.history, self.channel)
+        self._replay = Replay(self.room, self.window, self.limits.budget)
 
-    async def begin(self, channel: RoomChannel) -> HealingChannel:
-        """What the fan-out reads; ``channel`` is subscribed.
+    async def begin(self) -> HealingChannel:
+        """What the fan-out reads; the channel is subscribed.
 
         Raises:
             BackplaneUnavailable: the broker cannot be reached.
         """
-        self._channel = HealingChannel(self.store, self.room.name, self.window.history, channel)
-        turn = await self._channel.begin()
+        turn = await self._source.begin()
         self.window.go_on_from(turn.position, turn.previous)
-        self.limits.budget.open(self.window, self._forget)
-        return self._channel
+        self.limits.budget.open_cache(self, self._forget)
+        return self._source
 
     def close(self) -> None:
         """Give back the memory."""
-        self.limits.budget.close(self.window)
-        self.window.forget()
+        self.limits.budget.close(self)
+        self._forget()
+
+    @property
+    def queued_bytes(self) -> int:
+        """What it has in memory, all of which the broker has too."""
+        return self.window.queued_bytes + self._replay.queued_bytes
 
     def _forget(self) -> None:
         self.window.forget()
         self._replay.forget()
-        self.limits.budget.open(self.window, self._forget)  # it will fill again
 
     # -- for the fan-out -----------------------------------------------------------------------
 
     def append(self, kept: list[Kept]) -> None:
         """They are passed on now."""
         self.window.append(kept, trio.current_time())
-        self._replay.forget()
+        self._moved()
 
     def turn(self, turn: Turn) -> None:
         """What is passed on next follows another place."""
         self.window.go_on_from(turn.position, turn.previous)
+        self._moved()
+
+    def _moved(self) -> None:
         self._replay.forget()
+        self._waiting.unpark_all()
 
     def place(self, position: Position | None, member: Member) -> tuple[Place, Batch | None]:
         """Where a joiner begins, and what it has to get first; `reach` has been called for its position."""
@@ -120,64 +130,86 @@ class RoomHistory:
         """As `trioroom.backplane.base.HistoryStore.publish`."""
         position = await self.store.publish(room, payload, self.window.history, publication_id)
         if position is not None:
-            self._channel.confirm(position)
+            self._source.confirm(position)
 
     async def reach_position(self, position: Position) -> None:
-        """Have the window reach back to ``position``, if that can be; `place` then says whether it could.
+        """Have the window reach ``position``, if that can be; `place` then says whether it could.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached, or this server is behind for ``publish_timeout``.
+        """
+        if self._find(position) is None:
+            page = await self.store.read_after(self.room.name, self.window.history, None, 0)
+            if same_place(position, page.position, page.previous) is not None:
+                await self._catch_up(position)  # another server has passed it on already
+        await self._reach(position)
+
+    def _find(self, position: Position) -> Position | None:
+        """``position`` in the window's epoch; None where that does not know it, or not yet."""
+        return same_place(position, self.window.position, self.window.previous)
+
+    async def _catch_up(self, position: Position) -> None:
+        self._source.look_again()
+        timeout = self.limits.settings.publish_timeout
+        with trio.move_on_after(timeout) as scope:
+            while self._find(position) is None:
+                await self._waiting.park()
+        if scope.cancelled_caught:
+            raise BackplaneUnavailable(f"room {self.room.name!r} has been behind for publish_timeout={timeout:g} s")
+
+    async def _reach(self, position: Position) -> bool:
+        """Have the window reach back to ``position``; False if what follows that is not held any more, or its epoch.
 
         Raises:
             BackplaneUnavailable: the broker cannot be reached.
         """
-        if same_place(position, self.window.position, self.window.previous) is not None:
-            await self._reach(position.offset)
-
-    async def _reach(self, offset: int) -> bool:
-        """Have the window reach back to ``offset``; False if what follows that is not held any more.
-
-        Raises:
-            BackplaneUnavailable: the broker cannot be reached.
-        """
-        window = self.window
-        window.expire(trio.current_time())
-        if window.start <= offset:
-            return True
+        if (reaches := self._reaches(position)) is not None:
+            return reaches
         async with self._reading:
-            for _ in range(_TRIES):
-                window.expire(trio.current_time())
-                if window.start <= offset:
-                    return True
-                if window.complete:
-                    return False
-                limit = min(_READ_AT_ONCE, window.start - max(0, offset))
-                page = await self.store.read_before(self.room.name, window.history, window.start + 1, limit)
-                window.extend_back(page, trio.current_time())
+            failures = 0
+            while failures < _TRIES and (reaches := self._reaches(position)) is None:
+                window, before = self.window, self.window.start
+                limit = min(_READ_AT_ONCE, before - max(0, position.offset))
+                page = await self.store.read_before(self.room.name, window.history, before + 1, limit)
+                failures += not window.extend_back(page, trio.current_time())
                 self._replay.forget()
-        return window.start <= offset
+            return bool(reaches)
+
+    def _reaches(self, position: Position) -> bool | None:
+        """Whether the window reaches back to it; None if it does not yet."""
+        self.window.expire(trio.current_time())
+        if (here := self._find(position)) is None:
+            return False
+        return here.offset >= self.window.start or (False if self.window.complete else None)
 
     async def page(self, limit: int, before: Position | None, after: Position | None) -> HistoryPage:
         """See `Room.read_history`."""
         if after is not None:
             return await self._page_after(limit, after)
-        end = None if before is None else self._here(before)
-        low = (self.window.position.offset if end is None else end.offset - 1) - limit
-        await self._reach(max(0, low - 1))  # one more, which tells whether there are more
-        window = self.window
-        last = window.position.offset if end is None else end.offset - 1
+        window, epoch = self.window, None
+        while epoch != window.position.epoch:  # in another one offsets may mean other messages
+            epoch = window.position.epoch
+            low = self._last(before) - limit
+            await self._reach(Position(epoch, max(0, low - 1)))  # one more, which tells whether there are more
+        last = self._last(before)
         entries = [entry for entry in window.after(max(low, window.start)) if entry.offset <= last]
         chosen = _within_bytes(reversed(entries[-limit:]))[::-1]
         first = chosen[0].offset if chosen else last + 1
         return self._to_page(chosen, more=window.start < first - 1)
 
+    def _last(self, before: Position | None) -> int:
+        """The offset of the last publication on the page that ends ``before``."""
+        return self.window.position.offset if before is None else self._here(before).offset - 1
+
     async def _page_after(self, limit: int, after: Position) -> HistoryPage:
-        place = self._here(after)
-        if not await self._reach(place.offset) or (place := self._here(after)).offset < self.window.start:
+        if not await self._reach(self._here(after)) or (place := self._here(after)).offset < self.window.start:
             raise PositionLost(f"the history does not hold what follows offset {after.offset} any more; begin anew")
         entries = list(self.window.after(place.offset))
         chosen = _within_bytes(entries[:limit])
         return self._to_page(chosen, more=len(chosen) < len(entries))
 
     def _here(self, position: Position) -> Position:
-        place = same_place(position, self.window.position, self.window.previous)
+        place = self._find(position)
         if place is None:
             raise PositionLost(f"the history knows no position {position.epoch}:{position.offset}; begin anew")
         return place
