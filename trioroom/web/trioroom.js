@@ -122,7 +122,7 @@ export class Kicked extends TrioroomError {
   }
 }
 
-/** The server closed the connection with a code that says not to come back, or the application closed the client. */
+/** The connection has ended: for good with a code that says not to come back, or when the application closed it. */
 export class ConnectionClosed extends TrioroomError {
   static { this.prototype.name = "ConnectionClosed"; }
 
@@ -404,7 +404,8 @@ class Packer {
   }
 
   append(bytes) {
-    this.#buffer.set(bytes, this.#room(bytes.length));
+    const at = this.#room(bytes.length); // first: it may put another buffer in place
+    this.#buffer.set(bytes, at);
   }
 
   /** The head of an array or map: small lengths go into the first byte, up to 16 and 32 bits behind it. */
@@ -481,7 +482,8 @@ class Packer {
   }
 
   #byte(byte) {
-    this.#buffer[this.#room(1)] = byte;
+    const at = this.#room(1);
+    this.#buffer[at] = byte;
   }
 
   #bytes(...bytes) {
@@ -1051,12 +1053,13 @@ class Present {
   }
 }
 
-const same = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+const comparable = (info) => JSON.stringify(info, (key, value) => (typeof value === "bigint" ? String(value) : value));
+const same = (one, other) => comparable(one) === comparable(other);
 
 // ---- Rooms ----------------------------------------------------------------------------------
 
 /** A room that we are in, or on our way to. Get it from `Client.join`. */
-export class Room {
+class Room {
   /** Its name. */
   name;
   /** Resolves with what the room's `on_join` returned, once we are in it for the first time; rejects if that fails. */
@@ -1348,7 +1351,7 @@ function randomId() {
 const CODECS = { json: JsonCodec, msgpack: MsgpackCodec };
 
 /** One connection to a server, made anew when it is lost, and the rooms one is in. Get it from `connect`. */
-export class Client {
+class Client {
   _connection = null; // that has said hello
   _publications = new Set();
   _codec;
