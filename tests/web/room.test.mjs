@@ -1,7 +1,7 @@
 // What a room remembers, tells, and asks for.
 
 import assert from "node:assert/strict";
-import { afterEach, test } from "node:test";
+import { afterEach, mock, test } from "node:test";
 
 import { Disconnected, Kicked, RequestRefused, TooManyPending, Unconfirmed } from "../../trioroom/web/trioroom.js";
 import { chance, failure, POSITION, settle, Stage } from "./stage.mjs";
@@ -236,7 +236,6 @@ test("after 120 seconds without an answer it may have gone out or not", async ()
 
 test("a publication that slept through its 120 seconds is not sent again", async () => {
   const stage = new Stage();
-  const { mock } = await import("node:test");
   const room = await stage.joined();
   const published = failure(room.publish("x"));
   await stage.close();

@@ -4,7 +4,7 @@ import { mock } from "node:test";
 
 import { connect } from "../../trioroom/web/trioroom.js";
 
-export const HELLO = { type: "hello", connection: "c1", ping_interval: 25, max_message_bytes: 65536, version: 1 };
+const HELLO = { type: "hello", connection: "c1", ping_interval: 25, max_message_bytes: 65536, version: 1 };
 export const POSITION = { epoch: "e", offset: 5 };
 
 /** What a browser gives, without the network behind it. */

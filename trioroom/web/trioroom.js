@@ -763,6 +763,7 @@ class Connection {
     let envelopes;
     try {
       envelopes = this.#codec.decode(frame);
+      if (!envelopes.every((envelope) => typeof envelope?.type === "string")) throw new TypeError("it has no type");
     } catch (error) {
       return this.drop(CloseCode.ABNORMAL, `the server sent what is no envelope: ${error.message}`);
     }
