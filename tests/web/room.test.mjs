@@ -77,6 +77,20 @@ test("what could not be recovered is a gap", async () => {
   assert.deepEqual(stage.details("gap"), [{ reason: "reconnect", lost: null, position: { epoch: "f", offset: 2 } }]);
 });
 
+test("a position that the application has kept is where the first join goes on", async () => {
+  const stage = new Stage();
+  const room = stage.join("chat/a", { position: POSITION });
+  await stage.hello();
+  assert.deepEqual(stage.sent, [{ type: "join", id: 1, room: "chat/a", position: POSITION }]);
+  await stage.say([ok(1, { position: POSITION, recovered: true }), message(6)]);
+  await room.joined;
+  assert.deepEqual(stage.told, ["message"]);
+  room.leave();
+  stage.join("chat/a", { position: POSITION });
+  await stage.say(ok(3, { position: { epoch: "f", offset: 0 }, recovered: false }));
+  assert.deepEqual(stage.told, ["message", "end", "gap"]);
+});
+
 test("a room without a history has a gap with each reconnect", async () => {
   const stage = new Stage();
   await stage.joined({});

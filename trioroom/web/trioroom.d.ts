@@ -89,6 +89,8 @@ export interface Abortable {
 }
 
 export interface JoinOptions extends Abortable {
+  /** Where one was in the room's history, as a page that was loaded anew remembers it: what was missed since follows. */
+  position?: Position | null;
   /** Keep `Room.present` and `Room.count` current; false if left out. */
   presence?: boolean;
   /** How much waits to be read by `for await`; 1,000 if left out. */

@@ -1083,9 +1083,10 @@ class Room {
   #settle; // {resolve, reject} of joined
   #unfollow; // the signal
 
-  constructor(client, name, { presence = false, maxInbox = MAX_INBOX, signal } = {}) {
+  constructor(client, name, { position = null, presence = false, maxInbox = MAX_INBOX, signal } = {}) {
     this.name = name;
     this.#client = client;
+    this.#position = position;
     this.#inbox = new Inbox(maxInbox);
     this.joined = new Promise((resolve, reject) => { this.#settle = { resolve, reject }; });
     this.joined.catch(() => {}); // the event `end` tells it too
@@ -1250,18 +1251,16 @@ class Room {
 
   #joinedOver(connection, { state = null, position = null, recovered = false }) {
     const again = this.#entered;
+    const lost = (again || this.#position !== null) && !recovered;
     this.#connection = connection;
     this.#entered = true;
     this.#state = state;
     this.#position = position;
     this.#backoff.reset();
-    if (again) {
-      this.#tell("rejoined", { state, recovered });
-      if (!recovered) this.#gap("reconnect", null, position);
-    } else {
-      this.#unfollow();
-      this.#settle.resolve(state);
-    }
+    this.#unfollow();
+    this.#settle.resolve(state);
+    if (again) this.#tell("rejoined", { state, recovered });
+    if (lost) this.#gap("reconnect", null, position);
     this.#present?.begin();
     for (const request of [...this.#requests]) this.#send(request);
   }
