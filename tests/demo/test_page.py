@@ -214,15 +214,15 @@ async def test_message_that_comes_before_the_history_is_shown_once(chromium: Chr
 
     def begin(port: int) -> None:
         before_sending(chromium, "history", "window.sendHistory = send;")
-        pages.append(Page(chromium, port, "lobby", "Ada"))
+        pages.append(Page(chromium, port, "lobby"))
 
     def go_on() -> None:
-        pages[0].wait_for(lambda: pages[0].text_of("count") == "1")
+        (page,) = pages
         chromium.execute_script("sendHistory()")
-        pages[0].wait_for(lambda: "You are in room" in pages[0].notes)
-        assert pages[0].said == [("Bob", "before"), ("Bob", "meanwhile")]
-        pages[0].say("after")
-        pages[0].wait_for(lambda: pages[0].said == [("Bob", "before"), ("Bob", "meanwhile"), ("Ada", "after")])
+        page.wait_for(lambda: "You are in room" in page.notes)
+        assert page.said == [("Bob", "before"), ("Bob", "meanwhile")]
+        page.say("after")
+        page.wait_for(lambda: [text for _, text in page.said] == ["before", "meanwhile", "after"])
         times = "return [...document.querySelectorAll('#messages li')].map((line) => line.querySelector('time') !== null)"
         assert chromium.execute_script(times) == [False, False, True, True]  # the note and what is live have one
 
@@ -232,6 +232,20 @@ async def test_message_that_comes_before_the_history_is_shown_once(chromium: Chr
             await in_browser(begin, server.port)
             await say_in_lobby("meanwhile")
             await in_browser(go_on)
+
+
+async def test_new_name_before_the_history_has_come_costs_no_message(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        before_sending(chromium, "history", "window.sendHistory = send;")
+        page = Page(chromium, port, "lobby", "Ada")
+        page.wait_for(lambda: page.said == [("Bob", "before")])
+        page.say("hello")
+        page.wait_for(lambda: page.said == [("Bob", "before"), ("Ada", "hello")])
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await say_in_lobby("before")
+            await in_browser(act, server.port)
 
 
 async def test_who_was_in_the_old_room_is_not_shown_in_the_new_one(chromium: Chrome) -> None:
@@ -485,13 +499,16 @@ async def test_narrow_page_shows_the_whole_list_of_who_is_here_and_tells_its_nam
     def act(port: int) -> None:
         narrow = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True}
         ada, grace = open_pair(chromium, port, "lobby")
+        ada.say("hello")
+        grace.say("It is a fine day, and this line is longer than a phone is wide.")
         grace.fill("name", "Grace of the very long name in this room" + Keys.TAB)
         chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
         grace.wait_count("2")
-        grace.wait_for(lambda: len(grace.present) == 2)
+        grace.wait_for(lambda: any(name.startswith("Grace of the") for name in grace.present))
         chromium.find_element(By.CSS_SELECTOR, "#members summary").click()
         edges = "const edges = document.getElementById('who').getBoundingClientRect(); return [edges.left, edges.right]"
         left, right = chromium.execute_script(edges)
+        assert chromium.find_element(By.TAG_NAME, "h1").accessible_name == "trioroom"
         assert 0 <= left < right <= 320
         assert chromium.execute_script("return document.documentElement.scrollWidth") == 320
         screenshot(chromium, "chat-narrow")

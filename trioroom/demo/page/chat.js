@@ -5,7 +5,7 @@ import { connect, Kicked, RequestRefused } from "/trioroom.js";
 const MAX_LINES = 500; // what the list keeps; older messages go
 const HISTORY = 50; // messages that are shown when the page opens
 const MAX_LISTED = 1000; // members whose names are shown
-const PATIENCE = 10; // seconds for a message to be sent, then it is given back
+const PATIENCE = 5; // seconds for a message to be sent, then it is given back
 
 const $ = (id) => document.getElementById(id);
 const [log, messages, text, sendButton] = [$("log"), $("messages"), $("text"), $("send").querySelector("button")];
@@ -265,7 +265,7 @@ function giveBack(content, why) {
 function rename() {
   store($("name").value.trim());
   if (sendButton.disabled || !$("name").value.trim()) return;
-  const { position } = room;
+  const position = early === null ? room.position : null; // else the log has nothing to go on from
   client.authenticate(token());
   leave(); // to come back under the new name
   enter(position);
