@@ -18,11 +18,11 @@ from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.backplane.servers import binaries, open_redis_server
 from tests.cli.conftest import open_command
-from trioroom import BackplaneUnavailable, History, Position, open_backplane, open_server
+from trioroom import App, BackplaneUnavailable, History, Position, open_backplane, open_server
 from trioroom._core.publication_ids import PublicationIds
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.memory_history import MemoryHistory
-from trioroom.demo.app import app
+from trioroom.demo.app import PAGE, Chat, app
 
 pytestmark = pytest.mark.browser
 Args = TypeVarTuple("Args")
@@ -174,6 +174,132 @@ async def test_page_reconnects_and_keeps_what_was_being_written(chromium: Chrome
             await in_browser(come_back)
 
 
+def before_sending(driver: Chrome, kind: str, reaction: str) -> None:
+    """Have pages that open from now on run ``reaction`` instead of sending their first request of that kind.
+
+    ``send`` is what sends it after all, ``this`` the WebSocket.
+    """
+    script = f"""
+        let met = false;
+        const original = WebSocket.prototype.send;
+        WebSocket.prototype.send = function (frame) {{
+            if (met || !frame.includes('"type":"{kind}"')) return original.call(this, frame);
+            met = true;
+            const send = () => original.call(this, frame);
+            {reaction}
+        }};
+    """
+    driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+
+
+async def say_in_lobby(text: str) -> None:
+    await app.publish("chat/lobby", {"kind": "message", "user": "u", "name": "Bob", "text": text})
+
+
+async def test_older_messages_are_shown_though_the_connection_is_lost_before_they_come(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        before_sending(chromium, "history", "this.close(4101);")
+        page = Page(chromium, port, "lobby", "Ada")
+        page.wait_for(lambda: page.said == [("Bob", "before")])
+        assert "Connection lost" in page.notes or page.notes == "You are in room “lobby”."
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await say_in_lobby("before")
+            await in_browser(act, server.port)
+
+
+async def test_message_that_comes_before_the_history_is_shown_once(chromium: Chrome) -> None:
+    pages: list[Page] = []
+
+    def begin(port: int) -> None:
+        before_sending(chromium, "history", "window.sendHistory = send;")
+        pages.append(Page(chromium, port, "lobby"))
+
+    def go_on() -> None:
+        (page,) = pages
+        chromium.execute_script("sendHistory()")
+        page.wait_for(lambda: "You are in room" in page.notes)
+        assert page.said == [("Bob", "before"), ("Bob", "meanwhile")]
+        page.say("after")
+        page.wait_for(lambda: [text for _, text in page.said] == ["before", "meanwhile", "after"])
+        times = "return [...document.querySelectorAll('#messages li')].map((line) => line.querySelector('time') !== null)"
+        assert chromium.execute_script(times) == [False, False, True, True]  # the note and what is live have one
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await say_in_lobby("before")
+            await in_browser(begin, server.port)
+            await say_in_lobby("meanwhile")
+            await in_browser(go_on)
+
+
+async def test_new_name_before_the_history_has_come_costs_no_message(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        before_sending(chromium, "history", "window.sendHistory = send;")
+        page = Page(chromium, port, "lobby", "Ada")
+        page.wait_for(lambda: page.said == [("Bob", "before")])
+        page.say("hello")
+        page.wait_for(lambda: page.said == [("Bob", "before"), ("Ada", "hello")])
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await say_in_lobby("before")
+            await in_browser(act, server.port)
+
+
+async def test_who_was_in_the_old_room_is_not_shown_in_the_new_one(chromium: Chrome) -> None:
+    def act(port: int) -> None:
+        ada, grace = open_pair(chromium, port, "lobby")
+        grace.wait_for(lambda: grace.present == ["Ada", "Grace (you)"])
+        chromium.execute_script("""
+            const original = WebSocket.prototype.send;
+            WebSocket.prototype.send = function (frame) {
+                if (frame.includes('"type":"who"')) window.sendWho = () => original.call(this, frame);
+                else original.call(this, frame);
+            };
+        """)
+        grace.fill("room", "kitchen" + Keys.ENTER)
+        grace.wait_for(lambda: "kitchen" in grace.notes and chromium.find_element(By.ID, "send").is_enabled())
+        assert not chromium.find_element(By.ID, "members").is_displayed()
+        chromium.execute_script("sendWho()")
+        grace.wait_for(lambda: grace.present == ["Grace (you)"])
+        assert chromium.find_element(By.ID, "members").is_displayed()
+        ada.wait_for(lambda: ada.present == ["Ada (you)"])
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(act, server.port)
+
+
+class OnePlace(Chat):
+    max_members = 1
+
+
+async def test_page_waits_for_a_place_in_a_full_room(chromium: Chrome) -> None:
+    pages: list[Page] = []
+
+    def wait(port: int) -> None:
+        chromium.get(f"http://127.0.0.1:{port}/#lobby")
+        pages.append(Page.__new__(Page))
+        pages[0].driver, pages[0].window = chromium, chromium.current_window_handle
+
+    def come_in() -> None:
+        pages[0].wait_for(lambda: pages[0].state == "connected")
+        assert "Not in room" not in pages[0].notes
+
+    small = App()
+    small.route("chat/{name}", OnePlace)
+    small.static("/", PAGE)
+    with trio.fail_after(60):
+        async with open_server(small, port=0) as server:
+            async with open_websocket_url(f"ws://127.0.0.1:{server.port}/chat/lobby"):
+                await in_browser(wait, server.port)
+                await trio.sleep(1)
+                assert pages[0].state == "connecting"
+            await in_browser(come_in)
+
+
 async def test_page_lists_who_is_here_under_the_names_they_have_now(chromium: Chrome) -> None:
     def act(port: int) -> None:
         ada, grace = open_pair(chromium, port, "lobby")
@@ -261,7 +387,7 @@ class RefusingBackplane(MemoryBackplane):
 
 
 async def test_message_that_was_not_sent_is_given_back(chromium: Chrome) -> None:
-    why = "Most likely not sent: the servers cannot reach each other."
+    why = "Most likely not sent: no answer came."
     refusals = trio.Semaphore(0)
     backplane = RefusingBackplane(refusals)
 
@@ -367,6 +493,46 @@ async def test_plain_websocket_of_a_page_talks_to_another_plain_client(chromium:
             await in_browser(wait_for_answer)
 
 
+async def test_narrow_page_shows_the_whole_list_of_who_is_here_and_tells_its_name(chromium: Chrome) -> None:
+    pages: list[Page] = []
+
+    def act(port: int) -> None:
+        narrow = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True}
+        ada, grace = open_pair(chromium, port, "lobby")
+        ada.say("hello")
+        grace.say("It is a fine day, and this line is longer than a phone is wide.")
+        grace.fill("name", "Grace of the very long name in this room" + Keys.TAB)
+        chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", narrow)
+        grace.wait_count("2")
+        grace.wait_for(lambda: any(name.startswith("Grace of the") for name in grace.present))
+        chromium.find_element(By.CSS_SELECTOR, "#members summary").click()
+        edges = "const edges = document.getElementById('who').getBoundingClientRect(); return [edges.left, edges.right]"
+        left, right = chromium.execute_script(edges)
+        assert chromium.find_element(By.TAG_NAME, "h1").accessible_name == "trioroom"
+        assert 0 <= left < right <= 320
+        assert chromium.execute_script("return document.documentElement.scrollWidth") == 320
+        screenshot(chromium, "chat-narrow")
+        pages.append(grace)
+
+    def look_again() -> None:
+        pages[0].wait_for(lambda: pages[0].state == "reconnecting")
+        assert chromium.find_element(By.TAG_NAME, "h1").accessible_name == "trioroom"
+        assert chromium.execute_script("return document.documentElement.scrollWidth") == 320
+        screenshot(chromium, "chat-narrow-reconnecting")
+
+    with trio.fail_after(60):
+        async with open_server(app, port=0) as server:
+            await in_browser(act, server.port)
+        await in_browser(look_again)
+
+
+def screenshot(driver: Chrome, name: str) -> None:
+    """Keep a picture of the page where ``TRIOROOM_SCREENSHOTS`` says."""
+    if folder := os.environ.get("TRIOROOM_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        assert driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_page_fits_desktop_and_phone(chromium: Chrome, scheme: str) -> None:
     def act(port: int) -> None:
@@ -382,9 +548,7 @@ async def test_page_fits_desktop_and_phone(chromium: Chrome, scheme: str) -> Non
             emulate("setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500)
             grace.wait_for(lambda width=width: chromium.execute_script("return innerWidth") == width)  # type: ignore[misc]
             assert chromium.execute_script("return document.documentElement.scrollWidth") == width
-            if folder := os.environ.get("TRIOROOM_SCREENSHOTS"):
-                Path(folder).mkdir(parents=True, exist_ok=True)
-                assert chromium.save_screenshot(str(Path(folder) / f"chat-{screen}-{scheme}.png"))
+            screenshot(chromium, f"chat-{screen}-{scheme}")
 
     def emulate(what: str, **arguments: object) -> None:
         chromium.execute_cdp_cmd(f"Emulation.{what}", arguments)
