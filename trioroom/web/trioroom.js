@@ -20,6 +20,7 @@ const MIN_DELAY = 0.05;
 const SETTLED = 30; // a connection that lived so long was a good one: back-off begins anew
 const AT_ONCE = 0.05; // the longest wait when a close code asks to come back at once
 const CONNECT_TIMEOUT = 10; // for a token, the opening handshake and hello
+const PING_INTERVAL = 25; // where the server does not ping; else as it does
 const PONG_TIMEOUT = 10; // for anything at all after a ping
 const WAKE_TIMEOUT = 5; // likewise, when there is reason to think that the network has changed
 const WATCH_INTERVAL = 5; // between two looks at the clock, so that a sleep of the machine is noticed
@@ -787,7 +788,7 @@ class Connection {
   #greeted(hello) {
     this.hello = hello;
     this.#since = now();
-    this.#liveness = new Liveness(hello.ping_interval, {
+    this.#liveness = new Liveness(hello.ping_interval ?? PING_INTERVAL, {
       ping: () => this.ask([{ type: "ping" }, () => {}]),
       dead: () => this.drop(CloseCode.ABNORMAL, "nothing was heard from the server in time"),
     });
@@ -1214,6 +1215,7 @@ class Room {
     if (this.#connection === null) return; // of a membership that has ended
     if (envelope.type === "message") this.#message(envelope);
     else if (envelope.type === "gap") this.#gap(envelope.reason, envelope.lost ?? null, envelope.position);
+    else if (envelope.type === "position") this.#position = envelope.position;
     else if (envelope.type === "presence") this.#present?.push(envelope);
     else if (envelope.type === "kicked") this._end(new Kicked(envelope.code, envelope.reason));
   }
@@ -1276,12 +1278,9 @@ class Room {
   // -- What comes
 
   #message(envelope) {
-    const { offset, epoch = this.#position?.epoch } = envelope;
     let position = null; // of what was sent to us alone
-    if (offset !== undefined && epoch !== undefined) {
-      const known = this.#position?.epoch === epoch ? this.#position.offset : 0;
-      if (offset <= known) return; // it was told
-      position = { epoch, offset };
+    if (envelope.offset !== undefined && this.#position !== null) {
+      position = { epoch: this.#position.epoch, offset: envelope.offset };
       this.#position = position;
     }
     this.#tell("message", asMessage(envelope, position));
