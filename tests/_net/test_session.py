@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 import trio
@@ -60,6 +62,14 @@ async def test_server_speaks_first_on_any_path(app: trioroom.App, subprotocol: s
                     "version": 1,
                 }
                 await nothing_comes(v1)
+
+
+async def test_server_that_does_not_ping_says_so_in_both_encodings(
+    app: trioroom.App, subprotocol: str, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app, trioroom.Settings(ping_interval=math.inf)) as server:
+        async with open_v1_peer(server, subprotocol=subprotocol) as v1:
+            assert v1.hello["ping_interval"] is None
 
 
 async def test_each_request_gets_the_answer_of_the_reference(

@@ -117,7 +117,8 @@ class V1Session:
     async def open(self) -> None:
         """Say hello."""
         settings = self._hub.settings
-        self._send(Hello(self._connection.id, settings.ping_interval, settings.max_message_bytes))
+        ping_interval = None if math.isinf(settings.ping_interval) else settings.ping_interval  # JSON has no infinity
+        self._send(Hello(self._connection.id, ping_interval, settings.max_message_bytes))
 
     async def receive(self, message: Message) -> None:
         """Serve the requests of one frame, in order."""

@@ -38,7 +38,7 @@ class Lost:
     count: int | None = None
     """How many, where that is known."""
     dropped: tuple[Position, ...] = ()
-    """Of those of a history that came and found no room: the latest of each epoch. The store once had them."""
+    """The latest of each epoch among those of a history that came and found no room; the store once had them."""
 
 
 Delivery = bytes | Kept | Lost

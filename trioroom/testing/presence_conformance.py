@@ -56,10 +56,23 @@ class Watcher:
         """All rows of all seats, in order."""
         return sorted(row for rows in self.seats.values() for row in rows.items())
 
+    @property
+    def count(self) -> int:
+        """Of all rows."""
+        return sum(map(len, self.seats.values()))
+
     async def wait(self, condition: Callable[[], bool]) -> None:
         """Until ``condition``, which is looked at whenever something has come."""
         while not condition():
             await self._changed.wait()
+
+    async def wait_changed(self) -> None:
+        """Until the next thing has come."""
+        await self._changed.wait()
+
+    async def wait_count(self, count: int) -> None:
+        """Until there are so many rows."""
+        await self.wait(lambda: self.count == count)
 
     async def wait_rows(self, *rows: tuple[str, bytes]) -> None:
         """Until these are all rows."""

@@ -15,7 +15,6 @@ import pytest
 import trio
 from redis.crc import key_slot
 
-from tests.backplane.redis.presence_node import Table
 from tests.backplane.servers import Cluster, RedisServer, binaries, open_redis_server
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Delivery, HistoryStore, Lost
@@ -24,6 +23,7 @@ from trioroom.backplane.redis.history import _Unpacking
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneError
 from trioroom.testing.conformance import make_channel, subscribed
+from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
 
@@ -370,12 +370,12 @@ async def test_what_the_guide_says_of_acls_is_enough(binary: Path) -> None:
             await node.backplane.history.publish(ROOM, b"x", KEPT, "id")
             await node.backplane.publish(ROOM, b"x", "id")
             assert payloads(await attrs.evolve(node, history=History(5, ttl=0.001)).read(0)) in ([b"x"], [])
-            presence, table = node.backplane.presence, Table()
-            async with presence.open(ROOM, table, 0.01):
-                async with presence.open(ROOM, Table(), 0.01) as seat:
+            presence, watcher = node.backplane.presence, Watcher()
+            async with presence.open(ROOM, watcher, 0.01):
+                async with presence.open(ROOM, Watcher(), 0.01) as seat:
                     seat.put("ann", b"1")
                     seat.put("bob", b"2")
-                    await table.wait_rows(2)
+                    await watcher.wait_count(2)
                     seat.remove("ann")
-                    await table.wait_rows(1)
-                await table.wait_rows(0)
+                    await watcher.wait_count(1)
+                await watcher.wait_count(0)

@@ -6,16 +6,17 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
 
-from tests.backplane.redis.presence_node import Table
 from tests.backplane.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.base import PresenceSeat
-from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis
+from trioroom.backplane.redis import RedisSettings, open_redis
+from trioroom.backplane.redis import seat as seat_module
+from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
 ROOM = "room/a"
@@ -45,47 +46,47 @@ async def _run_process(command: list[str], *, task_status: trio.TaskStatus[trio.
 
 
 async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(server: RedisServer) -> None:
-    table, url = Table(), f"{server.url}?presence_lease={LEASE}"
+    watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
     with trio.fail_after(20):
-        async with open_redis(url) as here, here.presence.open(ROOM, table, 0.1), open_process(url, 1_000, "a") as a:
-            await table.wait_rows(1_000)
+        async with open_redis(url) as here, here.presence.open(ROOM, watcher, 0.1), open_process(url, 1_000, "a") as a:
+            await watcher.wait_count(1_000)
             a.kill()
             began = trio.current_time()
             counts = set()
-            while table.rows:
-                await table.changed.wait()
-                counts.add(table.rows)
+            while watcher.count:
+                await watcher.wait_changed()
+                counts.add(watcher.count)
             assert trio.current_time() - began < LEASE + 2
             assert counts == {0}, "not all at once"
-            assert len(table.gone) == 1
+            assert len(watcher.gone) == 1
             assert await server.command("HKEYS", "trioroom:{room:room/a}:presence") == [b"v"]
 
 
 async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(server: RedisServer) -> None:
-    table, url = Table(), f"{server.url}?presence_lease={LEASE}"
+    watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
     with trio.fail_after(30):
         async with (
             open_redis(url) as here,
-            here.presence.open(ROOM, table, 0.1) as seat,
+            here.presence.open(ROOM, watcher, 0.1) as seat,
             open_process(url, 100, "a") as a,
         ):
             seat.put("ours", b"null")
-            await table.wait_rows(100)
-            [before] = table.seats
+            await watcher.wait_count(100)
+            [before] = watcher.seats
             a.send_signal(signal.SIGSTOP)
-            await table.wait_rows(0)
+            await watcher.wait_count(0)
             await trio.sleep(LEASE)
             a.send_signal(signal.SIGCONT)
             began = trio.current_time()
-            await table.wait_rows(100)
+            await watcher.wait_count(100)
             assert trio.current_time() - began < 5
-            assert table.gone == [before]
-            [after] = [name for name, rows in table.seats.items() if rows]
+            assert watcher.gone == [before]
+            [after] = [name for name, rows in watcher.seats.items() if rows]
             assert after.partition(".")[0] != before.partition(".")[0], "an id was used twice"
 
 
 async def test_flushed_table_is_written_again_by_those_who_are_there(server: RedisServer) -> None:
-    one, two = Table(), Table()
+    one, two = Watcher(), Watcher()
     with trio.fail_after(20):
         async with AsyncExitStack() as stack:
             here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
@@ -94,22 +95,22 @@ async def test_flushed_table_is_written_again_by_those_who_are_there(server: Red
             second = await stack.enter_async_context(there.presence.open(ROOM, two, 0.05))
             first.put("ann", b"1")
             second.put("bob", b"2")
-            await one.wait_rows(1)
-            await two.wait_rows(1)
+            await one.wait_count(1)
+            await two.wait_count(1)
             await server.command("FLUSHALL")
-            late = Table()
+            late = Watcher()
             async with here.presence.open(ROOM, late, 0.05):
-                await late.wait_rows(2)
-            assert one.gone == two.gone == [] or (one.rows, two.rows) == (1, 1)
+                await late.wait_count(2)
+            assert one.gone == two.gone == [] or (one.count, two.count) == (1, 1)
 
 
 class Course:
     """Nodes that come and go at random; what they put is the truth."""
 
-    def __init__(self, server: RedisServer, stack: AsyncExitStack, nursery: trio.Nursery, seed: int) -> None:
-        self.server, self.stack, self.nursery = server, stack, nursery
+    def __init__(self, server: RedisServer, nursery: trio.Nursery, seed: int) -> None:
+        self.server, self.nursery = server, nursery
         self.random = random.Random(seed)
-        self.nodes: dict[int, tuple[PresenceSeat, Table, dict[str, bytes], trio.CancelScope]] = {}
+        self.nodes: dict[int, tuple[PresenceSeat, Watcher, dict[str, bytes], trio.CancelScope]] = {}
         self.numbers = iter(range(1_000))
 
     async def open_node(self) -> None:
@@ -118,9 +119,9 @@ class Course:
     async def _run_node(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
         with trio.CancelScope() as scope:
             async with open_redis(self.server.url, settings=SETTINGS) as backplane:
-                table = Table()
-                async with backplane.presence.open(ROOM, table, 0.02) as seat:
-                    self.nodes[number] = (seat, table, {}, scope)
+                watcher = Watcher()
+                async with backplane.presence.open(ROOM, watcher, 0.02) as seat:
+                    self.nodes[number] = (seat, watcher, {}, scope)
                     task_status.started()
                     await trio.sleep_forever()
 
@@ -142,17 +143,16 @@ class Course:
 
     async def agree(self) -> None:
         """Each node knows exactly what the others have put."""
-        for number, (_, table, _, _) in self.nodes.items():
-            others = sorted(row for key, node in self.nodes.items() if key != number for row in node[2].items())
-            while sorted(row for rows in table.seats.values() for row in rows.items()) != others:
-                await table.changed.wait()
+        for number, (_, watcher, _, _) in self.nodes.items():
+            others = [row for key, node in self.nodes.items() if key != number for row in node[2].items()]
+            await watcher.wait_rows(*others)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_all_agree_in_the_end_whatever_happens(server: RedisServer, seed: int) -> None:
     with trio.fail_after(60):
-        async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
-            course = Course(server, stack, nursery, seed)
+        async with trio.open_nursery() as nursery:
+            course = Course(server, nursery, seed)
             for _ in range(3):
                 await course.open_node()
             for step in range(40):
@@ -180,23 +180,19 @@ async def test_all_agree_in_the_end_whatever_happens(server: RedisServer, seed: 
             nursery.cancel_scope.cancel()
 
 
-async def open_one(server: RedisServer, stack: AsyncExitStack) -> RedisBackplane:
-    return await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
-
-
 async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(server: RedisServer) -> None:
     await server.command("HSET", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost", "1", "v", "5")
-    table = Table()
+    watcher = Watcher()
     with trio.fail_after(10):
-        async with open_redis(server.url, settings=SETTINGS) as here, here.presence.open(ROOM, table, 0.05):
-            assert table.rows == 0
+        async with open_redis(server.url, settings=SETTINGS) as here, here.presence.open(ROOM, watcher, 0.05):
+            assert watcher.count == 0
             assert await server.command("HEXISTS", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost") == 0
 
 
 async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(server: RedisServer) -> None:
     with trio.fail_after(20):
         async with open_redis(server.url, settings=SETTINGS) as here:
-            async with here.presence.open(ROOM, Table(), 0.05) as seat:
+            async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 seat.put("ann", b"1")
                 await trio.sleep(0.2)
                 server.kill()
@@ -207,7 +203,7 @@ async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(
 async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer) -> None:
     with trio.fail_after(20):
         async with open_redis(server.url, settings=SETTINGS) as here:
-            async with here.presence.open(ROOM, Table(), 0.05) as seat:
+            async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 for number in range(100):
                     seat.put(f"user {number}", b"null")
                 await trio.sleep(0.5)
@@ -216,3 +212,50 @@ async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer
                 statistics = (await server.command("INFO", "commandstats")).decode()
                 [calls] = [line for line in statistics.splitlines() if line.startswith("cmdstat_evalsha:")]
                 assert int(calls.partition("calls=")[2].partition(",")[0]) <= 8, "three in each lease"
+
+
+async def test_rooms_that_were_opened_together_are_not_read_again_together(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seat_module, "_REFRESH_INTERVAL", 1.0)
+    times: list[float] = []
+
+    class Timed(Watcher):
+        def resynced(self, seats: Mapping[str, Mapping[str, bytes]]) -> None:
+            super().resynced(seats)
+            if self.resyncs == 2:
+                times.append(trio.current_time())
+
+        async def wait_again(self) -> None:
+            await self.wait(lambda: self.resyncs >= 2)
+
+    with trio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+            watchers = [Timed() for _ in range(30)]
+            for number, watcher in enumerate(watchers):
+                await stack.enter_async_context(here.presence.open(f"room/{number}", watcher, 0.05))
+            opened = trio.current_time()
+            for watcher in watchers:
+                await watcher.wait_again()
+    assert max(times) - min(times) > 0.25, "nearly at once, though half an interval is at chance"
+    assert max(times) - opened < 3, "and none much later than the interval"
+
+
+async def test_table_that_is_lost_alone_is_written_again_at_the_next_change(server: RedisServer) -> None:
+    watchers = Watcher(), Watcher()
+    with trio.fail_after(20):
+        async with AsyncExitStack() as stack:
+            seats = []
+            for watcher in watchers:
+                node = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
+                seats.append(await stack.enter_async_context(node.presence.open(ROOM, watcher, 0.05)))
+            for number, (seat, other) in enumerate(zip(seats, reversed(watchers), strict=True)):
+                seat.put(f"user {number}", b"1")
+                await other.wait_count(1)
+            await server.command("DEL", "trioroom:{room:room/a}:presence")
+            seats[0].put("late", b"1")
+            late = Watcher()
+            async with node.presence.open(ROOM, late, 0.05):
+                await late.wait_rows(("late", b"1"), ("user 0", b"1"), ("user 1", b"1"))
+            assert watchers[0].gone == watchers[1].gone == []

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from trioroom.backplane.redis import RedisSettings
+from trioroom.backplane.redis.location import parse_location
 
 NUMBERS = [field.name for field in attrs.fields(RedisSettings) if field.name != "prefix"]
 COUNTS = [name for name in NUMBERS if name.startswith("max_") and name != "max_backoff"]
@@ -31,9 +32,19 @@ def test_counts_are_whole(name: str) -> None:
         settings_with(name, 1.5)
 
 
-@pytest.mark.parametrize("name", sorted(set(NUMBERS) - set(COUNTS)))
+@pytest.mark.parametrize("name", sorted(set(NUMBERS) - {*COUNTS, "presence_lease"}))
 def test_seconds_may_be_infinite(name: str) -> None:
     assert getattr(settings_with(name, math.inf), name) == math.inf
+
+
+@pytest.mark.parametrize("lease", [math.inf, math.nan, 0.999, 86_401, 0, -1])
+def test_lease_is_between_a_second_and_a_day(lease: float) -> None:
+    with pytest.raises(ValueError, match=r"^'presence_lease' must be [<>]= (1\.0|86400\.0): "):
+        RedisSettings(presence_lease=lease)
+    with pytest.raises(ValueError, match="presence_lease"):
+        parse_location(f"redis://host?presence_lease={lease}", None)
+    assert RedisSettings(presence_lease=1).presence_lease == 1
+    assert RedisSettings(presence_lease=86_400).presence_lease == 86_400
 
 
 def test_prefix_has_to_be_one() -> None:

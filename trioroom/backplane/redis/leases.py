@@ -10,14 +10,13 @@ from collections.abc import Awaitable, Callable
 import trio
 from redis.exceptions import ResponseError
 
-from trioroom.backplane.redis.presence_scripts import RENEW
+from trioroom.backplane.redis.presence_scripts import RENEW, RETRY_INTERVAL
 from trioroom.backplane.redis.topology import Topology
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _RENEWALS = 3  # in the time of a lease: two may fail
 _GRACE = 0.1  # seconds after which we look at a lease that should have ended
-_RETRY_INTERVAL = 0.5  # seconds between two attempts while the broker is away
 
 
 class Leases:
@@ -32,6 +31,7 @@ class Leases:
         self._key = f"{prefix}:{{nodes}}".encode()
         self._lease = lease
         self._held = False
+        self._given_up = ""  # the id that we want to be rid of
         self._looking = trio.Lock()
         self._wake = trio.Event()
 
@@ -49,21 +49,26 @@ class Leases:
         """Something was heard of a node that we do not know."""
         self._wake.set()
 
-    async def look(self) -> bool:
-        """Renew ours and learn of the others. Returns whether ours had ended: then we are another node now.
+    def give_up_id(self) -> None:
+        """Go on as another node. Our lease is left to end, so that our seats have time to write their rows again."""
+        self._given_up = self.node
+        self.look_soon()
+
+    async def look(self) -> None:
+        """Renew ours and learn of the others; if ours had ended, or was given up, we are another node now.
 
         Raises as `hold` does.
         """
         async with self._looking:
-            lost = self._held and await self._renew() is None
-            if lost:
-                log.warning("redis: the lease of node %s has ended; going on as another one", self.node)
-                self.node, self._held = secrets.token_hex(8), False
-            if not self._held:
-                await self._renew()
-            return lost
+            given_up = self._given_up == self.node
+            if not given_up and await self._renew():
+                return
+            log.warning("redis: the lease of node %s %s", self.node, "is given up" if given_up else "has ended")
+            self.node, self._held = secrets.token_hex(8), False
+            await self._renew()
 
-    async def _renew(self) -> bool | None:
+    async def _renew(self) -> bool:
+        """Whether there is still one to renew, or none was held."""
         milliseconds = round(self._lease * 1000)
         began = trio.current_time()
         try:
@@ -73,9 +78,9 @@ class Leases:
         except ResponseError as exc:
             raise BackplaneError(f"the broker refuses the lease of a node: {exc}") from exc
         if nodes is None:
-            return None
+            return False
         self._held = True
-        names = [name.decode() for name in nodes[::2]]
+        names = [name.decode(errors="replace") for name in nodes[::2]]
         self.live = {name: began + left / 1000 for name, left in zip(names, nodes[1::2], strict=True)}
         return True
 
@@ -91,7 +96,7 @@ class Leases:
                 await self.look()
                 await looked()
             except BackplaneUnavailable:
-                await trio.sleep(_RETRY_INTERVAL)
+                await trio.sleep(RETRY_INTERVAL)
                 self._wake.set()
             except BackplaneError as exc:
                 log.warning("redis: %s", exc)

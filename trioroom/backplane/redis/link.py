@@ -29,6 +29,7 @@ from trioroom.errors import BackplaneUnavailable
 log = logging.getLogger("trioroom.backplane")
 _FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to RedisSettings.max_backoff
 _SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
+_MAX_DIGITS = 15  # of a probe's number; anybody may publish to its channel
 _POSITION_BYTES = 64  # more than what a room with a history has before the payload
 _MAX_LAG = 10  # times probe_timeout that a probe may take while other traffic shows that the link lives
 
@@ -43,7 +44,7 @@ class _Probe:
 
     def offer(self, delivery: Delivery) -> None:
         """Called by the listener."""
-        if isinstance(delivery, bytes) and delivery.isdigit():
+        if isinstance(delivery, bytes) and delivery.isdigit() and len(delivery) <= _MAX_DIGITS:
             self.returned = int(delivery)
             self._news.set()
             self._news = trio.Event()

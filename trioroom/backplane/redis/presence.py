@@ -16,12 +16,11 @@ import trio
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
 from trioroom.backplane.redis.leases import Leases
+from trioroom.backplane.redis.removals import Removals
 from trioroom.backplane.redis.seat import Seat
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.redis.subscriptions import Subscriptions
 from trioroom.backplane.redis.topology import Topology
-
-_CLOSE_TIMEOUT = 2.0  # seconds in which a seat removes its rows; else its node's lease does, or the next node to look
 
 
 class RedisPresence:
@@ -32,6 +31,7 @@ class RedisPresence:
         self._subscriptions = subscriptions
         self._prefix = settings.prefix
         self._leases = Leases(topology, settings.prefix, settings.presence_lease)
+        self._removals = Removals(topology, self._leases.give_up_id)
         self._seats: dict[Seat, None] = {}
         self._numbers = count(1)
 
@@ -55,11 +55,15 @@ class RedisPresence:
                     yield seat
             finally:
                 del self._seats[seat]
-                with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                    await seat.close()
+                await self._removals.close(table, seat.names)
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._removals.run)
+            nursery.start_soon(self._keep_lease)
+
+    async def _keep_lease(self) -> None:
         seen: dict[Seat, set[str]] = {}
 
         def about_to_look() -> bool:
@@ -68,9 +72,10 @@ class RedisPresence:
             return bool(self._seats)
 
         async def looked() -> None:
+            for seat in self._seats:
+                seat.follow_node()  # all of them, before anything can fail
             for seat, nodes in seen.items():
                 if seat in self._seats:
-                    seat.follow_node()
                     await seat.remove_dead(nodes)
 
         await self._leases.run(about_to_look, looked)

@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+import random
+from collections.abc import Collection, Iterable, Mapping
 from itertools import islice
 
-import msgspec
 import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Delivery, PresenceListener
 from trioroom.backplane.redis.leases import Leases
-from trioroom.backplane.redis.presence_scripts import READ, REMOVE, WRITE
+from trioroom.backplane.redis.presence_scripts import READ, RETRY_INTERVAL, WRITE
+from trioroom.backplane.redis.removals import remove_rows
+from trioroom.backplane.redis.table import Change, Gone, Incoming, Rows, field_of, node_of, parse_rows
 from trioroom.backplane.redis.topology import Topology
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _ROWS_AT_ONCE = 1_000  # of one write: a script holds up all others at the server
-_MAX_EARLY = 1_000  # changes that may wait while the table is read
-_RETRY_INTERVAL = 0.5  # seconds between two attempts while the broker is away
-_REFRESH_INTERVAL = 8 * 3600.0  # seconds after which the table is read for no reason, lest it expire at the server
-
-
-class _Change(msgspec.Struct, array_like=True, frozen=True):
-    """What a seat has put and removed, as it is published."""
-
-    seat: str
-    put: dict[str, bytes]
-    removed: list[str]
-
-
-_change = msgspec.msgpack.Decoder(_Change)
+_REFRESH_INTERVAL = 8 * 3600.0  # seconds after which, jittered, the table is read lest it expire at the server
 
 
 class Seat:
@@ -53,8 +41,7 @@ class Seat:
         self._interval = interval
         self._rows: dict[str, bytes] = {}  # what ought to be there
         self._dirty: dict[str, None] = {}  # users whose rows may be other ones there
-        self._version: int | None = None  # of the table as the listener knows it; None while it has to be read
-        self._early: list[bytes] = []  # what came while it was read
+        self._incoming = Incoming(table)
         self._changed = trio.Event()
         self._stale = trio.Event()
 
@@ -88,14 +75,6 @@ class Seat:
             nursery.start_soon(self._write)
             nursery.start_soon(self._read_when_stale)
 
-    async def close(self) -> None:
-        """No rows any more, if the broker can be reached; those who have seen some are told so."""
-        self._rows.clear()
-        self._dirty.clear()
-        with suppress(BackplaneError):
-            for name in self.names:
-                await self.remove_rows(f"{name}/")
-
     async def _write(self) -> None:
         """Until cancelled, bring the table in line, at most once per interval."""
         while True:
@@ -105,15 +84,15 @@ class Seat:
                 while self._dirty:
                     await self._write_some()
                 while len(self.names) > 1:
-                    await self.remove_rows(f"{self.names[0]}/")
+                    await remove_rows(self._topology, self._table, f"{self.names[0]}/")
                     del self.names[0]
             except BackplaneUnavailable:
                 self._changed.set()
-                await trio.sleep(_RETRY_INTERVAL)
+                await trio.sleep(RETRY_INTERVAL)
             except BackplaneError as exc:
                 log.warning("redis: %s; trying again", exc)
                 self._changed.set()
-                await trio.sleep(10 * _RETRY_INTERVAL)
+                await trio.sleep(10 * RETRY_INTERVAL)
             await trio.sleep(self._interval)
 
     async def _write_some(self) -> None:
@@ -123,15 +102,15 @@ class Seat:
         put = {user: self._rows[user] for user in users if user in self._rows}
         removed = [user for user in users if user not in put]
         seat = self.names[-1]
-        change = msgspec.msgpack.encode(_Change(seat, put, removed))
-        rows = [part for user, info in put.items() for part in (_field(seat, user), info)]
-        fields = [_field(seat, user) for user in removed]
+        change = Change(seat, put, removed).encode()
+        rows = [part for user, info in put.items() for part in (field_of(seat, user), info)]
+        fields = [field_of(seat, user) for user in removed]
         words = self._topology.words
         try:
             await WRITE.run(
                 self._topology,
                 [self._table],
-                lambda _: [words.publish, self._table, b"+" + change, len(put), *rows, *fields],
+                lambda _: [words.publish, self._table, change, len(put), *rows, *fields],
             )
         except BaseException as exc:
             self._dirty.update(dict.fromkeys(users))  # it may be there or not
@@ -139,55 +118,28 @@ class Seat:
                 raise BackplaneError(f"the broker refuses rows of who is present: {exc}") from exc
             raise
 
-    async def remove_rows(self, prefix: str) -> None:
-        """Those whose fields begin so: of a seat that is closed, or of a node that is dead."""
-        words = self._topology.words
-        try:
-            await REMOVE.run(self._topology, [self._table], lambda _: [words.publish, self._table, prefix])
-        except ResponseError as exc:
-            raise BackplaneError(f"the broker refuses to remove who is not present: {exc}") from exc
-
     # -- the others' rows ----------------------------------------------------------------------
 
     def offer(self, delivery: Delivery) -> None:
         """Called by the task that listens."""
-        if not isinstance(delivery, bytes):
-            return self._expect_read()
-        if self._version is not None:
-            self._take(delivery)
-        elif len(self._early) < _MAX_EARLY:
-            self._early.append(delivery)
+        if isinstance(delivery, bytes):
+            self._apply(self._incoming.take(delivery))
         else:
-            self._early.clear()
             self._expect_read()
+
+    def _apply(self, changes: Iterable[Change | Gone]) -> None:
+        for change in changes:
+            if isinstance(change, Gone):
+                self._take_gone(change.seat)
+            elif change.seat not in self.names:
+                self._meet(change.seat)
+                self._listener.rows_changed(change.seat, change.put, change.removed)
+        if self._incoming.missed:
+            self._stale.set()
 
     def _expect_read(self) -> None:
-        self._version = None
+        self._incoming.lose()
         self._stale.set()
-
-    def _take(self, data: bytes) -> None:
-        head, _, body = data.partition(b":")
-        if not head.isdigit() or self._version is None or int(head) != self._version + 1:
-            return self._expect_read()  # a change is missing, or the table has begun anew
-        self._version += 1
-        try:
-            if body.startswith(b"-"):
-                self._take_gone(body[1:].decode())
-            else:
-                self._take_change(_change.decode(body[1:]))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            log.warning("dropped %d bytes on channel %r: no change of who is present", len(data), self._table)
-            self._expect_read()
-
-    def _take_early(self, data: bytes, version: int) -> None:
-        head = data.partition(b":")[0]
-        if self._version is not None and not (head.isdigit() and int(head) <= version):  # else the table had it
-            self._take(data)
-
-    def _take_change(self, change: _Change) -> None:
-        if change.seat not in self.names:
-            self._meet(change.seat)
-            self._listener.rows_changed(change.seat, change.put, change.removed)
 
     def _take_gone(self, seat: str) -> None:
         if seat == self.names[-1]:  # others think that we are dead
@@ -196,7 +148,7 @@ class Seat:
             self._listener.seat_gone(seat)
 
     def _meet(self, seat: str) -> None:
-        node = _node_of(seat)
+        node = node_of(seat)
         self.nodes.add(node)
         if node not in self._leases.live:
             self._leases.look_soon()
@@ -204,14 +156,14 @@ class Seat:
     async def _read_when_stale(self) -> None:
         """Until cancelled: read the table when something is missing, and from time to time."""
         while True:
-            with trio.move_on_after(_REFRESH_INTERVAL):
+            with trio.move_on_after(_REFRESH_INTERVAL * random.uniform(0.5, 1)):  # rooms may have opened together
                 await self._stale.wait()
             try:
                 await self.read()
             except BackplaneError as exc:
                 log.debug("redis: cannot read who is present: %s", exc)
                 self._stale.set()
-                await trio.sleep(_RETRY_INTERVAL)
+            await trio.sleep(RETRY_INTERVAL)  # a stream of noise is not to become one of reads
 
     async def read(self) -> None:
         """All rows, as the listener is to know them; ours are corrected if need be.
@@ -220,34 +172,29 @@ class Seat:
             BackplaneUnavailable: the broker cannot be reached.
             BackplaneError: it refuses.
         """
-        self._version, self._early = None, []
+        self._incoming.begin()
         self._stale = trio.Event()
         try:
             reply = await READ.run(self._topology, [self._table], lambda _: [])
         except ResponseError as exc:
             raise BackplaneError(f"the broker refuses to tell who is present: {exc}") from exc
-        version, seats = _parse(reply)
+        version, seats = parse_rows(reply)
         seats = await self._without_dead(seats)
         await self._correct([seats.pop(name, {}) for name in self.names])
-        if self._stale.is_set():
-            return  # a loss meanwhile: read again
-        self.nodes = {_node_of(seat) for seat in seats}
-        self._listener.resynced(seats)
-        self._version = version
-        early, self._early = self._early, []
-        for data in early:
-            self._take_early(data, version)
+        self.nodes = {node_of(seat) for seat in seats}
+        self._listener.resynced(seats)  # also after a loss meanwhile, when it is read again: who opens waits for one
+        self._apply(self._incoming.finish(version))
 
-    async def _without_dead(self, seats: dict[str, dict[str, bytes]]) -> dict[str, dict[str, bytes]]:
+    async def _without_dead(self, seats: Rows) -> Rows:
         """``seats`` without those of nodes that have no lease; who wrote a row had one before."""
-        ours = {_node_of(name) for name in self.names}
-        unknown = {_node_of(seat) for seat in seats} - ours - self._leases.live.keys()
+        ours = {node_of(name) for name in self.names}
+        unknown = {node_of(seat) for seat in seats} - ours - self._leases.live.keys()
         if unknown:
             await self._leases.look()
             self.follow_node()
             for node in unknown - self._leases.live.keys():
-                await self.remove_rows(f"{node}.")
-                seats = {seat: rows for seat, rows in seats.items() if _node_of(seat) != node}
+                await remove_rows(self._topology, self._table, f"{node}.")
+                seats = {seat: rows for seat, rows in seats.items() if node_of(seat) != node}
         return seats
 
     async def _correct(self, there: list[Mapping[str, bytes]]) -> None:
@@ -263,26 +210,5 @@ class Seat:
     async def remove_dead(self, seen: Collection[str]) -> None:
         """After a look at the leases, of nodes that we had met before it: the rows of those that have none."""
         for node in set(seen) - self._leases.live.keys():
-            await self.remove_rows(f"{node}.")
+            await remove_rows(self._topology, self._table, f"{node}.")
             self.nodes.discard(node)
-
-
-def _field(seat: str, user: str) -> bytes:
-    return f"{seat}/{user}".encode()
-
-
-def _node_of(seat: str) -> str:
-    return seat.partition(".")[0]
-
-
-def _parse(reply: list[bytes]) -> tuple[int, dict[str, dict[str, bytes]]]:
-    """Version and rows, by seat; what is neither is somebody else's."""
-    version = 0
-    seats: dict[str, dict[str, bytes]] = {}
-    for field, value in zip(reply[::2], reply[1::2], strict=True):
-        seat, slash, user = field.decode(errors="replace").partition("/")
-        if slash:
-            seats.setdefault(seat, {})[user] = value
-        elif field == b"v":
-            version = int(value)
-    return version, seats

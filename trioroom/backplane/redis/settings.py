@@ -6,6 +6,7 @@ import attrs
 from attrs import validators
 
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
+_LEASE = validators.and_(validators.ge(1.0), validators.le(86_400.0))
 
 
 @attrs.frozen(kw_only=True)
@@ -38,9 +39,10 @@ class RedisSettings:
     publication_id_ttl: float = attrs.field(default=300.0, validator=validators.gt(0))
     """How long a ``publication_id`` is remembered: longer than any publisher goes on trying."""
 
-    presence_lease: float = attrs.field(default=30.0, validator=validators.gt(0))
+    presence_lease: float = attrs.field(default=30.0, validator=_LEASE)
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
-    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one."""
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. From 1
+    second, which a pause of a process may take, to a day, after which Redis drops a table that nobody uses anyway."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
