@@ -77,8 +77,8 @@ def provide_programs(session: nox.Session) -> None:
         )
     if missing := missing_programs():
         session.warn(
-            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser skip, and in "
-            "CI fail; those of Redis run on the Valkey that pip brings"
+            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser or "
+            "Node skip, and in CI fail; those of Redis run on the Valkey that pip brings"
         )
 
 
@@ -87,6 +87,8 @@ def missing_programs() -> list[str]:
     there = {
         "chromium": any(shutil.which(name) for name in BROWSERS),
         "chromium-driver": shutil.which("chromedriver"),
+        "nodejs": shutil.which("node"),
+        "npm": shutil.which("npm"),
         "redis-server": shutil.which("redis-server"),
     }
     return [package for package, found in there.items() if not found]

@@ -223,7 +223,7 @@ async def test_message_that_comes_before_the_history_is_shown_once(chromium: Chr
         assert page.said == [("Bob", "before"), ("Bob", "meanwhile")]
         page.say("after")
         page.wait_for(lambda: [text for _, text in page.said] == ["before", "meanwhile", "after"])
-        times = "return [...document.querySelectorAll('#messages li')].map((line) => line.querySelector('time') !== null)"
+        times = "return [...document.querySelectorAll('#messages li')].map((line) => !!line.querySelector('time'))"
         assert chromium.execute_script(times) == [False, False, True, True]  # the note and what is live have one
 
     with trio.fail_after(60):

@@ -1,4 +1,4 @@
-"""The JavaScript client against real servers, in Node and in a browser: what comes is complete and in order, or a gap."""
+"""The JavaScript client against real servers, in Node and in a browser: what comes is complete, or there is a gap."""
 
 from __future__ import annotations
 
@@ -100,9 +100,10 @@ class Reader:
     async def listen(self) -> None:
         assert self.process.stdout is not None
         rest = b""
-        async for data in self.process.stdout:
-            *lines, rest = (rest + data).split(b"\n")
-            self.events.extend(json.loads(line) for line in lines)
+        async with self.process.stdout as stdout:
+            async for data in stdout:
+                *lines, rest = (rest + data).split(b"\n")
+                self.events.extend(json.loads(line) for line in lines)
         self.ended.set()
 
     async def wait_event(self, name: str, after: int = 0) -> int:
@@ -125,6 +126,8 @@ async def open_reader(node: str, url: str, codec: str) -> AsyncIterator[Reader]:
             yield reader
         finally:
             process.kill()
+            with trio.CancelScope(shield=True):  # a process that was killed ends
+                await process.wait()
 
 
 @pytest.mark.redis

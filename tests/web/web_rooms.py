@@ -12,7 +12,8 @@ class Kept(trioroom.Room):
     presence = trioroom.Presence(interval=0.2)
 
     async def authorize(self, member: trioroom.Member) -> None:
-        member.user = member.token
+        if member.token:
+            member.user = member.token
 
     async def on_join(self, member: trioroom.Member) -> object:
         return {"topic": "tea"}
