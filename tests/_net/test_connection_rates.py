@@ -79,11 +79,12 @@ async def test_default_lets_a_burst_of_1000_pass_and_no_flood(lobby: Lobby, auto
 
 
 @pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("request_", [{"type": "auth", "token": ""}, {"type": "ping"}], ids=["auth", "ping"])
 async def test_requests_of_v1_count_one_by_one_however_they_are_framed(
-    autojump_clock: MockClock, together: bool
+    autojump_clock: MockClock, together: bool, request_: dict[str, object]
 ) -> None:
     async with open_test_server(app_of(Quiet), RATES) as server, open_v1_peer(server) as v1:
-        requests: list[dict[str, object]] = [{"type": "auth", "id": number, "token": ""} for number in range(8)]
+        requests: list[dict[str, object]] = [{**request_, "id": number} for number in range(8)]
         for batch in [requests] if together else [[request] for request in requests]:
             await v1.peer.send_json(*batch)
         assert await close_code(v1.peer) == 1008

@@ -85,6 +85,18 @@ async def test_ids_are_numbers_or_strings_and_unknown_fields_are_ignored(
             assert await v1.receive() == {"type": "ok", "id": id}
 
 
+async def test_ping_is_answered_in_its_turn_and_needs_no_room(
+    app: trioroom.App, subprotocol: str, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app) as server, open_v1_peer(server, subprotocol=subprotocol) as v1:
+        assert await v1.request("ping") == {"type": "ok", "id": 1}
+        await v1.join("board/a")
+        await v1.send({"type": "publish", "id": 3, "room": "board/a", "data": "slow"}, {"type": "ping", "id": "p"})
+        assert await v1.receive() == {"type": "ok", "id": 3, "room": "board/a"}
+        assert await v1.receive() == {"type": "ok", "id": "p"}
+        await nothing_comes(v1)
+
+
 async def test_publish_without_an_id_is_answered_by_nothing_but_an_error(
     app: trioroom.App, subprotocol: str, autojump_clock: MockClock
 ) -> None:

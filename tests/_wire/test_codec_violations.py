@@ -26,13 +26,13 @@ def error_of(codec: Codec, payload: Payload) -> Error:
 @pytest.mark.parametrize("id", [7, "seven", None])
 def test_unknown_type_is_answered_with_the_id(codec: Codec, type: str, shown: str, id: int | str | None) -> None:
     error = error_of(codec, wire(codec, {"id": id, "type": type}))
-    message = f"type {shown} is not one of auth, join, leave, publish, call, cancel, history, who"
+    message = f"type {shown} is not one of auth, join, leave, publish, call, cancel, history, who, ping"
     assert error == Error(id, "unknown_type", message)
 
 
 @both
 def test_missing_type_is_answered_with_the_id(codec: Codec) -> None:
-    message = "type None is not one of auth, join, leave, publish, call, cancel, history, who"
+    message = "type None is not one of auth, join, leave, publish, call, cancel, history, who, ping"
     assert error_of(codec, wire(codec, {"id": 7})) == Error(7, "unknown_type", message)
     assert error_of(codec, wire(codec, {})) == Error(None, "unknown_type", message)
 

@@ -22,6 +22,7 @@ from trioroom._wire.envelopes import (
     Kicked,
     Leave,
     Ok,
+    Ping,
     Publish,
     Push,
     Request,
@@ -45,6 +46,7 @@ from trioroom._wire.publication import Publication
         ),
         ({"type": "leave", "id": 3, "room": "r"}, Leave(3, "r")),
         ({"type": "cancel", "id": 6}, Cancel(6)),
+        ({"type": "ping", "id": 7}, Ping(7)),
         ({"room": "r", "id": -1, "unknown": [{}], "type": "leave"}, Leave(-1, "r")),
         ({"type": "cancel", "id": ""}, Cancel("")),
         ({"type": "cancel", "id": (1 << 63) - 1}, Cancel((1 << 63) - 1)),
@@ -148,8 +150,8 @@ def test_envelope_of_the_server_is_as_the_reference_shows_it(envelope: object, e
     "record",
     [
         Auth(1, "t"), Join(1, "r"), Leave(1, "r"), Publish("r", msgspec.Raw(b"1")), Call(1, "r", msgspec.Raw(b"1")),
-        Cancel(1), Position("e", 1), Hello("c", 1.0, 1), Ok(1), Error(1, "c", "m"), Push("r", 1), Kicked("r", 1, ""),
-        Gap("r", ""), Bye(1, (0.0, 1.0)), Publication(1),
+        Cancel(1), Ping(1), Position("e", 1), Hello("c", 1.0, 1), Ok(1), Error(1, "c", "m"), Push("r", 1),
+        Kicked("r", 1, ""), Gap("r", ""), Bye(1, (0.0, 1.0)), Publication(1),
     ],
     ids=lambda record: type(record).__name__,
 )  # fmt: skip

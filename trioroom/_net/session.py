@@ -27,6 +27,7 @@ from trioroom._wire.envelopes import (
     Kicked,
     Leave,
     Ok,
+    Ping,
     Publish,
     Who,
 )
@@ -154,6 +155,8 @@ class V1Session:
                 await self._answer_about_room(request)
             case Auth(id, token):
                 self._token = token
+                self._send(Ok(id))
+            case Ping(id):
                 self._send(Ok(id))
 
     async def _join(self, request: Join) -> None:

@@ -31,7 +31,7 @@ _MAX_NESTING = 64  # levels in published data: what we pass on, another call dee
 _SCALARS = (str, bytes, float, bool, type(None))
 # A string that is not UTF-8 and endless nesting raise errors that are not msgspec's own.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_TYPES = ("auth", "join", "leave", "publish", "call", "cancel", "history", "who")
+_TYPES = ("auth", "join", "leave", "publish", "call", "cancel", "history", "who", "ping")
 
 
 class Codec:

@@ -69,7 +69,11 @@ class Who(msgspec.Struct, frozen=True, tag="who"):
     after: str | None = None
 
 
-Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel | History | Who
+class Ping(msgspec.Struct, frozen=True, tag="ping"):
+    id: Id
+
+
+Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel | History | Who | Ping
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
