@@ -78,7 +78,7 @@ Request: TypeAlias = Auth | Join | Leave | Publish | Call | Cancel | History | W
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
     connection: str
-    ping_interval: float
+    ping_interval: float | None  # null: infinite, for which JSON has no word
     max_message_bytes: int
     version: int = 1
 
@@ -154,3 +154,7 @@ class Presence(msgspec.Struct, frozen=True, tag="presence", omit_defaults=True):
 class Bye(msgspec.Struct, frozen=True, tag="bye"):
     code: int
     after: tuple[float, float]
+
+
+Envelope: TypeAlias = Hello | Ok | Error | Push | Kicked | Gap | PositionChanged | Presence | Bye
+"""What a server says."""
