@@ -38,11 +38,6 @@ class PresenceList:
         self._fresh: dict[str, object] | None = None  # while pages come
         self._listing = 0
 
-    @property
-    def is_listing(self) -> bool:
-        """Whether pages are awaited."""
-        return self._fresh is not None
-
     def begin(self) -> Ask | None:
         """The room was joined, or more has changed than is worth listing."""
         if self._counts_only:
