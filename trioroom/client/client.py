@@ -32,6 +32,7 @@ from trioroom.client.link import Asked, Link, receive_hello
 from trioroom.client.membership import Membership, RoomOptions
 from trioroom.client.reconnect import Backoff, Ended, Reconnection
 from trioroom.client.room import ClientRoom
+from trioroom.client.status import Status
 from trioroom.errors import Disconnected, RequestRefused, TrioroomError, fresh
 
 log = logging.getLogger("trioroom.client")
@@ -78,25 +79,18 @@ class Client:
         self._rooms: dict[str, Membership] = {}
         self._pending = trio.Semaphore(options.max_pending)
         self._link: Link | None = None
-        self._state = ClientState("connecting")
-        self._changed = trio.Event()
+        self._status = Status()
         self._running = trio.CancelScope(shield=True)  # `open_client` ends it
         self._done = trio.Event()
 
     @property
     def state(self) -> ClientState:
         """How it is now."""
-        return self._state
+        return self._status.current
 
-    async def states(self) -> AsyncIterator[ClientState]:
+    def states(self) -> AsyncIterator[ClientState]:
         """How it is now, and then each change, until it is closed; who is slow gets the latest."""
-        seen = None
-        while seen is None or seen.name != "closed":
-            await trio.lowlevel.checkpoint()
-            while self._state is seen:
-                await self._changed.wait()
-            seen = self._state
-            yield seen
+        return self._status.follow()
 
     async def wait_open(self) -> None:
         """Wait until there is a connection; raises what closed the client."""
@@ -143,8 +137,8 @@ class Client:
         options = RoomOptions(presence, max_inbox or self._options.max_inbox, full_inbox or self._options.full_inbox)
         membership = self._rooms[name] = Membership(name, options, self._options.backoff, position)
         try:
-            if self._state.name == "closed":
-                membership.end(self._state.error)
+            if self._status.is_closed:
+                membership.end(self._status.current.error)
             elif self._link is not None:
                 self._link.ask_together([membership.ask_to_join(self._link)])
             await membership.wait_joined()
@@ -159,7 +153,7 @@ class Client:
         """Until the client is closed."""
         try:
             with self._running:
-                while self._state.name != "closed":
+                while not self._status.is_closed:
                     ended = await self._connect_once()
                     await self._rest(ended)
         finally:
@@ -169,15 +163,15 @@ class Client:
         after = self._reconnection.wait_after(ended, random.random())
         if after is None:
             return self._close(ended.error)
-        if self._state.name != "closed":
+        if not self._status.is_closed:
             log.info("not connected to %s: %s; again in %.2f s", self._options.target.authority, ended.error, after)
-            self._set_state(ClientState("waiting", after, ended.error))
+            self._status.set(ClientState("waiting", after, ended.error))
             await trio.sleep(after)
 
     async def _connect_once(self) -> Ended:
         """One connection from its beginning to its end."""
         options = self._options
-        self._set_state(ClientState("connecting", error=self._state.error))
+        self._status.set(ClientState("connecting", error=self._status.current.error))
         errors: list[BaseException] = []
         link: Link | None = None
 
@@ -238,7 +232,7 @@ class Client:
         if asked:
             link.ask_together(asked)
         self._link = link
-        self._set_state(ClientState("open"))
+        self._status.set(ClientState("open"))
         try:
             await link.read(partial(self._take, link))
         finally:
@@ -255,13 +249,13 @@ class Client:
     async def _wait_link(self) -> Link:
         await trio.lowlevel.checkpoint()
         while self._link is None:
-            if self._state.name == "closed":
+            if self._status.is_closed:
                 raise (
                     trio.ClosedResourceError("the client is closed")
-                    if self._state.error is None
-                    else fresh(self._state.error)
+                    if self._status.current.error is None
+                    else fresh(self._status.current.error)
                 )
-            await self._changed.wait()
+            await self._status.wait_changed()
         return self._link
 
     # -- its end ------------------------------------------------------------------------------------
@@ -277,15 +271,9 @@ class Client:
         self._running.cancel()
 
     def _close(self, error: Exception | None) -> None:
-        self._set_state(ClientState("closed", error=error))
+        self._status.set(ClientState("closed", error=error))
         for membership in self._rooms.values():
             membership.end(error)
-
-    def _set_state(self, state: ClientState) -> None:
-        if self._state.name != "closed" and state != self._state:
-            self._state = state
-            self._changed.set()
-            self._changed = trio.Event()
 
 
 async def _leave(membership: Membership) -> None:
