@@ -12,15 +12,13 @@ from typing import TypeAlias
 
 import attrs
 import trio
-import trio_websocket
-from wsproto.utilities import ProtocolError as WsprotoError
 
 from trioroom._core.causes import leaves_of
 from trioroom._core.history import Position
 from trioroom._wire.client_codec import ClientCodec
 from trioroom._wire.envelopes import Auth, Envelope, Leave
 from trioroom.client.dialing import (
-    GONE,
+    BROKEN,
     Target,
     WatchedStream,
     explain,
@@ -39,14 +37,8 @@ log = logging.getLogger("trioroom.client")
 
 CLOSE_TIMEOUT = 2.0
 """Seconds for the closing handshake, and for leaving a room."""
-_EXPECTED = (
-    OSError,
-    TrioroomError,
-    trio_websocket.HandshakeError,
-    trio_websocket.ConnectionClosed,
-    WsprotoError,
-    *GONE,
-)
+_EXPECTED = (OSError, TrioroomError, *BROKEN)
+"""How a connection may end; all else is a bug."""
 
 Token: TypeAlias = str | Callable[[], str | Awaitable[str | None] | None] | None
 """Who the client is; a function is called before each connection, so that it can bring a token that has not expired."""

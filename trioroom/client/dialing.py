@@ -26,7 +26,10 @@ _DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 80}
 _READ_BYTES = 16 * 1024
 _SHOWN_BYTES = 200  # of what a server says to a refusal
 
-GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+_NONSENSE = (WsprotoError, h11.ProtocolError)  # trio-websocket lets those of the libraries below it through
+BROKEN = (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed, *_NONSENSE, *_GONE)
+"""What comes out of trio-websocket, and of a stream under it, when a connection fails; see `explain`."""
 
 
 @attrs.frozen
@@ -100,7 +103,7 @@ class WatchedStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         try:
             data = await self._stream.receive_some(max_bytes)
-        except GONE:
+        except _GONE:
             self.ended.set()
             raise
         self.last_received = trio.current_time()
@@ -233,10 +236,10 @@ def explain(error: Exception, target: Target) -> Exception:
             return _caused_by(error, HandshakeError(error.status_code, message, _text_headers(error.headers)))
         case trio_websocket.ConnectionClosed():
             return closed_of(error)
-        case WsprotoError():
-            return _caused_by(error, ConnectionClosed(CloseCode.ABNORMAL, str(error)))
-        case trio.BrokenResourceError() | trio.ClosedResourceError():
-            return _caused_by(error, ConnectionClosed(CloseCode.ABNORMAL, "the connection broke"))
+    if isinstance(error, _NONSENSE):
+        return _caused_by(error, ConnectionClosed(CloseCode.ABNORMAL, f"the server does not speak WebSocket: {error}"))
+    if isinstance(error, _GONE):
+        return _caused_by(error, ConnectionClosed(CloseCode.ABNORMAL, "the connection broke"))
     return error
 
 
