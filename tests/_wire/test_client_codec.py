@@ -15,11 +15,9 @@ from trioroom.errors import RemoteProtocolError
 
 CODEC_NAMES = ["json", "msgpack"]
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
-)
-values = (
-    st.recursive(scalars | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10)
-    | st.binary()
+scalars = st.none() | st.booleans() | numbers | st.text()
+values = st.binary() | st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=10
 )
 
 
