@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
 import trioroom
+from tests.backplane.servers import free_port
 from tests.cli.conftest import DEADLINE, run
 from tests.client.conftest import make_app
 from trioroom.backplane.memory import MemoryBackplane
@@ -136,16 +137,15 @@ async def test_piped_input_is_all_said() -> None:
 
 
 async def test_server_that_restarts_is_told_and_come_back_to() -> None:
-    app, backplane = make_app(), MemoryBackplane()
-    async with AsyncExitStack() as first:
-        server = await first.enter_async_context(open_test_server(app, backplane=backplane))
-        async with open_join(server.port, "news/a") as join:
+    app, backplane, port = make_app(), MemoryBackplane(), free_port()
+    async with open_join(port, "news/a") as join:
+        await join.wait_said("not connected: .*again in")
+        async with trioroom.open_server(app, port=port, backplane=backplane):
             await join.wait_said("joined news/a")
-            await first.aclose()
-            await join.wait_said("not connected: .*drains.*again in")
-            async with trioroom.open_server(app, port=server.port, backplane=backplane):
-                await app.publish("news/a", "meanwhile")
-                await join.wait_said("meanwhile")
+        await join.wait_said("not connected: .*drains.*again in")
+        async with trioroom.open_server(app, port=port, backplane=backplane):
+            await app.publish("news/a", "meanwhile")
+            await join.wait_said("meanwhile")
 
 
 async def test_what_cannot_be_joined_is_one_line() -> None:

@@ -16,6 +16,7 @@ import trio
 from trioroom._core.causes import leaves_of
 from trioroom.cli.connecting import errors_of_client
 from trioroom.client import ClientRoom, Gap, Message, PresenceDiff, Rejoined, connect
+from trioroom.client.dialing import parse_url
 from trioroom.errors import LocalProtocolError, RequestRefused, TrioroomError, Unconfirmed
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ def join(**options: object) -> None:
     A lost connection is made again. Ends with the input or with Ctrl-C.
     """
     asked = _Options(**options)  # type: ignore[arg-type]  # click has checked them
+    try:
+        parse_url(asked.url)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint="URL") from exc
     with errors_of_client(asked.url):
-        try:
-            all_said = trio.run(_run, asked)
-        except ValueError as exc:
-            raise click.BadParameter(str(exc), param_hint="URL") from exc
+        all_said = trio.run(_run, asked)
     if not all_said:
         raise SystemExit(1)
 
