@@ -30,6 +30,7 @@ import trio
 import trioroom
 from tests.backplane.servers import binaries, free_port
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, beside
+from trioroom._wire.publication import encode_publication
 from trioroom.client import Client, ClientRoom, Message, Rejoined
 
 ROOM = "room/a"
