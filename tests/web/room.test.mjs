@@ -29,7 +29,7 @@ test("a join after hello goes out alone", async () => {
   assert.throws(() => stage.join(), /already in room chat\/a/);
 });
 
-test("the position follows messages, their epochs, and gaps", async () => {
+test("the position follows messages, gaps, and what the server says it is now", async () => {
   const stage = new Stage();
   const room = await stage.joined();
   await stage.say([message(6, "six", { from: "ann" }), message(undefined, "for you alone")]);
@@ -38,7 +38,7 @@ test("the position follows messages, their epochs, and gaps", async () => {
     { data: "for you alone", sender: null, position: null },
   ]);
   assert.deepEqual(room.position, { epoch: "e", offset: 6 });
-  await stage.say(message(1, "anew", { epoch: "f" }));
+  await stage.say([{ type: "position", room: "chat/a", position: { epoch: "f", offset: 0 } }, message(1, "anew")]);
   assert.deepEqual(room.position, { epoch: "f", offset: 1 });
   await stage.say({ type: "gap", room: "chat/a", reason: "overflow", lost: 3 });
   assert.deepEqual(room.position, { epoch: "f", offset: 1 });

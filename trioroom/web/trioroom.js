@@ -787,7 +787,7 @@ class Connection {
   #greeted(hello) {
     this.hello = hello;
     this.#since = now();
-    this.#liveness = new Liveness(hello.ping_interval, {
+    this.#liveness = new Liveness(hello.ping_interval ?? Infinity, { // null: the server does not ping either
       ping: () => this.ask([{ type: "ping" }, () => {}]),
       dead: () => this.drop(CloseCode.ABNORMAL, "nothing was heard from the server in time"),
     });
@@ -1214,6 +1214,7 @@ class Room {
     if (this.#connection === null) return; // of a membership that has ended
     if (envelope.type === "message") this.#message(envelope);
     else if (envelope.type === "gap") this.#gap(envelope.reason, envelope.lost ?? null, envelope.position);
+    else if (envelope.type === "position") this.#position = envelope.position;
     else if (envelope.type === "presence") this.#present?.push(envelope);
     else if (envelope.type === "kicked") this._end(new Kicked(envelope.code, envelope.reason));
   }
@@ -1276,15 +1277,11 @@ class Room {
   // -- What comes
 
   #message(envelope) {
-    const { offset, epoch = this.#position?.epoch } = envelope;
-    let position = null; // of what was sent to us alone
-    if (offset !== undefined && epoch !== undefined) {
-      const known = this.#position?.epoch === epoch ? this.#position.offset : 0;
-      if (offset <= known) return; // it was told
-      position = { epoch, offset };
-      this.#position = position;
-    }
-    this.#tell("message", asMessage(envelope, position));
+    const { offset } = envelope;
+    const hasPlace = offset !== undefined && this.#position !== null; // unlike what was sent to us alone
+    if (hasPlace && offset <= this.#position.offset) return; // it was told
+    if (hasPlace) this.#position = { epoch: this.#position.epoch, offset };
+    this.#tell("message", asMessage(envelope, hasPlace ? this.#position : null));
   }
 
   #gap(reason, lost, position) {
