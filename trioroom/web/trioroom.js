@@ -788,7 +788,8 @@ class Connection {
   #greeted(hello) {
     this.hello = hello;
     this.#since = now();
-    this.#liveness = new Liveness(hello.ping_interval ?? Infinity, { // null: the server does not ping either
+    const interval = hello.ping_interval ?? Infinity; // null where the server does not ping either
+    this.#liveness = new Liveness(interval, {
       ping: () => this.ask([{ type: "ping" }, () => {}]),
       dead: () => this.drop(CloseCode.ABNORMAL, "nothing was heard from the server in time"),
     });
