@@ -22,7 +22,7 @@ from trioroom.errors import (
 
 def test_every_error_of_ours_has_the_same_base_and_tells_what_to_do() -> None:
     classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
-    assert len(classes) == 10
+    assert len(classes) == 14
     for cls in classes:
         assert issubclass(cls, TrioroomError)
         assert cls.__doc__

@@ -12,18 +12,23 @@ from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerSta
 from trioroom._wire.message import Message
 from trioroom.app import App, Server, open_server, serve
 from trioroom.backplane.open import open_backplane
+from trioroom.client import connect
 from trioroom.closecodes import CloseCode
 from trioroom.errors import (
     BackplaneError,
     BackplaneUnavailable,
     ConnectionClosed,
+    Disconnected,
     HandshakeError,
     JoinRefused,
+    Kicked,
     LocalProtocolError,
     PositionLost,
     ProtocolError,
     RemoteProtocolError,
+    RequestRefused,
     TrioroomError,
+    Unconfirmed,
 )
 from trioroom.member import Member
 from trioroom.room import HistoryPage, KeptMessage, PresencePage, PresentUser, Room
@@ -38,11 +43,13 @@ __all__ = [
     "CloseCode",
     "ConnectionClosed",
     "Deliveries",
+    "Disconnected",
     "HandshakeError",
     "History",
     "HistoryPage",
     "JoinRefused",
     "KeptMessage",
+    "Kicked",
     "Lag",
     "LocalProtocolError",
     "Member",
@@ -55,12 +62,15 @@ __all__ = [
     "PresentUser",
     "ProtocolError",
     "RemoteProtocolError",
+    "RequestRefused",
     "Room",
     "RoomStatistics",
     "Server",
     "ServerStatistics",
     "Settings",
     "TrioroomError",
+    "Unconfirmed",
+    "connect",
     "open_backplane",
     "open_server",
     "serve",

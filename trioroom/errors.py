@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from trioroom.closecodes import CloseCode, is_valid_on_wire
+from trioroom.closecodes import CloseCode, is_valid_on_wire, should_reconnect
 
 
 class TrioroomError(Exception):
     """Base of every error trioroom raises on purpose."""
+
+    retry: bool = False
+    """Whether the same may succeed later."""
 
 
 class ConnectionClosed(TrioroomError):
@@ -17,6 +20,7 @@ class ConnectionClosed(TrioroomError):
         self.code = code
         self.reason = reason
         self.by_peer = by_peer
+        self.retry = should_reconnect(code)
 
 
 class ProtocolError(TrioroomError):
@@ -36,7 +40,10 @@ class RemoteProtocolError(ProtocolError):
 
 
 class HandshakeError(ProtocolError):
-    """The opening HTTP request cannot be served; answer with ``status`` and close (RFC 6455 §4.2.2)."""
+    """The opening HTTP request cannot be served: a server answers with ``status`` and closes (RFC 6455 §4.2.2).
+
+    To a client it says what the server, or the proxy, answered.
+    """
 
     def __init__(self, status: int, message: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(message)
@@ -62,6 +69,54 @@ class BackplaneError(TrioroomError):
 class BackplaneUnavailable(BackplaneError):
     """The broker cannot be reached now; retry later."""
 
+    retry = True
+
 
 class PositionLost(TrioroomError):
     """The epoch differs or the history no longer holds the next offset; resynchronise."""
+
+
+class RequestRefused(TrioroomError):
+    """The server answered a client's request with an error; ``code`` is for programs, and listed with the protocol.
+
+    With ``retry`` the same request may succeed later, after ``after`` seconds where that is known. Else the request is
+    to be mended, or the user told.
+    """
+
+    def __init__(self, code: str, message: str, *, retry: bool = False, after: float | None = None) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.retry = retry
+        self.after = after
+
+
+class Disconnected(TrioroomError):
+    """The connection was lost before a client's request was answered. Try again what does no harm when done twice."""
+
+    retry = True
+
+
+class Unconfirmed(TrioroomError):
+    """A client's publication was sent and not answered for too long: it may have gone out or not.
+
+    Ask the room, by its history or a call, before you publish it again.
+    """
+
+
+class Kicked(TrioroomError):
+    """The server has put a client out of a room; ``reason`` is for people. The client's other rooms stay."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"put out of the room with {code}{': ' + reason if reason else ''}")
+        self.code = code
+        self.reason = reason
+
+
+def fresh(error: Exception) -> Exception:
+    """A copy of ``error`` to raise, caused by it: one exception raised in several tasks mixes up their tracebacks."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.args = error.args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error
+    return copy

@@ -48,7 +48,7 @@ class Codec:
         self.subprotocol = subprotocol
         self.opcode = opcode
         self.encode = encode
-        self._is_array = is_array
+        self.is_array = is_array
         self._request = decoder(Request)
         self._array = decoder(list[msgspec.Raw])
         self._anonymous = decoder(_Anonymous)
@@ -66,7 +66,7 @@ class Codec:
             )
         raw = payload.encode() if isinstance(payload, str) else payload
         try:
-            parts = self._array.decode(raw) if self._is_array(raw) else [raw]
+            parts = self._array.decode(raw) if self.is_array(raw) else [raw]
         except _UNDECODABLE as exc:
             raise _undecodable(exc) from exc
         return [self._decode_one(part) for part in parts]

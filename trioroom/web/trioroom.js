@@ -20,6 +20,7 @@ const MIN_DELAY = 0.05;
 const SETTLED = 30; // a connection that lived so long was a good one: back-off begins anew
 const AT_ONCE = 0.05; // the longest wait when a close code asks to come back at once
 const CONNECT_TIMEOUT = 10; // for a token, the opening handshake and hello
+const PING_INTERVAL = 25; // where the server does not ping; else as it does
 const PONG_TIMEOUT = 10; // for anything at all after a ping
 const WAKE_TIMEOUT = 5; // likewise, when there is reason to think that the network has changed
 const WATCH_INTERVAL = 5; // between two looks at the clock, so that a sleep of the machine is noticed
@@ -788,8 +789,7 @@ class Connection {
   #greeted(hello) {
     this.hello = hello;
     this.#since = now();
-    const interval = hello.ping_interval ?? Infinity; // null where the server does not ping either
-    this.#liveness = new Liveness(interval, {
+    this.#liveness = new Liveness(hello.ping_interval ?? PING_INTERVAL, {
       ping: () => this.ask([{ type: "ping" }, () => {}]),
       dead: () => this.drop(CloseCode.ABNORMAL, "nothing was heard from the server in time"),
     });
@@ -1284,11 +1284,12 @@ class Room {
   // -- What comes
 
   #message(envelope) {
-    const { offset } = envelope;
-    const hasPlace = offset !== undefined && this.#position !== null; // unlike what was sent to us alone
-    if (hasPlace && offset <= this.#position.offset) return; // it was told
-    if (hasPlace) this.#position = { epoch: this.#position.epoch, offset };
-    this.#tell("message", asMessage(envelope, hasPlace ? this.#position : null));
+    let position = null; // of what was sent to us alone
+    if (envelope.offset !== undefined && this.#position !== null) {
+      position = { epoch: this.#position.epoch, offset: envelope.offset };
+      this.#position = position;
+    }
+    this.#tell("message", asMessage(envelope, position));
   }
 
   #gap(reason, lost, position) {
