@@ -165,7 +165,7 @@ def open_generators(options: BenchOptions, target: Target) -> Iterator[list[Conn
     try:
         for share in options.shares:
             ours, theirs = context.Pipe()
-            process = context.Process(target=generate, args=(share, target, shared, theirs), daemon=True)
+            process: BaseProcess = context.Process(target=generate, args=(share, target, shared, theirs), daemon=True)
             process.start()
             theirs.close()
             links.append(ours)

@@ -61,4 +61,5 @@ def _take(step: str, play: Play) -> StepDone:
         play.opening.give_up("no answer in the handshake")
     except Stopped:
         pass  # the next thing to be read says so
+    play.pulse.tell()
     return StepDone(play.share.process, began, time.monotonic(), time.process_time() - cpu, complaint)

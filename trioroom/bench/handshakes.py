@@ -57,7 +57,9 @@ class Opening:
 
     def give_up(self, reason: str) -> None:
         """None of what is still to come will."""
-        left = len(self._wanted) + len(self.swarm.pending)
+        left = self.left
+        if not left:
+            return
         self._wanted.clear()
         for pending in list(self.swarm.pending.values()):
             if isinstance(pending, Handshake):

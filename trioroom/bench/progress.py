@@ -20,7 +20,7 @@ _TIMED = ("load", "stay")
 
 @attrs.define
 class Bars:
-    """One for each step; see `Watcher`."""
+    """One for each step; a `Watcher`."""
 
     options: BenchOptions
     progress: Progress

@@ -31,12 +31,16 @@ class Pulse:
     patience: float
     _next: float = 0.0
     _moved: float = 0.0
-    _seen: Counts = attrs.field(factory=Counts)
+    _seen: tuple[int, ...] = ()
 
     def start(self) -> None:
         """A step begins."""
         self._moved = time.monotonic()
         self._next = self._moved + INTERVAL
+
+    def tell(self) -> None:
+        """What has been counted so far."""
+        self.link.send(Tick(self.process, self.counts))
 
     def beat(self, waiting_for: str | None) -> None:
         """Call it every now and then.
@@ -51,11 +55,11 @@ class Pulse:
         if now < self._next:
             return
         self._next = now + INTERVAL
-        self.link.send(Tick(self.process, self.counts))
+        self.tell()
         if self.link.poll():
             raise Stopped
-        if self.counts != self._seen:
-            self._seen = attrs.evolve(self.counts)
+        if self.counts.progress != self._seen:
+            self._seen = self.counts.progress
             self._moved = now
         elif waiting_for is not None and now - self._moved > self.patience:
             raise Stalled(f"nothing has happened for {self.patience:g} s while waiting for {waiting_for}")

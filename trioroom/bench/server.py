@@ -15,6 +15,7 @@ from trioroom.bench.options import Scenario
 
 STOP_TIMEOUT = 15.0
 """Seconds the server may take to end: its drain, and a little."""
+_TOLD_CHARACTERS = 2_000
 _ROOMS: Mapping[Scenario, str] = MappingProxyType({
     Scenario.ECHO: "echo",
     Scenario.ROOMS: "chat/{n}",
@@ -24,7 +25,7 @@ _SETTINGS = ("max_message_rate=inf", "max_members_per_room=10000000")  # one mem
 
 
 class ServerFailed(Exception):
-    """It did not start; says why."""
+    """It did not start, or has ended; says why."""
 
 
 def server_command(workers: int) -> list[str]:
@@ -44,7 +45,7 @@ def open_own_server(workers: int) -> Iterator[int]:
     """The port of a server that runs while the context is open.
 
     Raises:
-        ServerFailed: it has ended instead of serving.
+        ServerFailed: it has ended by itself.
     """
     with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads would stop it when it is full
         process = subprocess.Popen(
@@ -57,6 +58,8 @@ def open_own_server(workers: int) -> Iterator[int]:
         )
         try:
             yield _wait_port(process, complaints)
+            if process.poll() is not None:
+                raise ServerFailed(f"ended by itself: {_told(complaints)}")
         finally:
             _stop(process)
 
@@ -67,9 +70,14 @@ def _wait_port(process: subprocess.Popen[str], complaints: IO[bytes]) -> int:
     found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
     if found is None:
         process.wait(STOP_TIMEOUT)
-        complaints.seek(0)
-        raise ServerFailed((line + complaints.read().decode(errors="replace")).strip())
+        raise ServerFailed(f"did not start: {line}{_told(complaints)}")
     return int(found[1])
+
+
+def _told(complaints: IO[bytes]) -> str:
+    """What it has said on standard error, or the end of that."""
+    complaints.seek(0)
+    return complaints.read().decode(errors="replace").strip()[-_TOLD_CHARACTERS:]
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

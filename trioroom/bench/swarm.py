@@ -46,7 +46,7 @@ class Swarm:
         self.on_messages: Callable[[int, int], object] = self._count
         """Called with a descriptor and how many messages came; by default they are counted."""
         self.on_lost: Callable[[int, int], object] = lambda descriptor, number: None
-        """Called with descriptor and number of a member whose connection has ended, before the descriptor is closed."""
+        """Called with descriptor and number of a member whose connection has ended; the descriptor is closed."""
         self._buffer = bytearray(READ_BYTES)
         self._into = (self._buffer,)
         self._unsent: dict[int, bytes] = {}
@@ -148,9 +148,9 @@ class Swarm:
             self.tally.counts.closed += 1
             if descriptor not in self._closing:
                 self.tally.reasons["lost without a close frame"] += 1
-        self.on_lost(descriptor, number)
         self._forget(descriptor)
         os.close(descriptor)
+        self.on_lost(descriptor, number)
 
     def _forget(self, descriptor: int) -> None:
         self.poller.forget(descriptor)

@@ -34,6 +34,11 @@ class Counts:
     not_recovered: int = 0
     """Members that came back and were told that it is not held any more."""
 
+    @property
+    def progress(self) -> tuple[int, ...]:
+        """What changes when something happens that is not just a heartbeat."""
+        return self.opened, self.failed, self.closed, self.left, self.received, self.recovered, self.not_recovered
+
     def add(self, other: Counts) -> None:
         """Count in what another process has."""
         for field in attrs.fields(Counts):

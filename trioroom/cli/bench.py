@@ -65,10 +65,11 @@ def bench(
     options = _options(Scenario(scenario), machine, **chosen)
     own = OwnServer(workers) if url is None else None
     with ExitStack() as stack:
+        stack.enter_context(_errors())
         stack.enter_context(_terminated_as_interrupted())
         if own is not None:
             _check_limits(options, _target("ws://127.0.0.1:1/", options), machine, own)
-            url = url_on(_start_server(stack, workers), options.scenario)
+            url = url_on(stack.enter_context(open_own_server(workers)), options.scenario)
         assert url is not None
         target = _target(url, options)
         _check_rooms(options, target)
@@ -124,21 +125,11 @@ def _check_limits(options: BenchOptions, target: Target, machine: Machine, own: 
         raise click.ClickException("this machine cannot do that:\n" + "\n".join(f"- {obstacle}" for obstacle in met))
 
 
-def _start_server(stack: ExitStack, workers: int) -> int:
-    try:
-        return stack.enter_context(open_own_server(workers))
-    except ServerFailed as exc:
-        raise click.ClickException(f"the server did not start: {exc}") from exc
-
-
 def _run(options: BenchOptions, target: Target, machine: Machine) -> Result:
     from trioroom.bench.progress import open_bars  # of the extra; see `_check_extras`
 
-    try:
-        with open_bars(options) as bars:
-            return run_bench(options, target, bars, machine.description)
-    except GeneratorDied as exc:
-        raise click.ClickException(str(exc)) from exc
+    with open_bars(options) as bars:
+        return run_bench(options, target, bars, machine.description)
 
 
 def _report(result: Result, json_file: Path | None, html_file: Path | None) -> None:
@@ -153,6 +144,17 @@ def _report(result: Result, json_file: Path | None, html_file: Path | None) -> N
         html_file.write_text(render(result), "utf-8")
     if not result.succeeded:
         raise click.exceptions.Exit(1)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """What may go wrong with processes, as errors of the command."""
+    try:
+        yield
+    except ServerFailed as exc:
+        raise click.ClickException(f"the server {exc}") from exc
+    except GeneratorDied as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 @contextmanager

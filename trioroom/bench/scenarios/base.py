@@ -72,6 +72,7 @@ class Play:
         """Let pass what is still under way."""
         self.swarm.on_messages = lambda descriptor, count: None
         self.hold(_QUIET)
+        self.tally.counts.received = 0
         self.swarm.frames.inspect = None
 
     def hold(self, seconds: float) -> None:
@@ -104,8 +105,8 @@ class Play:
         due = 0.0
 
         def heard(descriptor: int, count: int) -> None:
+            self.tally.counts.received += descriptor in silent  # which is progress; set back before the load
             silent.discard(descriptor)
-            self.tally.counts.received += count  # so that it counts as progress; set back before the load
 
         def all_heard() -> bool:
             nonlocal due
@@ -119,7 +120,4 @@ class Play:
         frames.inspect = frames.expect
         self.swarm.on_messages = heard
         self.swarm.on_lost = lambda descriptor, number: silent.discard(descriptor)
-        try:
-            self.drive(all_heard, f"a message of the room to reach {len(silent)} members; does it publish to them?")
-        finally:
-            self.tally.counts.received = 0
+        self.drive(all_heard, "a message of the room to reach all its members; does it publish to each?")

@@ -41,8 +41,9 @@ class Fanout(Play):
 
         self.knock_until_heard(silent, knock, done)
 
-    def load(self) -> None:
-        """Publish, count, publish."""
+    def settle(self) -> None:
+        """Count from here on: the publisher's process may begin a moment before this one."""
+        super().settle()
         window = self.options.in_flight
         highest = max(self.swarm.members, default=0)
         self._got = [0] * (highest + 1)  # messages of each member, by descriptor
@@ -50,9 +51,12 @@ class Fanout(Play):
         self._fresh = [0] * (window + 1)  # members who got to a message in this turn, less those who got past it
         self._arrived = [0] * window  # members who have got a message, for those in flight
         self._waiting_for = len(self.swarm.members) - (self._publisher is not None)
-        self._deadline = time.monotonic() + self.options.duration
         self.swarm.on_messages = self._receive
         self.swarm.on_lost = self._lose
+
+    def load(self) -> None:
+        """Publish, count, publish."""
+        self._deadline = time.monotonic() + self.options.duration
         if self._publisher is not None:
             self.swarm.pending[self.shared.descriptor] = self.shared
             self.swarm.poller.watch(self.shared.descriptor)
