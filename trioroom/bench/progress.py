@@ -31,6 +31,8 @@ class Bars:
         """See `Watcher`."""
         self._finish()
         self._step = step.name
+        if self.progress.disable:
+            self.progress.console.print(step.name.replace("_", " "))
         total = self.options.members if step.name in ("open", "back") else None
         if step.name in _TIMED:
             total = 100
@@ -58,14 +60,16 @@ class Bars:
 
 @contextmanager
 def open_bars(options: BenchOptions) -> Iterator[Bars]:
-    """On standard error, so that the table alone can go into a file."""
+    """On standard error, so that the table alone can go into a file. What is no terminal gets a line for each step."""
+    console = Console(stderr=True)
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[told]}"),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
         auto_refresh=False,  # its thread would take time from generators on a machine of few cores
     )
     with progress:
