@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from typing import Any
 
 import attrs
@@ -44,7 +45,7 @@ def options_for(scenario: Scenario, members: int = 20, **changed: Any) -> BenchO
 def open_play(server_port: int) -> Iterator[Callable[..., Play]]:
     """Makes the whole load of a scenario as one generator has it; its connections end with the test."""
     swarms: list[Swarm] = []
-    links = []
+    links: list[Connection] = []
 
     def make(options: BenchOptions, url: str | None = None) -> Play:
         target = parse_target(url or url_on(server_port, options.scenario), options.protocol, options.token)

@@ -52,10 +52,16 @@ def test_figures_are_rates_of_the_step_that_is_measured() -> None:
     assert figures["delivery p99"] == pytest.approx(500, rel=1 / 64)
     assert figures["last member max"] == 750
     assert figures["server memory per member"] == 10_000
-    assert figures["kernel memory per member"] == 4_000
+    assert not any("kernel" in name for name in figures)
     assert figures["generator memory per member"] == 200
     assert figures["generator CPU, busiest process"] == pytest.approx(50)
     assert figures["server CPU, highest"] == pytest.approx(100, rel=0.01)
+
+
+def test_memory_of_the_kernel_is_told_where_it_stands_out() -> None:
+    samples = (Sample(0.0, 0, 0, 0, 10_000_000, 0.0), Sample(1.0, 10_000, 0, 0, 90_000_000, 0.0))
+    many = result_of(Scenario.IDLE, tally=Tally(Counts(opened=10_000)), samples=samples)
+    assert {figure.name: figure.value for figure in many.figures()}["kernel memory per member, both ends"] == 8_000
 
 
 @pytest.mark.parametrize(

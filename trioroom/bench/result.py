@@ -116,7 +116,8 @@ class Result:
         first, last = self.samples[0], self.samples[-1]
         if self.watched_server:
             yield Figure("server memory per member", (last.resident - first.resident) / members, "bytes")
-        yield Figure("kernel memory per member", (last.kernel - first.kernel) / members, "bytes")
+        if self.watched_server and members >= _ENOUGH_TO_SEE:
+            yield Figure("kernel memory per member, both ends", (last.kernel - first.kernel) / members, "bytes")
         yield Figure("generator memory per member", self.generator_bytes / members, "bytes")
 
     def _cpu(self) -> Iterator[Figure]:
@@ -179,6 +180,8 @@ class Result:
         }
 
 
+_ENOUGH_TO_SEE = 5_000
+"""Members whose part of the kernel's memory stands out: it is counted for the whole machine."""
 _COME_AGAIN = (Scenario.CHURN, Scenario.RECOVERY)  # more joins than members
 _NAMES = {
     Scenario.FANOUT: ("delivery", "deliveries"),
