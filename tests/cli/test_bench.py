@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import signal
 import socket
@@ -16,6 +17,7 @@ from tests.bench.conftest import server_port as server_port  # a fixture
 from tests.cli.conftest import Ends, descendants, open_command, run
 from trioroom.bench.options import Scenario
 from trioroom.bench.server import url_on
+from trioroom.cli.bench import bench
 
 TOTAL = 40
 
@@ -148,3 +150,10 @@ def test_missing_extra_is_named(missing: str, arguments: list[str], monkeypatch:
     assert result.exit_code == 1
     assert f"needs {missing}" in result.output
     assert "pip install 'trioroom[bench]'" in result.output
+
+
+def test_reference_names_every_option() -> None:
+    reference = (Path(__file__).parent.parent.parent / "docs" / "reference" / "command.md").read_text("utf-8")
+    _, _, of_bench = reference.partition("## trioroom bench")
+    documented = set(re.findall(r"^\| `(--[a-z-]+)", of_bench, re.M))
+    assert documented == {option for parameter in bench.params for option in parameter.opts if option.startswith("--")}
