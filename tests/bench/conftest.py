@@ -28,8 +28,8 @@ PATIENCE = 10.0  # seconds: a test that waits longer for anything fails
 @pytest.fixture(scope="session")
 def server_port() -> Iterator[int]:
     """As the bench starts it."""
-    with open_own_server(1) as port:
-        yield port
+    with open_own_server(1) as server:
+        yield server.port
 
 
 def options_for(scenario: Scenario, members: int = 20, **changed: Any) -> BenchOptions:

@@ -22,8 +22,8 @@ def result_of(scenario: Scenario, **changed: Any) -> Result:
     tally.handshakes.add(0.25, times=20)
     opening, load = Measured(), Measured()
     for process, cpu in enumerate((0.2, 1.0)):
-        opening.add(StepDone(process, 10.0, 12.0, cpu))
-        load.add(StepDone(process, 12.0, 13.0 + process, cpu))
+        opening.add(StepDone(process, "open", 10.0, 12.0, cpu))
+        load.add(StepDone(process, "load", 12.0, 13.0 + process, cpu))
     measured = "back" if scenario is Scenario.RECOVERY else "load"
     result = Result(
         options=options_for(scenario),
@@ -80,7 +80,7 @@ def test_each_scenario_has_its_own_figures(scenario: Scenario, name: str, value:
 
 def test_busy_generator_is_called_the_bottleneck() -> None:
     busy = Measured()
-    busy.add(StepDone(0, 0.0, 1.0, 0.95))
+    busy.add(StepDone(0, "load", 0.0, 1.0, 0.95))
     assert not list(result_of(Scenario.FANOUT).notes())
     (note,) = result_of(Scenario.FANOUT, steps={"load": busy}).notes()
     assert note.startswith("the load generator was the bottleneck")

@@ -11,9 +11,9 @@ from trioroom.bench.server import ServerFailed, open_own_server, server_command,
 
 
 def test_server_is_gone_when_the_context_is() -> None:
-    with open_own_server(1) as port:
-        assert listeners(port)
-    assert not listeners(port)
+    with open_own_server(1) as server:
+        assert listeners(server.port) == (server.pid,)
+    assert not listeners(server.port)
 
 
 def test_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,10 +24,9 @@ def test_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_server_that_ends_by_itself_is_told() -> None:
     def end() -> None:
-        with open_own_server(1) as port:
-            (pid,) = listeners(port)
-            os.kill(pid, signal.SIGKILL)
-            descriptor = os.pidfd_open(pid)
+        with open_own_server(1) as server:
+            os.kill(server.pid, signal.SIGKILL)
+            descriptor = os.pidfd_open(server.pid)
             os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOWAIT)
             os.close(descriptor)
 

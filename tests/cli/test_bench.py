@@ -95,9 +95,8 @@ async def test_ctrl_c_prints_what_there_is_and_leaves_nothing_running() -> None:
     assert "Traceback" not in command.output
 
 
-async def test_generators_end_with_a_parent_that_is_killed(server_port: int) -> None:
-    url = url_on(server_port, Scenario.IDLE)
-    async with open_command("bench", "idle", url, "--members", "50", "--duration", "60") as command:
+async def test_generators_and_server_end_with_a_parent_that_is_killed() -> None:
+    async with open_command("bench", "idle", "--members", "50", "--duration", "60") as command:
         await command.wait_said(r"stay")
         ends = Ends(descendants(command.process.pid))
         command.process.kill()

@@ -80,7 +80,7 @@ class Conductor:
         while working:
             for link in wait(self.links, INTERVAL):
                 assert isinstance(link, Connection)
-                if isinstance(self._hear(link, step.name), StepDone):
+                if isinstance(self._hear(link), StepDone):
                     working.discard(link)
             if (now := time.monotonic()) - sampled >= INTERVAL:
                 sampled = now
@@ -94,20 +94,16 @@ class Conductor:
         while talking and (left := deadline - time.monotonic()) > 0:
             for link in wait(talking, left):
                 assert isinstance(link, Connection)
-                if isinstance(self._hear(link, self._last_step), Finished):
+                if isinstance(self._hear(link), Finished):
                     talking.discard(link)
         if talking:
             self.complaints.append(f"{len(talking)} generators have not handed over what they measured")
-
-    @property
-    def _last_step(self) -> str:
-        return SCENARIOS[self.options.scenario].steps[-1].name if not self.steps else next(reversed(self.steps))
 
     def _say(self, word: str) -> None:
         for link in self.links:
             link.send(word)
 
-    def _hear(self, link: Connection, step: str) -> object:
+    def _hear(self, link: Connection) -> object:
         try:
             said = link.recv()
         except (EOFError, ConnectionResetError) as exc:
@@ -115,7 +111,7 @@ class Conductor:
         if isinstance(said, Tick):
             self._latest[said.process] = said.counts
         elif isinstance(said, StepDone):
-            self.steps.setdefault(step, Measured()).add(said)
+            self.steps.setdefault(said.step, Measured()).add(said)
             if said.complaint is not None:
                 self.complaints.append(said.complaint)
         elif isinstance(said, Finished):
@@ -130,14 +126,19 @@ class Conductor:
         return total
 
 
-def run_bench(options: BenchOptions, target: Target, watcher: Watcher, description: str) -> Result:
+def run_bench(
+    options: BenchOptions, target: Target, watcher: Watcher, description: str, server: int | None = None
+) -> Result:
     """Do it, and say what came of it.
 
+    Args:
+        description: of the machine.
+        server: a process that is to end with this one, if we have started the server.
     Raises:
         GeneratorDied: a process of ours has ended.
     """
     monitor = watch_server(target)
-    with open_generators(options, target) as links:
+    with open_generators(options, target, server) as links:
         conductor = Conductor(options, monitor, watcher, links)
         conductor.conduct()
     return Result(
@@ -154,7 +155,7 @@ def run_bench(options: BenchOptions, target: Target, watcher: Watcher, descripti
 
 
 @contextmanager
-def open_generators(options: BenchOptions, target: Target) -> Iterator[list[Connection]]:
+def open_generators(options: BenchOptions, target: Target, server: int | None = None) -> Iterator[list[Connection]]:
     """Links to so many processes, which end with the context."""
     # Forked from a server without threads or sockets, in which all modules are loaded: they share its memory.
     context = multiprocessing.get_context("forkserver")
@@ -165,7 +166,8 @@ def open_generators(options: BenchOptions, target: Target) -> Iterator[list[Conn
     try:
         for share in options.shares:
             ours, theirs = context.Pipe()
-            process: BaseProcess = context.Process(target=generate, args=(share, target, shared, theirs), daemon=True)
+            arguments = (share, target, shared, theirs, server)
+            process: BaseProcess = context.Process(target=generate, args=arguments, daemon=True)
             process.start()
             theirs.close()
             links.append(ours)

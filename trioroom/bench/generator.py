@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from trioroom.bench.connecting import Connector
@@ -23,8 +25,12 @@ FINISH = ""
 """What the parent sends instead of a step: hand over. In the midst of a step it means at once."""
 
 
-def generate(share: Share, target: Target, shared: Shared, link: Connection) -> None:
-    """All that a process does. Its parent ends it by closing ``link``, or by `FINISH`."""
+def generate(share: Share, target: Target, shared: Shared, link: Connection, server: int | None) -> None:
+    """All that a process does. Its parent ends it by `FINISH`, or by its own end, which closes ``link``.
+
+    Args:
+        server: the process of a server that the parent has started, and would leave behind when it is killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who then asks for what there is
     gc.disable()  # nothing here makes cycles, and a collection would be taken for the server's latency
     tally = Tally()
@@ -38,7 +44,9 @@ def generate(share: Share, target: Target, shared: Shared, link: Connection) -> 
             link.send(_take(step, play))
         link.send(Finished(share.process, tally, before, resident_bytes()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the parent is gone, as it is when it was killed
+        if server is not None and share.process == 0:
+            with suppress(ProcessLookupError):
+                os.kill(server, signal.SIGTERM)
     finally:
         swarm.close()
 
@@ -62,4 +70,4 @@ def _take(step: str, play: Play) -> StepDone:
     except Stopped:
         pass  # the next thing to be read says so
     play.pulse.tell()
-    return StepDone(play.share.process, began, time.monotonic(), time.process_time() - cpu, complaint)
+    return StepDone(play.share.process, step, began, time.monotonic(), time.process_time() - cpu, complaint)

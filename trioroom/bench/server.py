@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import IO
 
+import attrs
+
 from trioroom.bench.options import Scenario
 
 STOP_TIMEOUT = 15.0
@@ -40,9 +42,17 @@ def url_on(port: int, scenario: Scenario) -> str:
     return f"ws://127.0.0.1:{port}/{_ROOMS.get(scenario, 'all')}"
 
 
+@attrs.frozen
+class Started:
+    """A server that runs."""
+
+    port: int
+    pid: int
+
+
 @contextmanager
-def open_own_server(workers: int) -> Iterator[int]:
-    """The port of a server that runs while the context is open.
+def open_own_server(workers: int) -> Iterator[Started]:
+    """A server that runs while the context is open.
 
     Raises:
         ServerFailed: it has ended by itself.
@@ -57,7 +67,7 @@ def open_own_server(workers: int) -> Iterator[int]:
             start_new_session=True,  # Ctrl-C is ours alone; we end it when the figures are in
         )
         try:
-            yield _wait_port(process, complaints)
+            yield Started(_wait_port(process, complaints), process.pid)
             if process.poll() is not None:
                 raise ServerFailed(f"ended by itself: {_told(complaints)}")
         finally:

@@ -81,6 +81,7 @@ class StepDone:
     """A step has ended in this process."""
 
     process: int
+    step: str
     began: float
     """By the monotonic clock, which all processes share."""
     ended: float

@@ -17,7 +17,7 @@ from trioroom.bench.limits import OwnServer, cautions, connections_of_process, o
 from trioroom.bench.machine import Machine, look_at_machine
 from trioroom.bench.options import DEFAULT_MEMBERS, BenchOptions, Protocol, Scenario
 from trioroom.bench.result import Result
-from trioroom.bench.server import ServerFailed, open_own_server, url_on
+from trioroom.bench.server import ServerFailed, Started, open_own_server, url_on
 from trioroom.bench.target import Target, parse_target
 from trioroom.cli.open_files import raise_limit_of_open_files
 
@@ -64,19 +64,21 @@ def bench(
     machine = look_at_machine()
     options = _options(Scenario(scenario), machine, **chosen)
     own = OwnServer(workers) if url is None else None
+    server: Started | None = None
     with ExitStack() as stack:
         stack.enter_context(_errors())
         stack.enter_context(_terminated_as_interrupted())
         if own is not None:
             _check_limits(options, _target("ws://127.0.0.1:1/", options), machine, own)
-            url = url_on(stack.enter_context(open_own_server(workers)), options.scenario)
+            server = stack.enter_context(open_own_server(workers))
+            url = url_on(server.port, options.scenario)
         assert url is not None
         target = _target(url, options)
         _check_rooms(options, target)
         _check_limits(options, target, machine, own)
         for caution in cautions(options, machine, own):
             click.echo(caution, err=True)
-        result = _run(options, target, machine)
+        result = _run(options, target, machine, server)
     _report(result, json_file, html_file)
 
 
@@ -125,11 +127,11 @@ def _check_limits(options: BenchOptions, target: Target, machine: Machine, own: 
         raise click.ClickException("this machine cannot do that:\n" + "\n".join(f"- {obstacle}" for obstacle in met))
 
 
-def _run(options: BenchOptions, target: Target, machine: Machine) -> Result:
+def _run(options: BenchOptions, target: Target, machine: Machine, server: Started | None) -> Result:
     from trioroom.bench.progress import open_bars  # of the extra; see `_check_extras`
 
     with open_bars(options) as bars:
-        return run_bench(options, target, bars, machine.description)
+        return run_bench(options, target, bars, machine.description, server.pid if server is not None else None)
 
 
 def _report(result: Result, json_file: Path | None, html_file: Path | None) -> None:
