@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import trio
+from trio.testing import MockClock
 
 from trioroom.bench.app import app
 from trioroom.testing import open_peer, open_test_server
 
 
-async def test_rooms_are_what_the_scenarios_want() -> None:
+async def test_rooms_are_what_the_scenarios_want(autojump_clock: MockClock) -> None:
     with trio.fail_after(10):
         async with open_test_server(app) as server:
             for path in ("/all", "/chat/7", "/kept"):

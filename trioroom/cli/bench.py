@@ -7,19 +7,20 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
-from trioroom.bench.conductor import GeneratorDied, run_bench
 from trioroom.bench.limits import OwnServer, cautions, connections_of_process, obstacles, processes_for
 from trioroom.bench.machine import Machine, look_at_machine
 from trioroom.bench.options import DEFAULT_MEMBERS, BenchOptions, Protocol, Scenario
-from trioroom.bench.result import Result
 from trioroom.bench.server import ServerFailed, Started, open_own_server, url_on
 from trioroom.bench.target import Target, parse_target
 from trioroom.cli.open_files import raise_limit_of_open_files
+
+if TYPE_CHECKING:
+    from trioroom.bench.result import Result
 
 _COUNT = click.IntRange(1)
 _POSITIVE = click.FloatRange(0, min_open=True)
@@ -128,6 +129,7 @@ def _check_limits(options: BenchOptions, target: Target, machine: Machine, own: 
 
 
 def _run(options: BenchOptions, target: Target, machine: Machine, server: Started | None) -> Result:
+    from trioroom.bench.conductor import run_bench  # 2 MB that a worker of `trioroom serve` has no need of
     from trioroom.bench.progress import open_bars  # of the extra; see `_check_extras`
 
     with open_bars(options) as bars:
@@ -151,6 +153,8 @@ def _report(result: Result, json_file: Path | None, html_file: Path | None) -> N
 @contextmanager
 def _errors() -> Iterator[None]:
     """What may go wrong with processes, as errors of the command."""
+    from trioroom.bench.conductor import GeneratorDied  # as in `_run`
+
     try:
         yield
     except ServerFailed as exc:

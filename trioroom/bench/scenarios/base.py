@@ -9,7 +9,7 @@ from typing import ClassVar
 import attrs
 
 from trioroom.bench.handshakes import Opening, Wanted
-from trioroom.bench.options import Share
+from trioroom.bench.options import Protocol, Share
 from trioroom.bench.pulse import Pulse
 from trioroom.bench.shared import Shared
 from trioroom.bench.swarm import Swarm
@@ -53,6 +53,7 @@ class Play:
         self.opening = opening
         self.pulse = pulse
         self.shared = shared
+        self._messages: dict[int, bytes] = {}
 
     @property
     def tally(self) -> Tally:
@@ -62,6 +63,13 @@ class Play:
     def room_of(self, number: int) -> int:
         """The room of a member, for a target with numbers in it; unless it matters each has its own."""
         return self.share.first + number
+
+    def message_to(self, room: int) -> bytes:
+        """A message of the size asked for, as a frame; made once for each room, and in plain mode for all."""
+        key = 0 if self.options.protocol is Protocol.PLAIN else room
+        if (message := self._messages.get(key)) is None:
+            message = self._messages[key] = self.target.message(room, self.options.payload)
+        return message
 
     def open(self) -> None:
         """Connect all members, and join."""

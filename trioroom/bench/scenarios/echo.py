@@ -42,7 +42,7 @@ class Echo(Play):
         self.swarm.on_lost = lambda descriptor, number: None
 
     def _message(self, descriptor: int) -> bytes:
-        return self.target.message(self.room_of(self.swarm.members[descriptor]), self.options.payload)
+        return self.message_to(self.room_of(self.swarm.members[descriptor]))
 
     def _send(self, descriptor: int, now: float) -> None:
         if now >= self._deadline or self._left == 0:

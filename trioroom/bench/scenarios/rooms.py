@@ -53,7 +53,7 @@ class Rooms(Play):
         self.swarm.on_lost = lambda descriptor, number: None
 
     def _message(self, room: int) -> bytes:
-        return self.target.message(self.room_of(room * self.options.room_size), self.options.payload)
+        return self.message_to(self.room_of(room * self.options.room_size))
 
     def _publish(self, room: int) -> None:
         now = time.monotonic()
