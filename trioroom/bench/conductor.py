@@ -75,15 +75,16 @@ class Conductor:
     def _take(self, step: Step) -> None:
         """All generators do it; returns when the last one has."""
         self._say(step.name)
-        began = sampled = time.monotonic()
-        working = set(self.links)
+        began = time.monotonic()
+        working, silent = set(self.links), set(self.links)
         while working:
             for link in wait(self.links, INTERVAL):
                 assert isinstance(link, Connection)
+                silent.discard(link)
                 if isinstance(self._hear(link), StepDone):
                     working.discard(link)
-            if (now := time.monotonic()) - sampled >= INTERVAL:
-                sampled = now
+            if not silent & working:  # at our own pace, a sample would now and then miss a tick, and the next have two
+                silent = set(working)
                 self.monitor.sample(self._counts())
             self.watcher.move(self._counts(), time.monotonic() - began)
 

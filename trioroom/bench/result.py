@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import attrs
 
@@ -141,9 +140,12 @@ class Result:
         yield from self._rates("opened")
 
     def _rates(self, name: str) -> Iterator[tuple[float, float]]:
-        for before, after in pairwise(self.samples):
-            if after.at - before.at > 0.05:  # two at almost one time say nothing
+        before = self.samples[0] if self.samples else None
+        for after in self.samples[1:]:
+            assert before is not None
+            if after.at - before.at > _SHORTEST:
                 yield after.at, max(0.0, getattr(after, name) - getattr(before, name)) / (after.at - before.at)
+                before = after
 
     def notes(self) -> Iterator[str]:
         """What to know before believing the figures."""
@@ -180,6 +182,8 @@ class Result:
         }
 
 
+_SHORTEST = 0.05
+"""Seconds between two samples that make a rate: at the ends of steps there are several at almost one time."""
 _ENOUGH_TO_SEE = 5_000
 """Members whose part of the kernel's memory stands out: it is counted for the whole machine."""
 _COME_AGAIN = (Scenario.CHURN, Scenario.RECOVERY)  # more joins than members
