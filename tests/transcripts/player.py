@@ -18,7 +18,8 @@ have ``settings`` of the server, ``clients_only`` (a server cannot be brought to
 
 Events are ``joined``, ``message``, ``gap``, ``presence``, ``rejoined`` and ``end`` (of a room, with the ``error``),
 ``answer`` and ``failed`` (``to`` is the ``as`` of a ``do``; of a page, ``value`` has the fields) and ``closed`` (the
-client, for good). They come in the order of the steps. A kind that a transcript does not mention is not looked at.
+client, for good). Those of a room, or of one answer, come in the order of the steps. A kind that a transcript does not
+mention is not looked at.
 
 A test of a server plays ``client``, checks ``server`` and ``close``, and skips what is the application's. One of a
 client plays ``do``, ``server`` and ``close``, and checks ``client``, ``hang_up``, ``event`` and ``present``.
