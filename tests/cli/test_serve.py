@@ -65,7 +65,7 @@ def chat(tmp_path: Path) -> Path:
 
 def test_version_and_help_are_printed() -> None:
     assert __version__ in run("--version").output
-    for command in ("serve", "demo", "publish"):
+    for command in ("serve", "demo", "publish", "join"):
         assert "Usage:" in run(command, "--help").output
 
 
@@ -184,7 +184,7 @@ async def test_publish_reaches_the_room(chat: Path) -> None:
                 assert await member.get_message() == expected
         refused = await trio.to_thread.run_sync(lambda: run("publish", "--url", url, "nowhere", "x"))
     assert refused.exit_code == 1
-    assert "join was refused: no room is called 'nowhere'" in refused.output
+    assert "the server refused: no room is called 'nowhere'" in refused.output
 
 
 def test_publish_without_a_server_says_so() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -89,9 +88,11 @@ def decode_data(data: object, encoding: Encoding | None) -> Data:
     if encoding is None:
         return data  # type: ignore[return-value]  # a decoder yields nothing else
     try:
-        return base64.b64decode(str(data), validate=True)
-    except (binascii.Error, ValueError) as exc:
+        if isinstance(data, str):
+            return base64.b64decode(data, validate=True)
+    except ValueError as exc:
         raise RemoteProtocolError(f"the server sent data that is not base64: {exc}", 4000) from exc
+    raise RemoteProtocolError("the server sent base64 that is no string", 4000)
 
 
 CLIENT_CODECS = {subprotocol.rpartition(".")[2]: ClientCodec(codec) for subprotocol, codec in CODECS.items()}

@@ -10,19 +10,19 @@ import click
 import msgspec
 import trio
 from click.core import ParameterSource
-from trio_websocket import ConnectionClosed, HandshakeError, open_websocket_url
 
-from trioroom._core.causes import leaves_of, root_of
+from trioroom._core.causes import leaves_of
 from trioroom._wire.publication import encode_publication
 from trioroom.backplane.open import open_backplane
+from trioroom.cli.connecting import errors_of_client, wait_connected
 from trioroom.cli.run import errors_of_backplane
+from trioroom.client import connect
 from trioroom.errors import BackplaneError
 
 if TYPE_CHECKING:
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
-_SUBPROTOCOL = "trioroom.v1.json"
 _TIMEOUT = 10.0  # seconds for all of it
 
 
@@ -104,27 +104,17 @@ async def _publish_once(link: Backplane, room: str, payload: bytes) -> None:
 
 def _publish_to_server(url: str, room: str, data: Data, token: str | None) -> None:
     try:
-        trio.run(_publish, url, room, data, token)
-    except (OSError, HandshakeError) as exc:
-        raise click.ClickException(f"cannot reach {url}: {root_of(exc)}; is the server running there?") from exc
-    except ConnectionClosed as exc:
-        raise click.ClickException(f"the server closed the connection: {exc.reason}") from exc
+        with errors_of_client(url):
+            trio.run(_publish, url, room, data, token)
     except trio.TooSlowError as exc:
         raise click.ClickException(f"no answer from {url} within {_TIMEOUT:g} s") from exc
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
 
 
 async def _publish(url: str, room: str, data: Data, token: str | None) -> None:
-    requests: list[dict[str, object]] = [
-        {"type": "join", "room": room},
-        {"type": "publish", "room": room, "data": data},
-    ]
-    if token is not None:
-        requests.insert(0, {"type": "auth", "token": token})
     with trio.fail_after(_TIMEOUT):
-        async with open_websocket_url(url, subprotocols=[_SUBPROTOCOL]) as ws:
-            for id, request in enumerate(requests, start=1):
-                await ws.send_message(msgspec.json.encode({**request, "id": id}).decode())
-                while (reply := msgspec.json.decode(await ws.get_message())).get("id") != id:
-                    pass  # hello, or a message of the room
-                if reply["type"] == "error":
-                    raise click.ClickException(f"{request['type']} was refused: {reply['message']}")
+        async with connect(url, token=token) as client:
+            await wait_connected(client)
+            async with client.join(room) as joined:
+                await joined.publish(data)

@@ -1,0 +1,37 @@
+"""What commands that are clients of a server share: whether it is there, and how they say that it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from trioroom._core.causes import root_of
+from trioroom.errors import ConnectionClosed, HandshakeError, Kicked, RequestRefused
+
+if TYPE_CHECKING:
+    from trioroom.client import Client
+
+
+async def wait_connected(client: Client) -> None:
+    """Until the first try has led to a connection; raises why it has not: a command does not wait for a server."""
+    async for state in client.states():
+        if state.error is not None:
+            raise state.error
+        if state.name == "open":
+            return
+
+
+@contextmanager
+def errors_of_client(url: str) -> Iterator[None]:
+    """What ends a client, as one line."""
+    try:
+        yield
+    except (OSError, HandshakeError) as exc:
+        raise click.ClickException(f"cannot reach {url}: {root_of(exc)}; is the server running there?") from exc
+    except (ConnectionClosed, Kicked) as exc:
+        raise click.ClickException(f"the server parted with us: {exc}") from exc
+    except RequestRefused as exc:
+        raise click.ClickException(f"the server refused: {exc.message}") from exc
