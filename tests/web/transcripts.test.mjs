@@ -151,3 +151,5 @@ for (const transcript of TRANSCRIPTS) {
     }
   }
 }
+
+test("there are transcripts", () => assert.ok(TRANSCRIPTS.length > 30));
