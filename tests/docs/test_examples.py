@@ -19,14 +19,18 @@ import trustme
 from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from tests.backplane.servers import binaries, open_redis_server, until
-from trioroom import App, Member, Message, open_server
+from tests.backplane.servers import binaries, free_port, open_redis_server, until
+from trioroom import App, History, Member, Message, Room, open_server
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import V1Peer, open_peer, open_test_server, open_v1_peer
 
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 DEADLINE = 30  # seconds for one example
+
+
+class Chat(Room):
+    history = History(100)
 
 
 @contextmanager
@@ -286,6 +290,33 @@ async def test_client_shows_what_comes_and_sends_what_is_typed() -> None:
                 client.communicate(timeout=DEADLINE)  # closes its input, and so the client ends
                 assert client.returncode == 0
         stop(server)
+
+
+async def test_chat_client_goes_on_over_a_restart_of_its_server() -> None:
+    app = App()
+    app.route("chat/{name}", Chat)
+    backplane, port = MemoryBackplane(), free_port()
+    with trio.fail_after(DEADLINE), running("chat_client.py", f"ws://127.0.0.1:{port}/", "chat/lobby") as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        next_line = partial(trio.to_thread.run_sync, client.stdout.readline)
+        assert "not connected" in await next_line()
+        async with open_server(app, port=port, backplane=backplane) as server, open_v1_peer(server) as v1:
+            while "joined chat/lobby" not in await next_line():
+                pass
+            await v1.join("chat/lobby")
+            client.stdin.write("hello\n")
+            client.stdin.flush()
+            assert (await v1.receive())["data"] == "hello"
+        async with open_server(app, port=port, backplane=backplane) as server, open_v1_peer(server) as v1:
+            await app.publish("chat/lobby", "meanwhile")
+            while not (await next_line()).endswith(": meanwhile\n"):
+                pass  # not connected; and its own words, as it is another member now
+            await v1.join("chat/lobby")
+            client.stdin.close()
+            while await next_line():
+                pass
+            assert client.wait() == 0
 
 
 async def test_rooms_are_shared_with_a_trio_websocket_server() -> None:

@@ -253,6 +253,27 @@ test("a publication that slept through its 120 seconds is not sent again", async
   assert.ok(await published instanceof Unconfirmed);
 });
 
+test("no more than 100 publications of a room are on their way, and the others follow in order", async () => {
+  const stage = new Stage();
+  const room = await stage.joined();
+  const published = Array.from({ length: 250 }, (_, number) => room.publish(number));
+  const calls = room.call("not held up").catch(() => {});
+  const numbers = () => stage.sent.filter(({ type }) => type === "publish").map(({ id, data }) => [id, data]);
+  const first = numbers();
+  assert.equal(first.length, 100);
+  await stage.say(ok(first[0][0]));
+  assert.deepEqual(numbers().map(([, data]) => data), [100]);
+  await stage.reconnected();
+  await stage.say(ok(1, { position: POSITION, recovered: true }));
+  const seen = [];
+  for (let sent = numbers(); sent.length; sent = numbers()) {
+    seen.push(...sent.map(([, data]) => data));
+    await stage.say(sent.map(([id]) => ok(id)));
+  }
+  assert.deepEqual(seen, Array.from({ length: 249 }, (_, index) => index + 1));
+  await Promise.all([calls, ...published]);
+});
+
 test("as many publications wait as max_pending says", async () => {
   const stage = new Stage({ maxPending: 2 });
   const room = await stage.joined();

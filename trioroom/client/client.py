@@ -62,7 +62,7 @@ class ClientOptions:
 
 
 class Client:
-    """Goes on over as many connections as it takes; get it from `connect`."""
+    """Goes on over as many connections as it takes; get it from `trioroom.connect`."""
 
     def __init__(self, options: ClientOptions, token: Token) -> None:
         self._options = options

@@ -71,6 +71,6 @@ class ClientState:
     name: Literal["connecting", "open", "waiting", "closed"]
     """``waiting`` is for the next try to connect; ``closed`` is for good."""
     after: float | None = None
-    """While waiting: how many seconds."""
+    """Seconds until the next try, while it waits for that."""
     error: Exception | None = None
     """Why there is no connection; None when the application has closed the client, or there has been no try yet."""

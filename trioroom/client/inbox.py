@@ -14,7 +14,7 @@ class FullInbox(enum.Enum):
     DROP_OLDEST = "drop_oldest"
     """The oldest go; a `Gap` with reason ``inbox`` stands in their place."""
     WAIT = "wait"
-    """Read no more, of any room: the server's own bounds then decide.
+    """Nothing is read any more, of any room, and the server's own bounds decide.
 
     While somebody awaits an answer reading goes on all the same, as the answer comes behind the messages; at twice the
     bound the oldest are dropped.

@@ -37,8 +37,9 @@ async def connect(
     """A client of a trioroom server, for as long as the context is open.
 
     It connects in the background, and again when a connection is lost: with back-off, or as the server says. So
-    entering does not fail; `Client.states` tells how it goes, `Client.wait_open` and `Client.join` wait for it. A
-    refusal that no other try would mend closes the client, and what is asked of it raises why.
+    entering does not fail; `trioroom.client.Client.states` tells how it goes, `trioroom.client.Client.wait_open` and
+    `trioroom.client.Client.join` wait for it. A refusal that no other try would mend closes the client, and what is
+    asked of it raises why.
 
     Leaving closes the WebSocket with 1000.
 

@@ -25,7 +25,7 @@ class Backoff:
     most: float = attrs.field(default=30.0, validator=validators.gt(0))
     """Seconds it never goes beyond."""
     settled: float = attrs.field(default=30.0, validator=validators.gt(0))
-    """A connection that has lived so many seconds was a success: the waits begin at ``first`` again."""
+    """Seconds after which a connection was a success, and the waits begin at ``first`` again."""
 
     def after(self, failures: int, chance: float) -> float:
         """Seconds to wait after so many failures before this one; ``chance`` is from 0 to 1."""

@@ -59,7 +59,7 @@ class ClientRoom:
         """How far this client has come in the room's history; None in rooms without one.
 
         It may be ahead of what you have read from the inbox: to go on in another process, keep that of the last
-        `Message` you are done with.
+        `trioroom.client.Message` you are done with.
         """
         return self._membership.position
 
@@ -101,7 +101,7 @@ class ClientRoom:
 
         Args:
             publication_id: 1 to 128 characters, at random if left out; give one to try again later what is
-                `Unconfirmed` now, within 300 s.
+                `trioroom.Unconfirmed` now, within 300 s.
             confirm: False only writes it, on the connection there is, and does not know what becomes of it.
         Raises:
             TypeError: ``data`` is no text, bytes or JSON value.

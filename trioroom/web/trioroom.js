@@ -27,6 +27,7 @@ const WATCH_INTERVAL = 5; // between two looks at the clock, so that a sleep of 
 const HIDDEN_LONG = 10; // a page that was hidden so long may have lost its connection
 const UNCONFIRMED = 120; // after that a publication is not sent again; the server remembers its id for 300
 const MAX_PENDING = 1000;
+const MAX_IN_FLIGHT = 100; // publications of a room: many at once, as after an outage, would exceed max_message_rate
 const MAX_INBOX = 1000;
 const MAX_BUFFERED_BYTES = 1 << 20; // of what goes out unconfirmed
 const WHO_LIMIT = 1000;
@@ -911,20 +912,20 @@ class Call extends Request {
 
 /** Carries an id by which it counts once, and so can be sent again until it is answered, or for `UNCONFIRMED` seconds. */
 class Publication extends Request {
+  resting = false; // before it is sent again
   #firstSent = null;
   #deadline = null;
   #retry = null;
   #backoff = new Backoff();
   #why = "no answer came";
 
-  /** `again` is called when it is to be sent again on a connection that is still there. */
+  /** `again` is called when it has rested, to be sent again. */
   constructor(envelope, signal, again) {
     super(envelope, signal);
     this.again = again;
   }
 
   send(connection) {
-    clearTimeout(this.#retry);
     if (this.#firstSent === null) {
       this.#firstSent = now();
       this.#deadline = later(UNCONFIRMED, () => this.#unconfirmed());
@@ -940,7 +941,11 @@ class Publication extends Request {
   refused(error) {
     if (!error.retry) return this.reject(error);
     this.#why = error.message;
-    this.#retry = later(error.after ?? this.#backoff.next(), () => this.again(this));
+    this.resting = true;
+    this.#retry = later(error.after ?? this.#backoff.next(), () => {
+      this.resting = false;
+      this.again(this);
+    });
   }
 
   gaveUp(error) {
@@ -1156,12 +1161,13 @@ class Room {
     }
     const copy = this.#client._codec.copy(data);
     const envelope = { type: "publish", room: this.name, data: copy, publication_id: publicationId };
-    const publication = new Publication(envelope, signal, (again) => this.#send(again));
+    const publication = new Publication(envelope, signal, (rested) => this.#send(rested));
     publications.add(publication);
     try {
       await this.#request(publication);
     } finally {
       publications.delete(publication);
+      this.#sendAll(); // another one may go
     }
   }
 
@@ -1264,7 +1270,7 @@ class Room {
     if (again) this.#tell("rejoined", { state, recovered });
     if (lost) this.#gap("reconnect", null, position);
     this.#present?.begin();
-    for (const request of [...this.#requests]) this.#send(request);
+    this.#sendAll();
   }
 
   #refused(error) {
@@ -1321,13 +1327,30 @@ class Room {
     }
   }
 
-  #send(request) {
-    if (request.done || request.sent || this.#connection === null) return;
+  #sendAll() {
+    let free = this.#freePlaces;
+    for (const request of [...this.#requests]) {
+      if (this.#send(request, free) && request instanceof Publication) free--;
+    }
+  }
+
+  /** How many more publications may be on their way. */
+  get #freePlaces() {
+    let sent = 0;
+    for (const request of this.#requests) if (request instanceof Publication && request.sent) sent++;
+    return MAX_IN_FLIGHT - sent;
+  }
+
+  /** Whether it was sent now. */
+  #send(request, freePlaces = this.#freePlaces) {
+    if (request.done || request.sent || request.resting || this.#connection === null) return false;
+    if (request instanceof Publication && freePlaces <= 0) return false;
     try {
       request.send(this.#connection);
     } catch (error) {
       request.reject(error); // what no codec has words for
     }
+    return request.sent;
   }
 
   #publishUnconfirmed(data) {
