@@ -67,10 +67,17 @@ class Application:
                 async with self._client.join(name, **options) as room:
                     self._rooms[name] = room
                     self._tell("joined", name, room=name, state=room.state, position=room.position)
-                    async for event in room.events():
-                        self._tell_event(name, event)
+                    await self._listen(name, room)
             except TrioroomError as error:
                 self._tell("end", name, room=name, error=error)
+
+    async def _listen(self, name: str, room: ClientRoom) -> None:
+        try:
+            async for event in room.events():
+                self._tell_event(name, event)
+        except TrioroomError as error:
+            self._tell("end", name, room=name, error=error)
+        await trio.sleep_forever()  # who stays in a room that has ended does not have it joined again
 
     async def _ask(self, name: str | None, question: Any, options: dict[str, Any]) -> None:
         with trio.CancelScope() as scope:
