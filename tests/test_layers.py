@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "testing": BELOW_APP | {"", "testing", "app"},
     "": LEAVES | {"_core", "_wire", "app", "backplane", "client", "settings", "member", "room"},  # the facade
     "demo": LEAVES | {"", "demo", "app", "settings"},
-    "cli": LEAVES | {"", "cli", "client", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
+    "bench": LEAVES | {"", "bench", "_wire"},
+    "cli": LEAVES | {"", "bench", "cli", "client", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
     "__main__": {"cli"},
 }
 """Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""

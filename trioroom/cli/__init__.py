@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from trioroom import __version__
+from trioroom.cli.bench import bench
 from trioroom.cli.join import join
 from trioroom.cli.publish import publish
 from trioroom.cli.serve import demo, serve
@@ -19,4 +20,5 @@ def main() -> None:
 main.add_command(serve)
 main.add_command(demo)
 main.add_command(publish)
+main.add_command(bench)
 main.add_command(join)

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from trioroom.bench.machine import listeners
+from trioroom.bench.options import Scenario
+from trioroom.bench.server import ServerFailed, open_own_server, server_command, url_on
+
+
+def test_server_is_gone_when_the_context_is() -> None:
+    with open_own_server(1) as server:
+        assert listeners(server.port) == (server.pid,)
+    assert not listeners(server.port)
+
+
+def test_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIOROOM_BACKPLANE", "no://such")
+    with pytest.raises(ServerFailed, match="did not start: Error: --backplane"), open_own_server(1):
+        pass
+
+
+def test_server_that_ends_by_itself_is_told() -> None:
+    def end() -> None:
+        with open_own_server(1) as server:
+            os.kill(server.pid, signal.SIGKILL)
+            descriptor = os.pidfd_open(server.pid)
+            os.waitid(os.P_PIDFD, descriptor, os.WEXITED | os.WNOWAIT)
+            os.close(descriptor)
+
+    with pytest.raises(ServerFailed, match="ended by itself"):
+        end()
+
+
+def test_workers_are_linked() -> None:
+    assert "--backplane" not in server_command(1)
+    assert server_command(3)[-4:] == ["--workers", "3", "--backplane", "embedded"]
+
+
+def test_each_scenario_has_its_room() -> None:
+    assert url_on(80, Scenario.ECHO) == "ws://127.0.0.1:80/echo"
+    assert url_on(80, Scenario.ROOMS) == "ws://127.0.0.1:80/chat/{n}"
+    assert url_on(80, Scenario.IDLE) == "ws://127.0.0.1:80/all"
