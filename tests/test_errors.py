@@ -10,13 +10,18 @@ from trioroom.errors import (
     BackplaneError,
     BackplaneUnavailable,
     ConnectionClosed,
+    Disconnected,
     HandshakeError,
     JoinRefused,
+    Kicked,
     LocalProtocolError,
     PositionLost,
     ProtocolError,
     RemoteProtocolError,
+    RequestRefused,
     TrioroomError,
+    Unconfirmed,
+    fresh,
 )
 
 
@@ -41,10 +46,37 @@ def test_every_error_of_ours_has_the_same_base_and_tells_what_to_do() -> None:
         (BackplaneError, TrioroomError),
         (BackplaneUnavailable, BackplaneError),
         (PositionLost, TrioroomError),
+        *((of_clients, TrioroomError) for of_clients in (RequestRefused, Disconnected, Unconfirmed, Kicked)),
     ],
 )
 def test_error_is_caught_as_its_parent(cls: type[Exception], parent: type[Exception]) -> None:
     assert cls.__bases__ == (parent,)
+
+
+def test_every_error_says_whether_to_try_again() -> None:
+    worth = [
+        ConnectionClosed(4101), HandshakeError(503, ""), HandshakeError(429, ""), BackplaneUnavailable(),
+        Disconnected(), RequestRefused("unavailable", "", retry=True),
+    ]  # fmt: skip
+    not_worth = [
+        ConnectionClosed(4001), HandshakeError(404, ""), JoinRefused(), RequestRefused("denied", ""), Unconfirmed(),
+        Kicked(4002, ""), RemoteProtocolError(""), LocalProtocolError(""),
+    ]  # fmt: skip
+    assert [error.retry for error in worth] == [True] * len(worth)
+    assert [error.retry for error in not_worth] == [False] * len(not_worth)
+
+
+def test_errors_of_clients_tell_what_happened() -> None:
+    refused = RequestRefused("room_full", "no place is left", retry=True, after=2.0)
+    assert (str(refused), refused.after) == ("room_full: no place is left", 2.0)
+    assert str(Kicked(4002, "be kind")) == "put out of the room with 4002: be kind"
+
+
+@pytest.mark.parametrize("error", [ConnectionClosed(4001, "no", by_peer=True), Kicked(4002, "x"), OSError(5, "io")])
+def test_copy_to_raise_is_the_same_but_for_its_traceback(error: Exception) -> None:
+    copy = fresh(error)
+    assert copy is not error
+    assert (type(copy), str(copy), copy.__dict__, copy.__cause__) == (type(error), str(error), error.__dict__, error)
 
 
 def test_connection_closed_tells_code_and_reason() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from trioroom.closecodes import CloseCode, is_valid_on_wire, should_reconnect
 
+_RETRY_STATUS = (408, 425, 429)  # of those that blame the client
+
 
 class TrioroomError(Exception):
     """Base of every error trioroom raises on purpose."""
@@ -49,6 +51,7 @@ class HandshakeError(ProtocolError):
         super().__init__(message)
         self.status = status
         self.headers = headers
+        self.retry = status >= 500 or status in _RETRY_STATUS
 
 
 class JoinRefused(TrioroomError):

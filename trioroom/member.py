@@ -83,7 +83,10 @@ class Member:
 
     @property
     def request(self) -> Request:
-        """The opening HTTP request, with its path, query and headers. Kept until the connection ends."""
+        """The opening HTTP request, with its path, query and headers but for ``Sec-WebSocket-Key``.
+
+        Kept until the connection ends.
+        """
         return self._connection.request
 
     @property

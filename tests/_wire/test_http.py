@@ -282,6 +282,23 @@ def test_error_shows_no_more_than_a_part_of_what_was_sent() -> None:
     assert len(str(refusal(head(host="Host: " + "/" * 10_000)))) < 200
 
 
+def test_connections_that_ask_alike_keep_one_request_without_the_key() -> None:
+    first, second = (parse(head("User-Agent: a", f"Sec-WebSocket-Key: {key}")).to_keep() for key in "xy")
+    assert first is second
+    assert first.headers == (("host", "a"), ("user-agent", "a"))
+    other = parse(head("User-Agent: b", "Sec-WebSocket-Key: x")).to_keep()
+    assert other.header("user-agent") == "b"
+
+
+@pytest.mark.parametrize(
+    "own", [head("Cookie: a=1"), head("Authorization: a"), head(request_line="GET /?token=1 HTTP/1.1")]
+)
+def test_what_came_with_credentials_is_kept_for_its_connection_alone(own: bytes) -> None:
+    first, second = parse(own).to_keep(), parse(own).to_keep()
+    assert first == second == parse(own)
+    assert first is not second
+
+
 def test_response_closes_and_forbids_guessing_its_type() -> None:
     assert encode_response(200, b"ok\n", headers=[("Cache-Control", "no-cache")]) == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nConnection: close\r\n"

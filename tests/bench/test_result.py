@@ -10,7 +10,7 @@ from trioroom.bench.html import render
 from trioroom.bench.monitor import Sample
 from trioroom.bench.options import Protocol, Scenario
 from trioroom.bench.progress import print_result
-from trioroom.bench.result import Measured, Result
+from trioroom.bench.result import Figure, Measured, Result
 from trioroom.bench.tally import Counts, StepDone, Tally
 
 
@@ -123,3 +123,11 @@ def test_table_is_printed_with_its_notes(capsys: pytest.CaptureFixture[str]) -> 
     printed = capsys.readouterr().out
     assert "deliveries/s" in printed
     assert "interrupted" in printed
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [(522_000, "", "522,000"), (1.0, "ms", "1.00"), (4.25, "", "4.25"), (104_236.55, "", "104,237"), (0.0, "", "0")],
+)
+def test_figures_show_the_digits_that_count(value: float, unit: str, text: str) -> None:
+    assert Figure("x", value, unit).text == text

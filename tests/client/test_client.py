@@ -10,7 +10,17 @@ import trio
 from trio.testing import MockClock
 
 import trioroom
-from tests.client.conftest import Codec, Script, open_app, open_line, open_script, wait_closed, wait_state
+from tests.client.conftest import (
+    Codec,
+    Line,
+    Script,
+    make_app,
+    open_app,
+    open_line,
+    open_script,
+    wait_closed,
+    wait_state,
+)
 from trioroom.client import Backoff, ClientState
 from trioroom.testing import cancel_at_step
 
@@ -174,6 +184,31 @@ async def test_leaving_closes_with_1000_also_when_cancelled_or_failing(autojump_
     await use("cancel")
     await use("fail")
     assert codes == [1000, 1000, 1000]
+
+
+@pytest.mark.parametrize("state", ["open", "waiting"])
+async def test_error_of_the_body_is_not_lost_to_a_cancellation(state: str, autojump_clock: MockClock) -> None:
+    async def fail(line: Line) -> None:
+        async with line.open_client() as client:
+            await wait_state(client, state)
+            scope.cancel()
+            raise LookupError("as it is")
+
+    async with open_app() as line:
+        if state == "waiting":
+            line.server = None
+        with trio.CancelScope() as scope, pytest.raises(LookupError):
+            await fail(line)
+
+
+async def test_message_larger_than_the_client_takes_closes_it(autojump_clock: MockClock) -> None:
+    app = make_app()
+    async with open_app(app) as line, line.open_client(max_message_bytes=1000) as client, client.join("news/a") as room:
+        await app.publish("news/a", "x" * 2000)
+        with pytest.raises(trioroom.ConnectionClosed, match="max_message_bytes=1000 of this client") as closed:
+            await anext(room)
+        assert (closed.value.code, closed.value.by_peer) == (1009, False)
+        assert line.dialled == 1
 
 
 async def test_closed_client_is_closed(autojump_clock: MockClock) -> None:

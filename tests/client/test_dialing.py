@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 import trustme
+from trio_websocket import wrap_server_stream
 
 import trioroom
 from tests.client.conftest import make_app, wait_state
@@ -137,8 +138,6 @@ async def test_what_is_no_server_of_ours_is_told(answer: bytes, state: str, erro
 
 async def test_websocket_server_that_does_not_speak_v1_is_told() -> None:
     async def serve(stream: trio.SocketStream) -> None:
-        from trio_websocket import wrap_server_stream
-
         async with trio.open_nursery() as nursery:
             request = await wrap_server_stream(nursery, stream)
             ws = await request.accept()

@@ -65,7 +65,7 @@ async def test_position_of_another_process_is_where_it_goes_on(autojump_clock: M
 
 async def test_presence_is_kept_and_told(autojump_clock: MockClock) -> None:
     async with open_app() as line, line.open_client("ann") as client, client.join("lounge/a", presence=True) as room:
-        await room.wait_present()
+        assert await anext(room.events()) == PresenceDiff((PresentUser("ann", {"name": "ann"}),), (), 1)
         await trio.sleep(2)  # the first push is of ourselves
         async with line.open_client("bob") as other, other.join("lounge/a"):
             event = await anext(room.events())
@@ -78,12 +78,11 @@ async def test_presence_is_kept_and_told(autojump_clock: MockClock) -> None:
 
 async def test_rooms_that_only_count_tell_numbers(autojump_clock: MockClock) -> None:
     async with open_app() as line, line.open_client("ann") as client, client.join("crowd/a", presence=True) as room:
-        await room.wait_present()
+        events = room.events()
+        assert await anext(events) == PresenceDiff((), (), 1)
         await trio.sleep(2)
         async with line.open_client("bob") as other, other.join("crowd/a"):
-            async for event in room.events():
-                if isinstance(event, PresenceDiff) and event.count == 2:
-                    break
+            assert await anext(events) == PresenceDiff((), (), 2)
         assert (room.present, room.present_count) == ({}, 2)
 
 

@@ -29,16 +29,18 @@ def begin(presence: PresenceList) -> Ask:
 
 def listed(*members: Present) -> PresenceList:
     presence = PresenceList()
-    assert presence.page(begin(presence), page(*members)) is None
+    everybody = tuple(PresentUser(member.user, member.info) for member in members)
+    assert presence.page(begin(presence), page(*members)) == PresenceDiff(everybody, (), len(members))
     return presence
 
 
-def test_first_list_is_no_news_and_changes_are() -> None:
+def test_first_list_is_told_and_so_are_changes() -> None:
     presence = listed(ANN)
     assert (presence.users, presence.count, presence.is_complete) == ({"ann": None}, 1, True)
     assert presence.push(push([BOB], [], 2)) == PresenceDiff((PresentUser("bob", None),), (), 2)
     assert presence.push(push([], ["ann"], 1)) == PresenceDiff((), ("ann",), 1)
     assert (presence.users, presence.count) == ({"bob": None}, 1)
+    assert presence.push(push([], [], 1)) is None, "nothing to tell"
 
 
 def test_pages_follow_each_other_and_pushes_count_between_them() -> None:
@@ -47,7 +49,8 @@ def test_pages_follow_each_other_and_pushes_count_between_them() -> None:
     second = presence.page(first, page(ANN, BOB, count=3, more=True))
     assert second == Ask(first.listing, "bob")
     assert presence.push(push([], ["ann"], 2)) is None
-    assert presence.page(second, page(CID, count=2)) is None
+    told = presence.page(second, page(CID, count=2))
+    assert told == PresenceDiff((PresentUser("bob", None), PresentUser("cid", None)), (), 2)
     assert presence.users == {"bob": None, "cid": None}
 
 
@@ -67,23 +70,39 @@ def test_same_list_after_a_reconnect_is_no_news() -> None:
 
 def test_push_without_lists_has_the_list_asked_for_anew_and_old_pages_do_not_count() -> None:
     presence = PresenceList()
-    old = begin(presence)
+    old = presence.page(begin(presence), page(ANN, more=True))
+    assert isinstance(old, Ask)
     new = presence.push(push(None, None, 1))
     assert isinstance(new, Ask)
-    assert presence.page(old, page(ANN, BOB)) is None
+    assert presence.page(old, page(BOB)) is None
     assert (presence.users, presence.is_complete) == ({}, False)
-    assert presence.page(new, page(CID)) is None
+    assert presence.page(new, page(CID)) == PresenceDiff((PresentUser("cid", None),), (), 1)
     assert presence.users == {"cid": None}
+
+
+def test_pushes_before_the_first_page_say_nothing_that_it_does_not() -> None:
+    presence = PresenceList()
+    asked = begin(presence)
+    assert presence.push(push(None, None, 2)) is None, "it is asked for already"
+    assert presence.push(push([BOB], ["ann"], 2)) is None
+    assert presence.page(asked, page(BOB)) == PresenceDiff((PresentUser("bob", None),), (), 1)
 
 
 def test_room_that_only_counts_tells_numbers() -> None:
     presence = PresenceList()
     begin(presence)
-    presence.only_counts()
+    assert presence.only_counts() is None
     assert presence.is_complete
     assert presence.push(push(None, None, 7)) == PresenceDiff((), (), 7)
     assert presence.push(push(None, None, 7)) is None
     assert (presence.begin(), presence.count) == (None, 7)
+
+
+def test_number_that_was_pushed_before_the_room_said_that_it_only_counts_is_told() -> None:
+    presence = PresenceList()
+    begin(presence)
+    assert presence.push(push(None, None, 3)) is None
+    assert presence.only_counts() == PresenceDiff((), (), 3)
 
 
 def test_pages_that_cannot_be_had_leave_the_list_as_it_was() -> None:
@@ -103,7 +122,7 @@ class Model:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.here: set[str] = set()
-        self.told: set[str] | None = None  # from the first list on
+        self.told: set[str] = set()
         self.presence = PresenceList()
         self.asked: Ask | None = begin(self.presence)
 
@@ -111,10 +130,8 @@ class Model:
         if isinstance(news, Ask):
             self.asked = news
         elif news is not None:
-            assert self.told is not None
+            assert news.joined or news.left
             self.told = (self.told - set(news.left)) | {user.user for user in news.joined}
-        if self.told is None and self.presence.is_complete:
-            self.told = set(self.presence.users)
 
     def turn_page(self) -> None:
         if self.asked is None:

@@ -18,7 +18,8 @@ have ``settings`` of the server, ``clients_only`` (a server cannot be brought to
 
 Events are ``joined``, ``message``, ``gap``, ``presence``, ``rejoined`` and ``end`` (of a room, with the ``error``),
 ``answer`` and ``failed`` (``to`` is the ``as`` of a ``do``; of a page, ``value`` has the fields) and ``closed`` (the
-client, for good). They come in the order of the steps. A kind that a transcript does not mention is not looked at.
+client, for good). Those of a room, or of one answer, come in the order of the steps. A kind that a transcript does not
+mention is not looked at.
 
 A test of a server plays ``client``, checks ``server`` and ``close``, and skips what is the application's. One of a
 client plays ``do``, ``server`` and ``close``, and checks ``client``, ``hang_up``, ``event`` and ``present``.
@@ -26,7 +27,7 @@ client plays ``do``, ``server`` and ``close``, and checks ``client``, ``hang_up`
 Values that differ from run to run are patterns: ``{"$any": "string"}`` or ``"number"``; ``{"$bind": "x"}``, a string
 that is called x from here on; ``{"$use": "x"}``, that string again. Whoever plays a step makes up what they leave open.
 Objects match if they have the same fields, where one that is null is as good as left out, except ``data``. In an
-``event`` only the fields that it names count, and likewise in its ``error`` and ``value``.
+``event`` only the fields that it names count, one named null as well, and likewise in its ``error`` and ``value``.
 
 Envelopes are written as JSON has them. In MessagePack, ``data`` beside ``"encoding":"base64"`` is bytes, and stands
 alone. In ``do``, ``event`` and ``meanwhile`` bytes are ``{"$bytes": "AAEC"}``, in base64 too.
@@ -117,11 +118,13 @@ class Values:
         return isinstance(pattern, bool) is isinstance(value, bool) and bool(pattern == value)  # 1 is not true in JSON
 
     def _matches_object(self, pattern: dict[str, Json], value: dict[str, Json], partly: bool) -> bool:
-        pattern, value = _without_null(pattern), _without_null(value)
-        if not (pattern.keys() <= value.keys() if partly else pattern.keys() == value.keys()):
+        value = _without_null(value)
+        if not partly and _without_null(pattern).keys() != value.keys():
             return False
         return all(
             self.matches(expected, value[key], partly=partly and key in ("error", "value"))
+            if key in value
+            else expected is None and key != "data"
             for key, expected in pattern.items()
         )
 

@@ -124,6 +124,7 @@ def test_event_is_matched_by_the_fields_it_names() -> None:
     seen = {"event": "end", "room": "a", "error": {"name": "RequestRefused", "retry": False, "message": "no"}}
     assert Values().matches(event, seen, partly=True)
     assert not Values().matches(event, {**seen, "error": {"name": "Kicked", "retry": False}}, partly=True)
+    assert not Values().matches({**event, "error": None}, seen, partly=True)
     assert not Values().matches({"data": {"a": 1}}, {"data": {"a": 1, "b": 2}}, partly=True)
 
 

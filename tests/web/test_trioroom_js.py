@@ -16,7 +16,7 @@ from trioroom.closecodes import CloseCode, should_reconnect
 TYPESCRIPT = "typescript@5"
 
 
-SUITES = ("client", "msgpack", "room", "transcripts")
+SUITES = ("client", "msgpack", "player", "room", "transcripts")
 
 
 @pytest.mark.parametrize("name", SUITES)

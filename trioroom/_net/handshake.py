@@ -75,7 +75,7 @@ class Greeter:
         window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
         encoding = encoding_for(codec, window_bits)
         hub = self._hub
-        connection = Connection(hub.new_id(), transport, request, encoding, hub.limits)
+        connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits)
         self._hub.add(connection)
         self._heartbeat.add(connection)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)

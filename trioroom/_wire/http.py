@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import unquote
 
@@ -66,10 +67,26 @@ class Request:
         """The elements of header ``name``, a comma-separated list, in lower case."""
         return tuple([token.lower() for token in split_list(self.values(name))])
 
+    def to_keep(self) -> Request:
+        """What a connection keeps of it: not the handshake's key, and one object for all peers that ask alike.
+
+        Those are most where there are many, and a request takes half a kilobyte. Who brings credentials asks like
+        nobody else.
+        """
+        kept = attrs.evolve(self, headers=tuple([pair for pair in self.headers if pair[0] != "sec-websocket-key"]))
+        is_own = bool(self.query) or any(name in _OWN for name, _ in kept.headers)
+        return kept if is_own else _shared(kept)
+
     @property
     def wants_upgrade(self) -> bool:
         """Whether the client asks for WebSocket. Whether it does so properly is for `accept` to say."""
         return "websocket" in self.tokens("upgrade")
+
+
+@lru_cache(maxsize=256)
+def _shared(request: Request) -> Request:
+    """The first of those that are equal to it, as far as they came lately."""
+    return request
 
 
 def split_list(values: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from matplotlib.figure import Figure as Plot
+from matplotlib.ticker import NullFormatter
 
 from trioroom.bench.histogram import Histogram
 from trioroom.bench.result import Result
@@ -24,7 +25,7 @@ def render(result: Result) -> str:
     """The whole page; it loads nothing from anywhere."""
     title = f"trioroom bench {result.options.scenario.value}"
     rows = "".join(
-        f'<tr><td>{escape(figure.name)}</td><td class="n">{figure.value:,.2f}</td><td>{escape(figure.unit)}</td></tr>'
+        f'<tr><td>{escape(figure.name)}</td><td class="n">{figure.text}</td><td>{escape(figure.unit)}</td></tr>'
         for figure in result.figures()
     )
     options = "".join(
@@ -76,6 +77,8 @@ def _distribution(histogram: Histogram) -> str:
         shares.append(100 * seen / histogram.total)
     axes.step(times, shares, where="post")
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("ms")
     axes.set_ylabel("% took at most this")
     axes.set_ylim(0, 101)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from trioroom.bench.options import BenchOptions
-from trioroom.bench.result import Figure, Result
+from trioroom.bench.result import Result
 from trioroom.bench.scenarios.base import Step
 from trioroom.bench.tally import Counts
 
@@ -89,15 +89,8 @@ def print_result(result: Result) -> None:
     table.add_column("", justify="right")
     table.add_column("")
     for figure in result.figures():
-        table.add_row(figure.name, formatted(figure), figure.unit)
+        table.add_row(figure.name, figure.text, figure.unit)
     console.print(table)
     console.print(result.machine)
     for note in result.notes():
         console.print(f"[bold]{note}[/bold]" if "bottleneck" in note else note, highlight=False)
-
-
-def formatted(figure: Figure) -> str:
-    """Three digits that count."""
-    if figure.unit == "ms" or (figure.value != int(figure.value) and abs(figure.value) < 100):
-        return f"{figure.value:,.2f}"
-    return f"{figure.value:,.0f}"

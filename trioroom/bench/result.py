@@ -46,6 +46,12 @@ class Figure:
     value: float
     unit: str = ""
 
+    @property
+    def text(self) -> str:
+        """The value with the digits that count."""
+        has_fraction = self.value != int(self.value) and abs(self.value) < 100
+        return f"{self.value:,.2f}" if self.unit == "ms" or has_fraction else f"{self.value:,.0f}"
+
 
 @attrs.frozen(kw_only=True)
 class Result:

@@ -113,11 +113,13 @@ async def _tell_states(client: Client) -> None:
 
 
 async def _show(room: ClientRoom, options: _Options) -> None:
-    if options.presence:
-        await room.wait_present()
-        click.echo(f"* {room.present_count} here: {', '.join(room.present)}".removesuffix(": "))
+    knows_who = False
     async for event in room.events():
-        for line in _lines(event, options):
+        lines = _lines(event, options)
+        if isinstance(event, PresenceDiff) and not knows_who:  # the first one names everybody: in one line
+            names = ", ".join(each.user for each in event.joined)
+            knows_who, lines = True, [f"* {event.count} here: {names}".removesuffix(": ")]
+        for line in lines:
             click.echo(line)
 
 

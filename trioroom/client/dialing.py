@@ -24,6 +24,7 @@ from trioroom.errors import ConnectionClosed, HandshakeError
 
 _DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 80}
 _READ_BYTES = 16 * 1024
+_TOO_BIG = "Exceeded maximum message size: "  # what trio-websocket says when it closes by itself
 _SHOWN_BYTES = 200  # of what a server says to a refusal
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -247,8 +248,13 @@ def closed_of(error: trio_websocket.ConnectionClosed) -> ConnectionClosed:
     """How the connection was closed."""
     if error.reason is None:
         return ConnectionClosed(CloseCode.ABNORMAL)
-    code = error.reason.code
-    return ConnectionClosed(code, error.reason.reason or "", by_peer=code != CloseCode.ABNORMAL)
+    code, reason = error.reason.code, error.reason.reason or ""
+    if code == CloseCode.MESSAGE_TOO_BIG and reason.startswith(_TOO_BIG):
+        bound = reason[len(_TOO_BIG) :].removesuffix(" bytes")
+        return ConnectionClosed(
+            code, f"a message exceeds max_message_bytes={bound} of this client; raise it in connect"
+        )
+    return ConnectionClosed(code, reason, by_peer=code != CloseCode.ABNORMAL)
 
 
 def _caused_by(cause: Exception, error: Exception) -> Exception:

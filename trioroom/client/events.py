@@ -37,7 +37,10 @@ class Gap:
 
 @attrs.frozen
 class PresenceDiff:
-    """Who is in a room has changed; `ClientRoom.present` is up to date already."""
+    """Who is in a room has changed; `ClientRoom.present` is up to date already.
+
+    The first one names all who are in it, and one after a reconnect what differs from before.
+    """
 
     joined: tuple[PresentUser, ...]
     """Those who came, and those whose ``info`` is another now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from trioroom._wire.client_codec import ClientCodec
     from trioroom.client.dialing import WatchedStream
 
+PING_INTERVAL = 25.0
+"""Seconds of silence after which a server that does not ping is asked: it has said no others."""
 PING_TIMEOUT = 10.0
 """Seconds within which anything at all has to come after a ``ping``."""
 
@@ -52,7 +53,7 @@ class Link:
         self._ws = ws
         self._stream = stream
         self._max_message_bytes = hello.max_message_bytes
-        self._ping_interval = math.inf if hello.ping_interval is None else hello.ping_interval
+        self._ping_interval = PING_INTERVAL if hello.ping_interval is None else hello.ping_interval
         self._ids = itertools.count(1)
         self._answers: dict[int, TakeAnswer] = {}
         self._outgoing: deque[tuple[bytes, trio.Event | None]] = deque()

@@ -204,7 +204,7 @@ class Membership:
             case Ok() if self._link is link:
                 self._take_presence(link, self.presence.page(asked, answer))
             case Error(code="unsupported"):
-                self.presence.only_counts()
+                self._take_presence(link, self.presence.only_counts())
             case _:
                 self.presence.stop()
         if self.presence.is_complete:

@@ -29,7 +29,7 @@ async def connect(
     user_agent: str = "trioroom",
     max_inbox: int = 1_000,
     full_inbox: FullInbox = FullInbox.DROP_OLDEST,
-    max_pending: int = 1_000,
+    max_pending: int = 100,
     max_message_bytes: int = 8 << 20,
     connect_timeout: float = 10.0,
     backoff: Backoff | None = None,
@@ -52,7 +52,8 @@ async def connect(
         headers: of the opening handshake.
         max_inbox: events that may wait in a room to be read.
         full_inbox: what happens when more come.
-        max_pending: publications that may wait for their answers; further ones await their turn.
+        max_pending: publications that may wait for their answers; further ones await their turn. After an outage all
+            of them are sent again at once: keep it below the server's ``message_burst``.
         max_message_bytes: a larger message closes the client with 1009.
         connect_timeout: seconds for one try, from the token to the server's hello.
         backoff: how long to wait between tries.

@@ -24,7 +24,8 @@ class PresenceList:
     """The list of one room; owned by the room.
 
     While pages come the list that is shown stays as it was. When the last one has come it is replaced, and what
-    differs is told: so a reconnect shows nothing of those who were there before and are there now.
+    differs is told: so the first list tells of all who are in it, and a reconnect shows nothing of those who were there
+    before and are there now.
     """
 
     def __init__(self) -> None:
@@ -36,13 +37,14 @@ class PresenceList:
         """Whether a whole list has come, or the room only counts."""
         self._counts_only = False
         self._fresh: dict[str, object] | None = None  # while pages come
+        self._pages = 0  # of it that have come
         self._listing = 0
 
     def begin(self) -> Ask | None:
         """The room was joined, or more has changed than is worth listing."""
         if self._counts_only:
             return None
-        self._fresh = {}
+        self._fresh, self._pages = {}, 0
         self._listing += 1
         return Ask(self._listing)
 
@@ -52,16 +54,18 @@ class PresenceList:
             return None
         members = ok.members or []
         self._add(self._fresh, members)
+        self._pages += 1
         self.count = ok.count or 0
         if ok.more and members:
             return Ask(self._listing, members[-1].user)
         before, self.users, self._fresh = self.users, self._fresh, None
-        was_complete, self.is_complete = self.is_complete, True
-        return self._difference(before) if was_complete else None
+        self.is_complete = True
+        return self._difference(before)
 
-    def only_counts(self) -> None:
-        """The room refuses to list its users."""
+    def only_counts(self) -> PresenceDiff | None:
+        """The room refuses to list its users; how many there are, if it has said so already."""
         self._fresh, self._counts_only, self.is_complete = None, True, True
+        return PresenceDiff((), (), self.count) if self.count else None
 
     def stop(self) -> None:
         """Pages cannot be had; the list stays as it is until the next change."""
@@ -70,16 +74,19 @@ class PresenceList:
     def push(self, push: Presence) -> Ask | PresenceDiff | None:
         """What has changed, or the first page to ask for when the push does not say what."""
         before, self.count = self.count, push.count
+        if self._counts_only:
+            return PresenceDiff((), (), push.count) if push.count != before else None
+        if self._fresh is not None and not self._pages:
+            return None  # the first page comes after it, and so knows
         if push.joined is None and push.left is None:
-            counted = PresenceDiff((), (), push.count)
-            return self.begin() or (counted if push.count != before else None)
+            return self.begin()
         joined, left = push.joined or [], push.left or []
         shown = self.users if self._fresh is None else self._fresh
         self._add(shown, joined)
         for user in left:
             shown.pop(user, None)
-        if self._fresh is not None or not self.is_complete:
-            return None  # told as a difference, when the list is there
+        if self._fresh is not None or not self.is_complete or not (joined or left):
+            return None  # told as a difference when the list is there, or nothing to tell
         return PresenceDiff(tuple(PresentUser(each.user, each.info) for each in joined), tuple(left), push.count)
 
     def _add(self, users: dict[str, object], members: Sequence[Present]) -> None:

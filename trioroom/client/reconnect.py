@@ -6,13 +6,12 @@ import attrs
 from attrs import validators
 
 from trioroom.closecodes import should_reconnect
-from trioroom.errors import ConnectionClosed, HandshakeError, RemoteProtocolError
+from trioroom.errors import ConnectionClosed, HandshakeError, RemoteProtocolError, TrioroomError
 
 FLOOR = 0.05
 """Seconds that a try waits at least: chance may say none at all."""
 AT_ONCE = 0.05
 """Seconds within which a client comes back that is asked to do so at once."""
-_RETRY_STATUS = (408, 425, 429)  # of the statuses that blame the client
 _RETRY_AFTER_STATUS = (429, 503)
 
 
@@ -78,14 +77,9 @@ class Reconnection:
 
 def is_worth_a_try(error: Exception) -> bool:
     """Whether a client that met ``error`` gains by coming back."""
-    match error:
-        case ConnectionClosed():
-            return should_reconnect(error.code)
-        case RemoteProtocolError():
-            return should_reconnect(error.close_code)
-        case HandshakeError():
-            return error.status >= 500 or error.status in _RETRY_STATUS
-    return True  # the network, or the application's token
+    if isinstance(error, RemoteProtocolError):
+        return should_reconnect(error.close_code)
+    return error.retry if isinstance(error, TrioroomError) else True  # the network is worth many
 
 
 def _wants_back_at_once(error: Exception) -> bool:
