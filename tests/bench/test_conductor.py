@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from itertools import pairwise
 
 import attrs
 import pytest
@@ -93,3 +94,12 @@ def test_generators_are_gone_when_the_context_is(server_port: int) -> None:
     with open_generators(options, target_of(options, server_port)):
         assert len(generators()) == 2
     assert not generators()
+
+
+def test_samples_follow_the_generators_and_miss_none_of_their_ticks(server_port: int) -> None:
+    options = options_for(Scenario.ECHO, duration=1.2, processes=2)
+    samples = run_bench(options, target_of(options, server_port), Notes(), "").samples
+    load = [sample for sample in samples if sample.received]
+    assert len(load) >= 4
+    rates = [after.received - before.received for before, after in pairwise(load) if after.at - before.at > 0.2]
+    assert all(rates), "a sample between two ticks would see nothing, and the next one twice as much"

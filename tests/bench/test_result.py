@@ -131,3 +131,11 @@ def test_table_is_printed_with_its_notes(capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_figures_show_the_digits_that_count(value: float, unit: str, text: str) -> None:
     assert Figure("x", value, unit).text == text
+
+
+def test_rates_lose_nothing_to_samples_at_almost_one_time() -> None:
+    at = ((0.0, 0), (1.0, 10), (1.01, 30), (1.02, 50), (2.0, 60))
+    samples = tuple(Sample(when, 0, received, 0, 0, 0.0) for when, received in at)
+    rates = list(result_of(Scenario.ECHO, samples=samples).throughput())
+    assert rates == [(1.0, 10.0), (2.0, 50.0)]
+    assert not list(result_of(Scenario.ECHO, samples=()).throughput())
