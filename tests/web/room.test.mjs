@@ -253,7 +253,7 @@ test("a publication that slept through its 120 seconds is not sent again", async
   assert.ok(await published instanceof Unconfirmed);
 });
 
-test("no more than 100 publications of a room are on their way, and the others follow in order", async () => {
+test("no more than 100 publications are on their way, and the others follow in order", async () => {
   const stage = new Stage();
   const room = await stage.joined();
   const published = Array.from({ length: 250 }, (_, number) => room.publish(number));
@@ -272,6 +272,24 @@ test("no more than 100 publications of a room are on their way, and the others f
   }
   assert.deepEqual(seen, Array.from({ length: 249 }, (_, index) => index + 1));
   await Promise.all([calls, ...published]);
+});
+
+test("the publications of all rooms share those places", async () => {
+  const stage = new Stage();
+  const room = await stage.joined();
+  const other = stage.client.join("chat/b");
+  const [{ id }] = stage.sent;
+  await stage.say(ok(id));
+  const published = Array.from({ length: 60 }, (_, number) => [room.publish(number), other.publish(number)]).flat();
+  const sent = () => stage.sent.filter(({ type }) => type === "publish");
+  const first = sent();
+  assert.equal(first.length, 100);
+  await stage.say(first.map((each) => ok(each.id)));
+  const rest = sent();
+  assert.deepEqual(rest.map((each) => [each.room, each.data]).sort(), ["a", "b"].flatMap((name) =>
+    Array.from({ length: 10 }, (_, index) => [`chat/${name}`, index + 50])));
+  await stage.say(rest.map((each) => ok(each.id)));
+  await Promise.all(published);
 });
 
 test("as many publications wait as max_pending says", async () => {

@@ -27,7 +27,7 @@ const WATCH_INTERVAL = 5; // between two looks at the clock, so that a sleep of 
 const HIDDEN_LONG = 10; // a page that was hidden so long may have lost its connection
 const UNCONFIRMED = 120; // after that a publication is not sent again; the server remembers its id for 300
 const MAX_PENDING = 1000;
-const MAX_IN_FLIGHT = 100; // publications of a room: many at once, as after an outage, would exceed max_message_rate
+const MAX_IN_FLIGHT = 100; // publications of a client: many at once, as after an outage, would exceed max_message_rate
 const MAX_INBOX = 1000;
 const MAX_BUFFERED_BYTES = 1 << 20; // of what goes out unconfirmed
 const WHO_LIMIT = 1000;
@@ -1167,7 +1167,7 @@ class Room {
       await this.#request(publication);
     } finally {
       publications.delete(publication);
-      this.#sendAll(); // another one may go
+      this.#client._sendAll(); // another one may go
     }
   }
 
@@ -1270,7 +1270,7 @@ class Room {
     if (again) this.#tell("rejoined", { state, recovered });
     if (lost) this.#gap("reconnect", null, position);
     this.#present?.begin();
-    this.#sendAll();
+    this._sendAll();
   }
 
   #refused(error) {
@@ -1327,7 +1327,8 @@ class Room {
     }
   }
 
-  #sendAll() {
+  /** What waits for an answer or to be sent, as far as it may go now. */
+  _sendAll() {
     let free = this.#freePlaces;
     for (const request of [...this.#requests]) {
       if (this.#send(request, free) && request instanceof Publication) free--;
@@ -1337,7 +1338,7 @@ class Room {
   /** How many more publications may be on their way. */
   get #freePlaces() {
     let sent = 0;
-    for (const request of this.#requests) if (request instanceof Publication && request.sent) sent++;
+    for (const publication of this.#client._publications) if (publication.sent) sent++;
     return MAX_IN_FLIGHT - sent;
   }
 
@@ -1442,6 +1443,11 @@ class Client {
   /** Leaves all rooms and ends, for good. */
   close() {
     if (this.state !== "closed") this.#end(null);
+  }
+
+  /** A publication has come to its end, so another one may go, of whichever room. */
+  _sendAll() {
+    for (const room of [...this.#rooms.values()]) room._sendAll();
   }
 
   _forget(room) {
