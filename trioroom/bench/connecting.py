@@ -15,8 +15,8 @@ _IP_BIND_ADDRESS_NO_PORT = 24  # ip(7): the port is chosen at connect(2), when t
 PORTS_OF_ADDRESS = 4_000
 """Connections from one 127.x.y.z to one port.
 
-Linux has 28,232 ports for them. It tries those of one parity first, and only when all of these are taken the others: from
-the 14,117th connection on each connect(2) looks at 14,116 ports in vain. Far below that it finds one at the first go.
+Linux has 28,232 ports for them. It tries those of one parity first, and only when all of these are taken the others:
+from the 14,117th connection on each connect(2) looks at 14,116 ports in vain. Far below that it finds one at once.
 """
 _PER_SECOND_BYTE = 250
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, and for no time
