@@ -13,7 +13,7 @@ from trioroom.bench.target import parse_target
 
 
 def connector_to(port: int, first: int = 0) -> Connector:
-    return Connector(parse_target(f"ws://127.0.0.1:{port}/", Protocol.PLAIN), first)
+    return Connector(parse_target([f"ws://127.0.0.1:{port}/"], Protocol.PLAIN), first, first + 1)
 
 
 def test_connections_come_from_addresses_with_ports_left() -> None:
