@@ -56,9 +56,9 @@ def open_play(server_port: int) -> Iterator[Callable[..., Play]]:
         ours, theirs = multiprocessing.Pipe()
         links.extend((ours, theirs))
         opening = Opening(swarm, Connector(target, share.first, options.members), options.handshakes)
-        pulse = Pulse(theirs, 0, tally.counts, options.patience)
-        pulse.start()
         shared = open_shared(multiprocessing.get_context("spawn"), 1, options.in_flight)
+        pulse = Pulse(theirs, 0, tally.counts, shared, options.patience)
+        pulse.start()
         return SCENARIOS[options.scenario](share, target, swarm, opening, pulse, shared)
 
     yield make

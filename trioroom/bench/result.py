@@ -101,9 +101,9 @@ class Result:
         latency, rate = _NAMES[self.options.scenario]
         if counts.sent:
             yield Figure("messages sent", counts.sent)
-        if rate and counts.received:
+        load = self.steps.get("load") if self.options.scenario is Scenario.IDLE else measured
+        if rate and load is not None:
             yield Figure(rate, counts.received)
-            load = self.steps.get("load", measured)
             yield Figure(f"{rate}/s", counts.received / load.seconds)
         if self.options.scenario is Scenario.CHURN:
             yield Figure("members replaced", counts.left)

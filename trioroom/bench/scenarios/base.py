@@ -19,7 +19,8 @@ from trioroom.bench.target import Target
 WAIT = 0.05  # seconds that a turn waits at most, so that ticks are about in time
 RETRY_INTERVAL = 1.0
 """Seconds after which a second message finds out whether all members are in their room: a plain one is not told.
-Each further one takes twice as long: a million members do not get one in a second."""
+Each further one takes twice as long."""
+_MEMBERS_IN_TIME = 50_000  # who get a message within that interval; more members, more time
 _QUIET = 0.2  # seconds without a message after which none of these is taken to be under way, or more if they were slow
 
 
@@ -127,7 +128,7 @@ class Play:
         """
         frames = self.swarm.frames
         began = time.monotonic()
-        due, pause = began, RETRY_INTERVAL
+        due, pause = began, RETRY_INTERVAL * max(1, self.options.members / _MEMBERS_IN_TIME)
 
         def heard(descriptor: int, count: int) -> None:
             self.tally.counts.received += descriptor in silent  # which is progress; set back before the load
