@@ -70,7 +70,9 @@ def nodes_needed(plan: Plan, passes: Callable[[Plan], bool]) -> int | None:
 def report(plan: Plan, limits: Limits) -> Iterator[tuple[str, str]]:
     """Lines of two columns; a heading has an empty second one."""
     delays = simulate(plan)
-    yield f"{plan.members:,} members, {plan.nodes:,} nodes of {plan.cores} cores", ""
+    speech = f"{plan.rate:g} publications/s of {plan.payload} bytes in each"
+    yield f"{plan.members:,} members in {counted(plan.rooms, 'room')}, {speech}", ""
+    yield f"{counted(plan.nodes, 'node')} of {counted(plan.cores, 'core')}", ""
     yield "members of the fullest worker", f"{plan.members_per_worker:,}"
     yield "of one room on it", f"{plan.members_per_pass:,}"
     yield "memory of a node, all at rest", f"{model.node_memory(plan) / 2**30:.1f} GiB"
@@ -95,6 +97,11 @@ def report(plan: Plan, limits: Limits) -> Iterator[tuple[str, str]]:
     for what, passes in checks(limits).items():
         needed = nodes_needed(plan, passes)
         yield f"for {what}", f"{needed:,}" if needed is not None else f"more than {MOST_NODES:,}, or another plan"
+
+
+def counted(number: int, what: str) -> str:
+    """So many of them."""
+    return f"{number:,} {what}{'s' if number > 1 else ''}"
 
 
 def _traffic(plan: Plan, batch: float) -> Iterator[tuple[str, str]]:
@@ -162,7 +169,7 @@ def main(
         reconnect=reconnect,
     )
     for name, value in report(plan, limits):
-        click.echo(f"  {name:40}{value}" if value else f"\n{name}")
+        click.echo(f"  {name:40}{value}" if value else f"\n{name}:")
 
 
 if __name__ == "__main__":

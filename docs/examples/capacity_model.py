@@ -110,7 +110,7 @@ class Traffic(NamedTuple):
 
 
 def frame_bytes(payload: int) -> int:
-    """A server's frame of plain mode (RFC 6455, section 5.2). Protocol v1 adds some 60 bytes of JSON."""
+    """A server's frame of plain mode (RFC 6455, section 5.2). Protocol v1 adds some 80 bytes of JSON."""
     return payload + (2 if payload < 126 else 4 if payload < 65_536 else 10)
 
 
