@@ -105,13 +105,13 @@ def counted(number: int, what: str) -> str:
 
 
 def _traffic(plan: Plan, batch: float) -> Iterator[tuple[str, str]]:
-    out, (came, came_bytes), (left, left_bytes) = model.egress(plan, batch), model.broker_in(plan), model.broker_out(plan)
+    out, broker_in, broker_out = model.egress(plan, batch), model.broker_in(plan), model.broker_out(plan)
     yield "Traffic", ""
     yield "deliveries of a node", f"{out.messages:,.0f}/s"
     yield "egress of a node", f"{out.bytes * 8 / 1e6:,.1f} Mbit/s"
     yield "egress of all", f"{out.bytes * plan.nodes * 8 / 1e9:,.2f} Gbit/s, {monthly(plan, out.bytes):,.1f} TB a month"
-    yield "into the broker", f"{came:,.0f} publications/s, {came_bytes / 1e6:,.2f} MB/s"
-    yield "out of the broker", f"{left:,.0f} publications/s, {left_bytes / 1e6:,.2f} MB/s"
+    yield "into the broker", f"{broker_in.messages:,.0f} publications/s, {broker_in.bytes / 1e6:,.2f} MB/s"
+    yield "out of the broker", f"{broker_out.messages:,.0f} publications/s, {broker_out.bytes / 1e6:,.2f} MB/s"
     busy = model.broker_cpu(plan)
     more = "; spread the rooms over a cluster" if busy > BROKER_BUSY else ""
     yield "CPU of the broker", f"{100 * busy:.1f} %{more}"

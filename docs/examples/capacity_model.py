@@ -1,4 +1,4 @@
-"""What a plan costs: memory, CPU by cause, traffic. The costs were measured; tests hold the model to the measured points."""
+"""What a plan costs: memory, CPU by cause, traffic. Tests hold it to points that were measured."""
 
 from __future__ import annotations
 
@@ -135,7 +135,9 @@ def node_memory(plan: Plan) -> int:
     return plan.cores * (costs.process_bytes + plan.members_per_worker * each)
 
 
-def stalled_memory(plan: Plan, share: float, outbox: int = 1 << 20, queued: int = 256 << 20, kernel: int = 21_000) -> int:
+def stalled_memory(
+    plan: Plan, share: float, outbox: int = 1 << 20, queued: int = 256 << 20, kernel: int = 21_000
+) -> int:
     """Bytes of one node if such a share of its members reads nothing.
 
     Args:

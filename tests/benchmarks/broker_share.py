@@ -1,4 +1,4 @@
-"""Who pays for a publication that crosses Redis: CPU of the broker by its nodes, of a node that publishes, of one that hears.
+"""Who pays for a publication through Redis: CPU of the broker, by nodes, and of nodes that publish and hear.
 
     python -m tests.benchmarks.broker_share [--nodes 1 10 50] [--payload 128] [--publications 20000] [--server PATH]
 
@@ -110,7 +110,9 @@ def main() -> None:
     parser.add_argument("--publications", type=int, default=20_000)
     parser.add_argument("--server", help="the program; the one that the tests use if not given")
     arguments = parser.parse_args()
-    print(f"{platform.platform()}, Python {platform.python_version()}; {arguments.publications} of {arguments.payload} B")
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}; {arguments.publications} of {arguments.payload} B"
+    )
     print("nodes that hear; CPU for each publication: broker, node that publishes, node that hears")
     trio.run(measure, arguments)
 

@@ -61,7 +61,9 @@ def frame_bytes(payload: int) -> int:
     return payload + (2 if payload < 126 else 4 if payload < 65_536 else 10)
 
 
-async def passes_cpu(pipe: Connection, app: trioroom.App, members: int, messages: int, payload: int, passes: int) -> float:
+async def passes_cpu(
+    pipe: Connection, app: trioroom.App, members: int, messages: int, payload: int, passes: int
+) -> float:
     """CPU seconds of the median pass."""
     seconds = []
     for _ in range(WARM_PASSES + passes):
