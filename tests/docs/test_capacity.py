@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.docs import measured
-from tests.docs.measured import LAST, PASSES, RATES, SHARES, Last, Pass, Rate, Share
+from tests.docs.measured import LAST, LAST_BESIDE_OTHERS, PASSES, RATES, SHARES, Last, Pass, Rate, Share
 from trioroom._wire.frames import Opcode, encode_frame
 from trioroom._wire.publication import encode_publication
 from trioroom.settings import Settings
@@ -23,6 +23,7 @@ PASS_FACTOR = 1.4
 RATE_FACTOR = 1.4
 P50_FACTOR = 1.6
 P99_FACTOR = 2.5
+BESIDE_OTHERS_FACTOR = 2.2
 SHARE_FACTOR = 1.4
 HEARING_FACTOR = 1.8  # the model has no bytes there
 SINGLE_FACTOR = 1.2
@@ -63,6 +64,18 @@ def test_last_member_waits_as_long_as_measured(point: Last) -> None:
     delays = simulate(plan)
     assert within(delays.p50, point.p50, P50_FACTOR), delays
     assert within(delays.p99, point.p99, P99_FACTOR), delays
+
+
+@pytest.mark.parametrize("point", LAST_BESIDE_OTHERS, ids=str)
+def test_last_member_waits_no_longer_than_measured_beside_others(point: Last) -> None:
+    from capacity_model import Plan
+    from capacity_queue import simulate
+
+    plan = Plan(members=point.members, rate=point.rate, payload=point.payload, nodes=1, cores=1)
+    delays = simulate(plan)
+    assert within(delays.p50, point.p50, BESIDE_OTHERS_FACTOR), delays
+    assert delays.p50 < 1.3 * point.p50
+    assert delays.p99 < point.p99
 
 
 @pytest.mark.parametrize("point", SHARES, ids=str)
