@@ -78,7 +78,7 @@ def report(plan: Plan, limits: Limits) -> Iterator[tuple[str, str]]:
     yield "memory of a node, all at rest", f"{model.node_memory(plan) / 2**30:.1f} GiB"
     yield "more if one in a hundred stalls", f"{model.stalled_memory(plan, 0.01) / 2**30:.1f} GiB"
     yield "CPU of the fullest worker", ""
-    yield "fan-out", f"{100 * (delays.busy - model.other_cpu(plan)):.1f} %"
+    yield "fan-out", f"{100 * max(0.0, delays.busy - model.other_cpu(plan)):.1f} %"
     yield "heartbeats", f"{100 * model.heartbeat_cpu(plan):.1f} %"
     yield "publications from the broker", f"{100 * model.hearing_cpu(plan):.1f} %"
     yield "messages of its members", f"{100 * model.publishing_cpu(plan):.1f} %"

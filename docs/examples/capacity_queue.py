@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
+from functools import cache
 from statistics import quantiles
 
 import attrs
@@ -30,14 +32,17 @@ class Delays:
     """Whether messages came faster than they went, so that the delays grow with time."""
 
 
+@cache
 def simulate(plan: Plan, messages: int = MESSAGES, seed: int = 1) -> Delays:
     """One worker: each pass takes all that waits of the room that waits longest, while messages go on coming.
 
     Heartbeats and the rest make each pass as much longer as they take of the core. Rooms take turns by whole passes
     here; in truth large rooms give way to small ones some hundred members at a time, so that those fare better.
     """
+    if other_cpu(plan) >= 1:  # before any pass is made
+        return Delays(p50=math.inf, p99=math.inf, batch=1.0, busy=1.0, behind=True)
     chance = random.Random(seed)
-    slower = 1 / max(1 - other_cpu(plan), 1e-3)
+    slower = 1 / (1 - other_cpu(plan))
     rate = plan.rooms_per_worker * plan.rate
     largest = min(MAX_BATCH, max(1, MAX_BATCH_BYTES // max(1, plan.payload)))
     due = chance.expovariate(rate)

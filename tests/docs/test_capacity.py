@@ -156,6 +156,10 @@ def test_small_rooms_that_say_too_much_fall_behind() -> None:
     assert not simulate(Plan(members=50_000, rooms=10_000, nodes=1, cores=2)).behind
 
 
+def test_core_that_is_full_without_fan_out_has_no_delay_to_tell() -> None:
+    assert "more comes than can go" in run("--members=1000000", "--rooms=200000", "--nodes=1", "--cores=1")
+
+
 def test_nodes_needed_are_the_fewest_that_pass() -> None:
     from capacity import nodes_needed
     from capacity_model import Plan
