@@ -115,7 +115,6 @@ SHARES = (
 RATES = (
     Rate(1_000, 154_900, "README.md: tests.benchmarks.side_by_side, median of three rounds"),
     Rate(10_000, 124_000, "README.md: the same"),
-    Rate(1_000, 151_400, "trioroom bench fanout, 5.643 us of server CPU were 6.605 with a busy neighbour"),
 )
 
 MEMBER_BYTES = (4_640, 4_660, 4_675, 4_690)
