@@ -73,9 +73,14 @@ class Request:
         Those are most where there are many, and a request takes half a kilobyte. Who brings credentials asks like
         nobody else.
         """
-        kept = attrs.evolve(self, headers=tuple([pair for pair in self.headers if pair[0] != "sec-websocket-key"]))
-        is_own = bool(self.query) or any(name in _OWN for name, _ in kept.headers)
-        return kept if is_own else _shared(kept)
+        headers = tuple([pair for pair in self.headers if pair[0] != "sec-websocket-key"])
+        kept = self if len(headers) == len(self.headers) else attrs.evolve(self, headers=headers)
+        return kept if kept.is_own else _shared(kept)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no other peer asks like this one, as far as can be seen."""
+        return bool(self.query) or any(name in _OWN for name, _ in self.headers)
 
     @property
     def wants_upgrade(self) -> bool:
