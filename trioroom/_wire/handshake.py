@@ -90,14 +90,14 @@ class Agreements:
 
     def note(self, head: bytes, request: Request, acceptance: Acceptance) -> None:
         """``head`` is ``request`` and nothing else, and was accepted. Who brings credentials is not remembered."""
-        key = _KEY_LINE.search(head)
-        kept = request.to_keep()
-        if key is None or kept.is_own or len(head) > _MAX_NOTED_BYTES or not head.endswith(b"\r\n\r\n"):
+        if request.is_own or len(head) > _MAX_NOTED_BYTES or not head.endswith(b"\r\n\r\n"):
+            return
+        if (key := _KEY_LINE.search(head)) is None:
             return
         if len(self._known) >= _MAX_NOTED:  # rather than to find out which was not asked for lately
             self._known.clear()
         blank = acceptance.response.replace(accept_key(key[1].decode()).encode(), _NO_KEY)
-        self._known[_without(key, head)] = kept, attrs.evolve(acceptance, response=blank)
+        self._known[_without(key, head)] = request.to_keep(), attrs.evolve(acceptance, response=blank)
 
 
 def _without(key: re.Match[bytes], head: bytes) -> bytes:

@@ -29,7 +29,8 @@ _BAD_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|(?<!\r)\n|\r(?=[
 _PLAIN_BYTES = bytes(byte for byte in range(256) if byte in b"\t\r\n" or (byte >= 0x20 and byte not in b"\x7f\x85"))
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _AUTHORITY_PREFIX = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
-_OWN = frozenset(("authorization", "cookie", "sec-websocket-key"))  # headers no two peers have in common
+_CREDENTIALS = frozenset(("authorization", "cookie"))
+_OWN = _CREDENTIALS | {"sec-websocket-key"}  # headers no two peers have in common
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 
@@ -79,8 +80,8 @@ class Request:
 
     @property
     def is_own(self) -> bool:
-        """Whether no other peer asks like this one, as far as can be seen."""
-        return bool(self.query) or any(name in _OWN for name, _ in self.headers)
+        """Whether no other peer asks like this one, as far as can be seen: it may bring credentials."""
+        return bool(self.query) or not _CREDENTIALS.isdisjoint([name for name, _ in self.headers])
 
     @property
     def wants_upgrade(self) -> bool:
