@@ -23,6 +23,7 @@ _KEY_LINE = re.compile(rb"\r\n(?i:Sec-WebSocket-Key): ([A-Za-z0-9+/]{22}==)\r\n"
 _NO_KEY = b"\0"  # where the accepted key goes in a noted response; no header has it otherwise
 _MAX_NOTED = 256  # kinds of peers and rooms that are asked for at a time
 _MAX_NOTED_BYTES = 2_048  # a browser's head without cookies is some 500 bytes
+_SWITCHING = encode_head(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))).removesuffix(b"\r\n")
 _SHOWN = 80  # characters of a wrong value that an error message repeats
 
 
@@ -62,12 +63,12 @@ def accept(
     _check_origin(request, allowed_origins)
     subprotocol = _choose_subprotocol(request, subprotocols)
     parameters = negotiate_deflate(request.values("sec-websocket-extensions")) if deflate else None
-    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_key(key))]
+    lines = f"Sec-WebSocket-Accept: {accept_key(key)}\r\n"
     if subprotocol is not None:
-        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        lines += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
     if parameters is not None:
-        headers.append(("Sec-WebSocket-Extensions", parameters.response))
-    return Acceptance(subprotocol, parameters, encode_head(101, headers))
+        lines += f"Sec-WebSocket-Extensions: {parameters.response}\r\n"
+    return Acceptance(subprotocol, parameters, b"%b%b\r\n" % (_SWITCHING, lines.encode("ascii")))
 
 
 class Agreements:
