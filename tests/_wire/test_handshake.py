@@ -253,8 +253,9 @@ def agree(agreements: Agreements, head: bytes) -> tuple[Request, Acceptance]:
     request = HeadParser().feed(head)
     assert request is not None
     acceptance = accept(request, subprotocols=["a"], deflate=True)
-    agreements.note(head, request, acceptance)
-    return request.to_keep(), acceptance
+    kept = request.to_keep()
+    agreements.note(head, kept, acceptance)
+    return kept, acceptance
 
 
 @pytest.mark.parametrize(

@@ -116,9 +116,10 @@ class Greeter:
         if not (request.wants_upgrade or self._names_a_room(request)):
             return request, None, early
         acceptance = self.accept(request)
+        kept = request.to_keep()
         if not early:
-            self._agreements.note(first, request, acceptance)
-        return request, acceptance, early
+            self._agreements.note(first, kept, acceptance)
+        return kept, acceptance, early
 
     def _names_a_room(self, request: Request) -> bool:
         return not self._http.owns(request.path) and self._hub.knows(room_of(request))

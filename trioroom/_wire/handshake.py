@@ -90,7 +90,7 @@ class Agreements:
         return request, Acceptance(acceptance.subprotocol, acceptance.deflate, response)
 
     def note(self, head: bytes, request: Request, acceptance: Acceptance) -> None:
-        """``head`` is ``request`` and nothing else, and was accepted. Who brings credentials is not remembered."""
+        """``head`` is all that came, and ``request`` is kept of it. Who brings credentials is not remembered."""
         if request.is_own or len(head) > _MAX_NOTED_BYTES or not head.endswith(b"\r\n\r\n"):
             return
         if (key := _KEY_LINE.search(head)) is None:
@@ -98,7 +98,7 @@ class Agreements:
         if len(self._known) >= _MAX_NOTED:  # rather than to find out which was not asked for lately
             self._known.clear()
         blank = acceptance.response.replace(accept_key(key[1].decode()).encode(), _NO_KEY)
-        self._known[_without(key, head)] = request.to_keep(), attrs.evolve(acceptance, response=blank)
+        self._known[_without(key, head)] = request, attrs.evolve(acceptance, response=blank)
 
 
 def _without(key: re.Match[bytes], head: bytes) -> bytes:
