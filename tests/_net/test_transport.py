@@ -68,36 +68,6 @@ async def test_bytes_that_are_there_are_received_without_waiting(pair: Connected
     assert await receive(transport) == b"early"
 
 
-async def test_bytes_that_came_before_it_was_watched_make_no_edge(tcp_pair: Pair, readiness: Readiness) -> None:
-    server, client = tcp_pair
-    client.send(b"early")
-    await trio.lowlevel.wait_readable(server)
-    transport = SocketTransport(server, readiness)
-    assert transport.has_unread()
-    assert transport.receive_nowait() == b"early"
-    await wait_all_tasks_blocked()
-    assert not transport.ready  # else the reader would be woken for nothing
-    assert not transport.has_unread()
-
-
-@pytest.mark.parametrize("later", [b"", b"and more"])
-@pytest.mark.parametrize("ended_early", [False, True])
-async def test_what_follows_early_bytes_is_seen_before_and_after_they_are_read(
-    tcp_pair: Pair, readiness: Readiness, later: bytes, ended_early: bool
-) -> None:
-    server, client = tcp_pair
-    client.send(b"early" + (later if ended_early else b""))
-    if ended_early:
-        client.shutdown(socket.SHUT_WR)
-    await trio.lowlevel.wait_readable(server)
-    transport = SocketTransport(server, readiness)
-    if not ended_early:
-        client.send(later)
-        client.shutdown(socket.SHUT_WR)
-    await wait_all_tasks_blocked()
-    assert await receive_all(transport) == b"early" + later
-
-
 async def test_reader_waits_for_bytes_and_is_parked_meanwhile(pair: Connected, nursery: trio.Nursery) -> None:
     transport, client = pair
     received: list[bytes] = []

@@ -71,15 +71,12 @@ class Transport(Protocol):
 class SocketTransport:
     """A non-blocking kernel socket, woken by a `Readiness`."""
 
-    __slots__ = ("_early", "_readiness", "hung_up", "reader", "ready", "send_nowait", "socket")
+    __slots__ = ("_readiness", "hung_up", "reader", "ready", "send_nowait", "socket")
 
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self.socket = sock
         self.send_nowait = sock.send  # the system call itself: fan-out spends its time there
-        # The request mostly came with the connection. Read before the socket is watched it makes no edge, which
-        # would wake the reader for nothing once it has parked.
-        self._early = _read_early(sock)
-        self.ready = False  # what comes from here on is an edge, and so is what came while nobody watched
+        self.ready = True  # try first: the request often came with the connection
         self.hung_up = False
         self.reader: trio.lowlevel.Task | None = None
         self._readiness = readiness
@@ -121,9 +118,6 @@ class SocketTransport:
         return trio.lowlevel.Abort.SUCCEEDED
 
     def receive_nowait(self) -> bytes | None:
-        if self._early is not None:
-            early, self._early = self._early, None
-            return early
         if not self.ready:
             return None
         try:
@@ -145,8 +139,6 @@ class SocketTransport:
             self.socket.shutdown(socket.SHUT_WR)
 
     def has_unread(self) -> bool:
-        if self._early is not None:
-            return True
         try:
             return bool(self.socket.recv(1, socket.MSG_PEEK))
         except OSError:
@@ -160,14 +152,6 @@ class SocketTransport:
     async def aclose(self) -> None:
         self._readiness.unregister(self)
         self.socket.close()
-
-
-def _read_early(sock: socket.socket) -> bytes | None:
-    """What has come; None for nothing, an end or an error, which the one who watches is told of."""
-    try:
-        return sock.recv(RECEIVE_BYTES) or None
-    except OSError:
-        return None
 
 
 class AwaitedTransport:
