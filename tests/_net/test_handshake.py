@@ -132,6 +132,35 @@ async def test_frames_right_behind_the_handshake_are_read(
     assert frames == encode_frame(Opcode.TEXT, b"hello") + encode_frame(Opcode.CLOSE, b"\x03\xe8")
 
 
+async def test_peers_that_ask_alike_are_served_alike(server: trioroom.Server, lobby: Lobby, upgrade: Upgrade) -> None:
+    answers = []
+    for _ in range(2):
+        ours, theirs = memory_stream_pair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_stream, theirs)
+            await ours.send_all(upgrade())  # nothing behind it: with that it would be read anew
+            await wait_all_tasks_blocked()
+            await ours.send_all(encode_masked(Opcode.TEXT, b"hello") + encode_masked(Opcode.CLOSE, b"\x03\xe8"))
+            answers.append(await read_all(ours))
+    assert status(answers[0]) == 101
+    assert answers[0] == answers[1]
+    first, second = lobby.joined
+    assert first.request is second.request
+    assert first.id != second.id
+
+
+async def test_server_that_drains_refuses_who_asks_like_one_it_let_in(
+    server: trioroom.Server, upgrade: Upgrade, nursery: trio.Nursery
+) -> None:
+    ours, theirs = memory_stream_pair()
+    nursery.start_soon(server.serve_stream, theirs)
+    await ours.send_all(upgrade())
+    await wait_all_tasks_blocked()
+    server._hub.draining = True
+    assert status(await exchange(server, upgrade())) == 503
+    await ours.aclose()
+
+
 async def test_http_behind_the_upgrade_is_bad_frames(
     server: trioroom.Server, upgrade: Upgrade, autojump_clock: MockClock
 ) -> None:

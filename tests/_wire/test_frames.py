@@ -93,6 +93,12 @@ def test_examples_of_the_rfc() -> None:
     assert parse(bytes.fromhex("8a 85 37 fa 21 3d 7f 9f 4d 51 58")) == [Pong(b"Hello")]
 
 
+def test_pong_without_payload_is_one_alone_and_among_others() -> None:
+    pong = bytes.fromhex("8a 80 37 fa 21 3d")
+    assert parse(pong) == [Pong(b"")]
+    assert parse(frame(TEXT, b"a") + pong * 2) == [Message("a"), Pong(b""), Pong(b"")]
+
+
 # -- fragments and control frames between them -----------------------------------------------------
 
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioroom._wire.deflate import DeflateParameters
-from trioroom._wire.handshake import Acceptance, accept, accept_key
-from trioroom._wire.http import Request
+from trioroom._wire.handshake import Acceptance, Agreements, accept, accept_key
+from trioroom._wire.http import HeadParser, Request
 from trioroom.errors import HandshakeError
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -234,3 +234,80 @@ def test_any_headers_are_accepted_or_refused(headers: dict[str, str], allowed: l
         assert exc.status in (400, 403, 426)  # noqa: PT017  # either outcome is right
     else:
         assert acceptance.response.endswith(b"\r\n\r\n")
+
+
+# -- peers that ask alike --------------------------------------------------------------------------
+
+OTHER_KEY = "AAAAAAAAAAAAAAAAAAAAAA=="
+
+
+def head(key: str = KEY, *lines: str, target: str = "/", key_name: str = "Sec-WebSocket-Key") -> bytes:
+    """A browser's."""
+    proper = ("Host: example.com", f"{key_name}: {key}", "Sec-WebSocket-Version: 13")
+    upgrade = ("Upgrade: websocket", "Connection: Upgrade")
+    return "\r\n".join([f"GET {target} HTTP/1.1", *proper, *upgrade, *lines, "", ""]).encode()
+
+
+def agree(agreements: Agreements, head: bytes) -> tuple[Request, Acceptance]:
+    """Read and accept ``head``, and have it noted."""
+    request = HeadParser().feed(head)
+    assert request is not None
+    acceptance = accept(request, subprotocols=["a"], deflate=True)
+    kept = request.to_keep()
+    agreements.note(head, kept, acceptance)
+    return kept, acceptance
+
+
+@pytest.mark.parametrize(
+    "lines", [(), ("Sec-WebSocket-Protocol: b, a", "Sec-WebSocket-Extensions: permessage-deflate"), ("X: y",)]
+)
+@pytest.mark.parametrize("key_name", ["Sec-WebSocket-Key", "sec-websocket-key"])
+def test_who_asks_like_another_gets_what_it_would_have_got(lines: tuple[str, ...], key_name: str) -> None:
+    agreements = Agreements()
+    kept, _ = agree(agreements, head(KEY, *lines, key_name=key_name))
+    recalled = agreements.recall(head(OTHER_KEY, *lines, key_name=key_name))
+    assert recalled == agree(Agreements(), head(OTHER_KEY, *lines, key_name=key_name))
+    assert recalled[0] is kept
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        head(OTHER_KEY, "X: y"),
+        head(OTHER_KEY, target="/other"),
+        head(OTHER_KEY[1:]),
+        head(OTHER_KEY, f"Sec-WebSocket-Key: {KEY}"),
+        head(OTHER_KEY)[:-2],
+        head(OTHER_KEY) + b"\x81",
+        b"",
+    ],
+)
+def test_who_asks_otherwise_is_read_anew(other: bytes) -> None:
+    agreements = Agreements()
+    agree(agreements, head())
+    assert agreements.recall(other) is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        head(KEY, "Cookie: session=1"),
+        head(KEY, "Authorization: Bearer secret"),
+        head(target="/?token=secret"),
+        head(KEY, "X: " + "y" * 2_048),
+    ],
+)
+def test_heads_with_credentials_and_long_ones_are_not_kept(own: bytes) -> None:
+    agreements = Agreements()
+    agree(agreements, own)
+    assert agreements.recall(own) is None
+
+
+def test_only_so_many_kinds_of_heads_are_kept() -> None:
+    agreements = Agreements()
+    heads = [head(target=f"/{number}") for number in range(300)]
+    for one in heads:
+        agree(agreements, one)
+    kept = [one for one in heads if agreements.recall(one) is not None]
+    assert 0 < len(kept) <= 256
+    assert kept[-1] == heads[-1]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trioroom.connection")
 _BUSY_BEFORE_CHECKPOINT = 4  # reads and what came in them: a peer that never lets up must let others run
+_PING = encode_frame(Opcode.PING, b"")
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
 UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
@@ -274,7 +275,7 @@ class Connection:
     def ping(self) -> None:
         """Ask the peer for a sign of life; `heard` tells whether one came."""
         self.heard = False
-        self.send_frame(encode_frame(Opcode.PING, b""))
+        self.send_frame(_PING)
 
     def close(self, code: int, reason: str = "") -> None:
         """Begin the closing handshake (RFC 6455 §7.1.2); the first call counts. Never blocks."""

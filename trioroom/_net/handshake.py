@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,10 @@ import trio
 
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.session import PlainSession, V1Session, room_of
-from trioroom._net.transport import discard, receive
+from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
-from trioroom._wire.handshake import Acceptance, accept
+from trioroom._wire.handshake import Acceptance, Agreements, accept
 from trioroom._wire.http import HeadParser, Request, encode_response
 from trioroom.errors import HandshakeError
 
@@ -39,6 +40,7 @@ class Greeter:
         self._hub = hub
         self._http = http
         self._heartbeat = heartbeat
+        self._agreements = Agreements()
 
     async def serve(self, transport: Transport, leave: Callable[[], None] = _leave_nothing) -> None:
         """Serve one peer until it is gone, and then call ``leave``; never raises for what the peer does."""
@@ -86,34 +88,48 @@ class Greeter:
         self._hub.remove(connection)
 
     async def _open(self, transport: Transport) -> tuple[Connection, Session, bytes] | None:
-        answer = b""
-        with trio.CancelScope(deadline=trio.current_time() + self._hub.settings.handshake_timeout):
-            try:
-                request, early = await self._read_head(transport)
-                if request.wants_upgrade or self._names_a_room(request):
-                    acceptance = self.accept(request)
-                    await _send(transport, acceptance.response)
-                    if self._hub.draining:
-                        raise ConnectionResetError("draining began while the peer was let in")
-                    return *self.connect(transport, request, acceptance), early
+        deadline = trio.current_time() + self._hub.settings.handshake_timeout
+        try:
+            request, acceptance, early = await self._read_request(transport, deadline)
+            if acceptance is not None:
+                await _send(transport, acceptance.response, deadline)
+                if self._hub.draining:
+                    raise ConnectionResetError("draining began while the peer was let in")
+                return *self.connect(transport, request, acceptance), early
+            with trio.fail_at(deadline):
                 answer = await self._http.respond(request)
-            except HandshakeError as exc:
-                answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
-        await _part_with(transport, answer or encode_response(408, b"the request took too long; send it at once\n"))
+        except HandshakeError as exc:
+            answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
+        except trio.TooSlowError:
+            answer = encode_response(408, b"the request took too long; send it at once\n")
+        await _part_with(transport, answer)
         return None
+
+    async def _read_request(self, transport: Transport, deadline: float) -> tuple[Request, Acceptance | None, bytes]:
+        """What the peer asks for, how to accept that (None: it wants no WebSocket), and what came behind it."""
+        first = await _receive(transport, deadline)
+        if (known := self._agreements.recall(first)) is not None:
+            request, acceptance = known
+            self.check_admission(request, acceptance.subprotocol)
+            return request, acceptance, b""
+        request, early = await self._read_head(transport, first, deadline)
+        if not (request.wants_upgrade or self._names_a_room(request)):
+            return request, None, early
+        acceptance = self.accept(request)
+        kept = request.to_keep()
+        if not early:
+            self._agreements.note(first, kept, acceptance)
+        return kept, acceptance, early
 
     def _names_a_room(self, request: Request) -> bool:
         return not self._http.owns(request.path) and self._hub.knows(room_of(request))
 
-    async def _read_head(self, transport: Transport) -> tuple[Request, bytes]:
+    async def _read_head(self, transport: Transport, data: bytes, deadline: float) -> tuple[Request, bytes]:
         settings = self._hub.settings
         parser = HeadParser(settings.max_head_bytes, max_headers=settings.max_headers)
-        while True:
-            data = await receive(transport)
-            if not data:
-                raise ConnectionResetError("the peer left during the handshake")
-            if (request := parser.feed(data)) is not None:
-                return request, parser.trailing
+        while (request := parser.feed(data)) is None:
+            data = await _receive(transport, deadline)
+        return request, parser.trailing
 
     def accept(self, request: Request) -> Acceptance:
         """How to answer an upgrade.
@@ -147,15 +163,25 @@ class Greeter:
 async def _part_with(transport: Transport, answer: bytes) -> None:
     """Send ``answer`` and wait a moment for the peer to take it: see `discard`."""
     with trio.move_on_after(_LINGER_TIMEOUT):
-        await _send(transport, answer)
+        await _send(transport, answer, math.inf)
         transport.send_eof()
         await discard(transport)
 
 
-async def _send(transport: Transport, data: bytes) -> None:
+async def _receive(transport: Transport, deadline: float) -> bytes:
+    while (data := transport.receive_nowait()) is None:
+        with trio.fail_at(deadline):  # only where it waits: a cancel scope costs as much as reading a head
+            await transport.wait_readable()
+    if not data:
+        raise ConnectionResetError("the peer left during the handshake")
+    return data
+
+
+async def _send(transport: Transport, data: bytes, deadline: float) -> None:
     try:
         sent = transport.send_nowait(data)
     except BlockingIOError:
         sent = 0
     if sent < len(data):
-        await transport.send_all(data[sent:])
+        with trio.fail_at(deadline):
+            await transport.send_all(data[sent:])

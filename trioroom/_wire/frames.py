@@ -56,6 +56,8 @@ _FIN, _RSV1, _RSV, _OPCODE, _MASKED = 0x80, 0x40, 0x70, 0x0F, 0x80
 _CONTROL = 0x8  # this bit of an opcode
 _MAX_CONTROL_BYTES = 125
 _OPCODES = frozenset(Opcode)
+_EMPTY_PONG = Pong(b"")  # what answers the heartbeat
+_EMPTY_PONG_HEAD = bytes((_FIN | Opcode.PONG, _MASKED))
 _WHOLE_TEXT, _WHOLE_BINARY = _FIN | Opcode.TEXT, _FIN | Opcode.BINARY
 # Heads of the three forms of a payload's length (RFC 6455 §5.2): a third of the time of building them from bytes.
 _head_7, _head_16, _head_64 = (struct.Struct(form).pack for form in ("!BB", "!BBH", "!BBQ"))
@@ -114,8 +116,8 @@ class FrameParser:
         if self._closed:
             return events
         try:
-            if not self._head and self._assembly is None and (message := _only_message(data, self._max_message_bytes)):
-                events.append(message)
+            if not self._head and self._assembly is None and (event := _only_frame(data, self._max_message_bytes)):
+                events.append(event)
             else:
                 self._parse(self._head + data if self._head else data, events, max_events)
         except RemoteProtocolError as exc:
@@ -240,14 +242,14 @@ class FrameParser:
             self._closed = True
 
 
-def _only_message(data: bytes, max_message_bytes: int) -> Message | None:
-    """The message, if ``data`` is one whole message in one frame and nothing else, as it mostly is.
+def _only_frame(data: bytes, max_message_bytes: int) -> Message | Pong | None:
+    """The event, if ``data`` is one whole message in one frame and nothing else, as it mostly is, or a pong for us.
 
     What it does not recognise, the general parser does; it is here for speed alone.
     """
     size = len(data)
     if size < 6 or (data[0] != _WHOLE_TEXT and data[0] != _WHOLE_BINARY):
-        return None
+        return _EMPTY_PONG if size == 6 and data[:2] == _EMPTY_PONG_HEAD else None
     if size <= _MAX_CONTROL_BYTES + 6 and data[1] == _MASKED | (size - 6):
         body = 6
     elif data[1] == _MASKED | 126 and size > _MAX_CONTROL_BYTES + 8 and (data[2] << 8 | data[3]) == size - 8:

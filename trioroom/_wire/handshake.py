@@ -19,6 +19,11 @@ _KEY = re.compile(r"[A-Za-z0-9+/]{22}==")  # base64 of 16 bytes
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[^\]/]+\]|[^:/]+)(?::([0-9]{1,5}))?")
 _HOST = re.compile(r"(\[[^\]]+\]|[^:]+)(?::([0-9]{0,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_KEY_LINE = re.compile(rb"\r\n(?i:Sec-WebSocket-Key): ([A-Za-z0-9+/]{22}==)\r\n")
+_NO_KEY = b"\0"  # where the accepted key goes in a noted response; no header has it otherwise
+_MAX_NOTED = 256  # kinds of peers and rooms that are asked for at a time
+_MAX_NOTED_BYTES = 2_048  # a browser's head without cookies is some 500 bytes
+_SWITCHING = encode_head(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))).removesuffix(b"\r\n")
 _SHOWN = 80  # characters of a wrong value that an error message repeats
 
 
@@ -58,12 +63,47 @@ def accept(
     _check_origin(request, allowed_origins)
     subprotocol = _choose_subprotocol(request, subprotocols)
     parameters = negotiate_deflate(request.values("sec-websocket-extensions")) if deflate else None
-    headers = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Accept", accept_key(key))]
+    lines = f"Sec-WebSocket-Accept: {accept_key(key)}\r\n"
     if subprotocol is not None:
-        headers.append(("Sec-WebSocket-Protocol", subprotocol))
+        lines += f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
     if parameters is not None:
-        headers.append(("Sec-WebSocket-Extensions", parameters.response))
-    return Acceptance(subprotocol, parameters, encode_head(101, headers))
+        lines += f"Sec-WebSocket-Extensions: {parameters.response}\r\n"
+    return Acceptance(subprotocol, parameters, b"%b%b\r\n" % (_SWITCHING, lines.encode("ascii")))
+
+
+class Agreements:
+    """What was agreed on with peers that asked alike, but for their keys: many do, above all when they all come back.
+
+    To find it again costs a tenth of reading and checking a head. One per server: answers depend on its settings.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[Request, Acceptance]] = {}
+
+    def recall(self, head: bytes) -> tuple[Request, Acceptance] | None:
+        """The request, without the key, and how to accept it, if one like ``head`` has been noted."""
+        key = _KEY_LINE.search(head)
+        if key is None or (known := self._known.get(_without(key, head))) is None:
+            return None
+        request, acceptance = known
+        response = acceptance.response.replace(_NO_KEY, accept_key(key[1].decode()).encode(), 1)
+        return request, Acceptance(acceptance.subprotocol, acceptance.deflate, response)
+
+    def note(self, head: bytes, request: Request, acceptance: Acceptance) -> None:
+        """``head`` is all that came, and ``request`` is kept of it. Who brings credentials is not remembered."""
+        if request.is_own or len(head) > _MAX_NOTED_BYTES or not head.endswith(b"\r\n\r\n"):
+            return
+        if (key := _KEY_LINE.search(head)) is None:
+            return
+        if len(self._known) >= _MAX_NOTED:  # rather than to find out which was not asked for lately
+            self._known.clear()
+        blank = acceptance.response.replace(accept_key(key[1].decode()).encode(), _NO_KEY)
+        self._known[_without(key, head)] = request, attrs.evolve(acceptance, response=blank)
+
+
+def _without(key: re.Match[bytes], head: bytes) -> bytes:
+    # No two heads become the same by this: one that was accepted has a single line for a key.
+    return head[: key.start(1)] + head[key.end(1) :]
 
 
 def accept_key(key: str) -> str:

@@ -29,7 +29,8 @@ _BAD_BYTES = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|(?<!\r)\n|\r(?=[
 _PLAIN_BYTES = bytes(byte for byte in range(256) if byte in b"\t\r\n" or (byte >= 0x20 and byte not in b"\x7f\x85"))
 _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _AUTHORITY_PREFIX = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
-_OWN = frozenset(("authorization", "cookie", "sec-websocket-key"))  # headers no two peers have in common
+_CREDENTIALS = frozenset(("authorization", "cookie"))
+_OWN = _CREDENTIALS | {"sec-websocket-key"}  # headers no two peers have in common
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 
@@ -73,9 +74,14 @@ class Request:
         Those are most where there are many, and a request takes half a kilobyte. Who brings credentials asks like
         nobody else.
         """
-        kept = attrs.evolve(self, headers=tuple([pair for pair in self.headers if pair[0] != "sec-websocket-key"]))
-        is_own = bool(self.query) or any(name in _OWN for name, _ in kept.headers)
-        return kept if is_own else _shared(kept)
+        headers = tuple([pair for pair in self.headers if pair[0] != "sec-websocket-key"])
+        kept = self if len(headers) == len(self.headers) else attrs.evolve(self, headers=headers)
+        return kept if kept.is_own else _shared(kept)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no other peer asks like this one, as far as can be seen: it may bring credentials."""
+        return bool(self.query) or not _CREDENTIALS.isdisjoint([name for name, _ in self.headers])
 
     @property
     def wants_upgrade(self) -> bool:
