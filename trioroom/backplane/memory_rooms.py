@@ -56,7 +56,8 @@ class MemoryRoom:
     """Its subscriptions, and whose turn it is to publish: one at a time, so that all see one order."""
 
     subscriptions: list[_Subscription] = attrs.field(factory=list)  # mostly one: a second one has to be asked for
-    turn: trio.Lock | None = None  # while somebody publishes
+    taken: bool = False  # the turn is somebody's
+    waiting: trio.lowlevel.ParkingLot | None = None  # those who want it next
     users: int = 0  # subscriptions and publishers
 
     async def deliver(self, publication: bytes | Kept, when_out: Callable[[], None] = lambda: None) -> None:
@@ -93,25 +94,33 @@ class MemoryRooms:
         """The right to publish to ``room`` until `end_turn`, first come, first served; always a checkpoint."""
         await trio.lowlevel.checkpoint()
         entered = self._enter(room)
-        if entered.turn is None:
-            entered.turn = trio.Lock()
-        try:
-            entered.turn.acquire_nowait()  # awaiting a free lock would be a second checkpoint
-        except trio.WouldBlock:
+        if entered.taken:
+            entered.waiting = entered.waiting or trio.lowlevel.ParkingLot()
             try:
-                await entered.turn.acquire()
+                await entered.waiting.park()
             except trio.Cancelled:
                 self._leave(room, entered)
                 raise
+        entered.taken = True
         return entered
 
     def end_turn(self, room: str, entered: MemoryRoom) -> None:
         """Let the next publisher go on."""
-        assert entered.turn is not None, "it has been taken"
-        entered.turn.release()
-        if not entered.turn.locked():
-            entered.turn = None
+        if entered.waiting:
+            entered.waiting.unpark()  # it stays taken: whoever comes before that task runs has to wait
+        else:
+            entered.taken = False
+            entered.waiting = None
         self._leave(room, entered)
+
+    def put_nowait(self, room: str, publication: bytes) -> bool:
+        """Deliver ``publication`` if nobody has to wait for anybody, which is nearly always; else do nothing."""
+        entered = self._rooms.get(room)
+        if entered is None:
+            return True
+        if entered.taken or len(entered.subscriptions) != 1:
+            return False
+        return entered.subscriptions[0].put_nowait(publication)
 
     def subscribe(self, room: str, channel: RoomChannel) -> _Subscription:
         """Put what is published to ``room`` into ``channel`` while the context is open."""

@@ -50,7 +50,9 @@ class RoomChannel:
         """How many do."""
         self._budget = budget
         self._closed = False
-        self._deliveries: deque[Delivery] | tuple[()] = ()  # a deque while something waits: an empty one takes 760 bytes
+        self._deliveries: (
+            deque[Delivery] | tuple[()]
+        ) = ()  # a deque while something waits: an empty one takes 760 bytes
         self._putters: dict[trio.lowlevel.Task, Delivery] | None = None  # the first one first; None for nobody
         self._receiver: trio.lowlevel.Task | None = None
 
