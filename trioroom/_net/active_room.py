@@ -299,7 +299,7 @@ class ActiveRoom:
             member._tasks = LazyNursery(member._connection.nursery)
         member._tasks.start_soon(_run_member_task, member, fn, *args)
 
-    async def publish(
+    def publish(
         self,
         data: Data,
         *,
@@ -307,12 +307,13 @@ class ActiveRoom:
         sender: Member | None,
         key: str | None,
         publication_id: str | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """See `Room.publish`."""
+        # Not async itself: thousands of publishers may be waiting at once, with a coroutine more each.
         author = sender or exclude
         payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None, key)
         check_publication_id(publication_id)
-        await self._publisher.publish(payload, publication_id)
+        return self._publisher.publish(payload, publication_id)
 
 
 def _reason(member: Member, exc: BaseException) -> str:
