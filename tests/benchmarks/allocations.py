@@ -27,6 +27,8 @@ from tests.benchmarks.processes import beside, resident_bytes
 from tests.benchmarks.rooms import app
 
 FRAMES = 8  # of a traceback: from CancelScope.__enter__ out of trio to who opened the nursery
+OWN = [tracemalloc.Filter(False, f"*/{file}", all_frames=True) for file in ("linecache.py", "ast.py", "tracemalloc.py")]
+TYPES = 25  # that are shown, the most frequent ones
 FRAMES_PART = "coroutine frames"
 PARTS = {
     "trio/_util.py": {"coroutine_or_error": FRAMES_PART},
@@ -73,6 +75,7 @@ PARTS = {
 class Look:
     """A server at a moment."""
 
+    pid: int
     resident: int
     parts: Counter[str]
     """Bytes; empty unless it traces."""
@@ -96,6 +99,25 @@ def look(pipe: Connection) -> Look:
     return found
 
 
+def grown(before: Look, after: Look) -> Look:
+    """What there is more of."""
+    parts, lines, objects = Counter(after.parts), Counter(after.lines), Counter(after.objects)
+    parts.subtract(before.parts)
+    lines.subtract(before.lines)
+    objects.subtract(before.objects)
+    return Look(after.pid, after.resident - before.resident, parts, lines, objects)
+
+
+def show(growth: Look, resident: int, count: int, lines: int) -> None:
+    """Print a growth for each of ``count``; what is resident comes from a server that did not trace."""
+    print(f"{'RSS':24} {resident / count:10,.0f}\n{'traced':24} {growth.parts.total() / count:10,.0f}")
+    for counter, limit in ((growth.parts, None), (growth.objects, TYPES), (growth.lines, lines)):
+        print()
+        for name, number in counter.most_common(limit):
+            if abs(number) > count / 10:
+                print(f"    {name:80.80} {number / count:10,.1f}")
+
+
 def _serve(pipe: Connection, trace: bool) -> None:
     if trace:
         tracemalloc.start(FRAMES)
@@ -117,11 +139,11 @@ def _look() -> Look:
     parts: Counter[str] = Counter()
     lines: Counter[str] = Counter()
     if tracemalloc.is_tracing():
-        for statistic in tracemalloc.take_snapshot().statistics("traceback"):
+        for statistic in tracemalloc.take_snapshot().filter_traces(OWN).statistics("traceback"):
             parts[_part_of(statistic.traceback)] += statistic.size
             lines[_line_of(statistic.traceback)] += statistic.size
     objects = Counter(type(each).__qualname__ for each in gc.get_objects())
-    return Look(resident_bytes(os.getpid()), parts, lines, objects)
+    return Look(os.getpid(), resident_bytes(os.getpid()), parts, lines, objects)
 
 
 def _line_of(traceback: tracemalloc.Traceback) -> str:

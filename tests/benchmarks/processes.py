@@ -72,6 +72,15 @@ def beside(
         ours.close()
 
 
+def wait_until(done: Callable[[], bool], timeout: float, what: str) -> None:
+    """Look ten times a second whether it is; exit with an error if it is not in time."""
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {timeout:g} s for {what}")
+        time.sleep(0.1)
+
+
 def give_way() -> None:
     """From now on this process has its core only while nobody else wants it."""
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

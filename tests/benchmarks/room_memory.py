@@ -9,21 +9,11 @@ from __future__ import annotations
 
 import argparse
 import platform
-from collections import Counter
 
-from tests.benchmarks.allocations import Look, look, observed
+from tests.benchmarks.allocations import Look, grown, look, observed, show
 from tests.benchmarks.peers import Swarm
 
 WARM_UP = 100  # members and rooms that come first, so that what comes once for all is there
-
-
-def grown(before: Look, after: Look) -> Look:
-    """What there is more of."""
-    parts, lines, objects = Counter(after.parts), Counter(after.lines), Counter(after.objects)
-    parts.subtract(before.parts)
-    lines.subtract(before.lines)
-    objects.subtract(before.objects)
-    return Look(after.resident - before.resident, parts, lines, objects)
 
 
 def measure(rooms: int, *, apart: bool, trace: bool) -> Look:
@@ -49,14 +39,8 @@ def main() -> None:
     rooms = arguments.rooms
     print(f"{platform.platform()}, Python {platform.python_version()}, {rooms} rooms, bytes and objects of one")
     apart, together = (measure(rooms, apart=apart, trace=False) for apart in (True, False))
-    print(f"{'RSS':24} {(apart.resident - together.resident) / rooms:10,.0f}")
     own = grown(measure(rooms, apart=False, trace=True), measure(rooms, apart=True, trace=True))
-    print(f"{'traced':24} {own.parts.total() / rooms:10,.0f}")
-    for counter, limit in ((own.parts, None), (own.objects, 25), (own.lines, arguments.lines)):
-        print()
-        for name, count in counter.most_common(limit):
-            if abs(count) > rooms / 10:
-                print(f"    {name:80.80} {count / rooms:10,.1f}")
+    show(own, apart.resident - together.resident, rooms, arguments.lines)
 
 
 if __name__ == "__main__":
