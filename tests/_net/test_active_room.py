@@ -236,3 +236,39 @@ async def test_life_without_failures_logs_no_error(caplog: pytest.LogCaptureFixt
             await peer.close()
             await trio.sleep(1)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_active_room_is_one_task(autojump_clock: MockClock) -> None:
+    app = trioroom.App()
+    app.route("quiet/{name}", trioroom.Room)
+    async with open_test_server(app) as server, open_v1_peer(server) as v1:
+        await v1.join("quiet/0")
+        await wait_all_tasks_blocked()
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        for number in range(1, 11):
+            await v1.join(f"quiet/{number}")
+        await wait_all_tasks_blocked()
+        assert trio.lowlevel.current_statistics().tasks_living - tasks == 10
+
+
+async def test_room_that_is_deserted_while_it_opens_finishes_opening_and_ends(autojump_clock: MockClock) -> None:
+    journal: list[str] = []
+
+    class Slow(trioroom.Room):
+        async def on_open(self) -> None:
+            await trio.sleep(1)
+            journal.append("on_open ends")
+
+        async def on_close(self) -> None:
+            journal.append("on_close")
+
+    app = trioroom.App()
+    app.route("slow/{name}", Slow)
+    async with open_test_server(app) as server:
+        with trio.move_on_after(0.5):
+            async with open_peer(server, "/slow/a"):
+                await trio.sleep_forever()
+        assert journal == []
+        await trio.sleep(2)
+        assert journal == ["on_open ends", "on_close"]
+        assert server.statistics().rooms == 0

@@ -209,7 +209,7 @@ async def test_small_one_goes_on_when_a_large_one_gives_up() -> None:
         assert take(channel) == [b"0", b"2"]
 
 
-async def test_what_comes_wakes_one_receiver_each() -> None:
+async def test_receiver_waits_on_when_what_woke_it_is_taken_before_it_runs() -> None:
     received: list[Delivery] = []
 
     async def receive() -> None:
@@ -217,16 +217,40 @@ async def test_what_comes_wakes_one_receiver_each() -> None:
 
     with make_channel(10) as channel:
         async with trio.open_nursery() as nursery:
-            for _ in range(3):
-                nursery.start_soon(receive)
+            nursery.start_soon(receive)
             await wait_all_tasks_blocked()
             channel.put_nowait(b"0")
             assert channel.receive_nowait() == b"0"  # before the one that was woken could
             await wait_all_tasks_blocked()
             assert received == []
-            for payload in (b"1", b"2", b"3"):
-                await channel.put(payload)
-        assert received == [b"1", b"2", b"3"]
+            await channel.put(b"1")
+        assert received == [b"1"]
+
+
+async def test_one_task_receives_at_a_time() -> None:
+    with make_channel(10) as channel:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(channel.receive)
+            await wait_all_tasks_blocked()
+            with pytest.raises(trio.BusyResourceError, match="another task receives"):
+                await channel.receive()
+            nursery.cancel_scope.cancel()
+        channel.put_nowait(b"0")
+        assert await channel.receive() == b"0", "the one that was cancelled is in nobody's way"
+
+
+def test_idle_channel_takes_little() -> None:
+    budget = Budget(math.inf)
+    tracemalloc.start()
+    try:
+        channels = [RoomChannel(10, math.inf, budget) for _ in range(100)]
+        for channel in channels:
+            channel.put_nowait(b"0")
+            channel.receive_nowait()
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / len(channels) < 200
 
 
 async def test_closing_ends_all_waiting() -> None:

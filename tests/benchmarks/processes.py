@@ -40,11 +40,9 @@ def running(command: list[str]) -> Iterator[tuple[int, int]]:
     try:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
+            if accepts(port):
                 break
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         time.sleep(0.5)
         if server.poll() is not None:
             raise SystemExit(f"{' '.join(command)} ended at once; run it by hand to see why")
@@ -70,6 +68,24 @@ def beside(
         process.kill()
         process.join()
         ours.close()
+
+
+def wait_until(done: Callable[[], bool], timeout: float, what: str) -> None:
+    """Look ten times a second whether it is; exit with an error if it is not in time."""
+    deadline = time.monotonic() + timeout
+    while not done():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"waited {timeout:g} s for {what}")
+        time.sleep(0.1)
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def give_way() -> None:

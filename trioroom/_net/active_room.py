@@ -1,15 +1,16 @@
 """A room that has members on this node: its task, its subscription, and who is in it.
 
 One task per active room, in the hub's nursery. It opens the subscription and the room's own nursery
-before the first member joins and closes them after the last has left. While it ends, its name is
-still taken: whoever wants to join waits for `closed` and then opens the room anew.
+before the first member joins, then it is the fan-out, and closes them after the last has left. While
+it ends, its name is still taken: whoever wants to join waits for `closed` and then opens the room anew.
+Thousands of small rooms have one each: what few of them use is made when they do.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import TYPE_CHECKING, TypeVarTuple
 
 import trio
@@ -17,7 +18,8 @@ import trio
 from trioroom._core.causes import first_of
 from trioroom._core.statistics import RoomStatistics, deliveries_of
 from trioroom._net.connection import UNAVAILABLE, is_unavailable
-from trioroom._net.fanout import FanOut, Source
+from trioroom._net.fanout import FanOut
+from trioroom._net.lazy_event import LazyEvent
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._net.paced_publisher import PacedPublisher
 from trioroom._net.room_history import Place, RoomHistory
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trioroom.room")
 Args = TypeVarTuple("Args")
+_NOTHING = nullcontext()  # to open; all can share it
 
 
 class RoomFailed(Exception):
@@ -56,23 +59,29 @@ class RoomFull(JoinRefused):
 class ActiveRoom:
     """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
 
+    __slots__ = (
+        "_backplane", "_channel", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
+        "_scope", "closed", "ending", "history", "presence", "room",
+    )  # fmt: skip
+
     def __init__(self, room: Room, params: dict[str, str], name: str, backplane: Backplane, limits: Limits) -> None:
         self.room = room
         room.name, room.params, room.members, room._active = name, params, Members(self), self
-        self.closed = trio.Event()
+        self.closed = LazyEvent()
         self.ending = False
         self._backplane = backplane
         self._limits = limits
-        self._settings = settings = limits.settings
+        settings = limits.settings
         self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
         self.history = self._make_history()
         self._members = FanOut(room, self.history)
         self._publisher = PacedPublisher(self.history or backplane, name, self._channel, settings.publish_timeout)
         self.presence = self._make_presence()
         self._places = 0  # members, and those who wait to be
-        self._opened = trio.Event()
-        self._empty = trio.Event()
-        self._failure: Exception = RoomFailed(name)  # for who comes when it has
+        self._opened = LazyEvent()
+        self._empty = LazyEvent()
+        self._scope: trio.CancelScope | None = None  # of the room's nursery, from when on_open has returned
+        self._failure: Exception | None = None  # for who comes when it has; None is RoomFailed
 
     def _make_history(self) -> RoomHistory | None:
         store = self._backplane.history
@@ -110,7 +119,7 @@ class ActiveRoom:
 
     # -- the room's own task ---------------------------------------------------------------
 
-    async def run(self) -> None:
+    async def run(self, ended: Callable[[ActiveRoom], None]) -> None:
         """The life of the room; never raises, for the hub's other rooms live in the same nursery."""
         try:
             await self._live()
@@ -121,7 +130,11 @@ class ActiveRoom:
             self._opened.set()
             if not self._places:  # it was here for the grace of users that have left
                 self._empty.set()
-            await self._close()
+            try:
+                await self._close()
+            finally:
+                ended(self)
+                self.closed.set()
 
     def _failed(self, error: ExceptionGroup[Exception]) -> None:
         code, reason = CloseCode.INTERNAL_ERROR, "the room failed; the server's log tells more"
@@ -136,49 +149,49 @@ class ActiveRoom:
 
     async def _live(self) -> None:
         try:
-            async with (
-                self._open_source() as source,
-                self._open_presence(),
-                trio.open_nursery() as self.room.nursery,
-            ):
-                # First, for on_open may publish more than waits for a fan-out that does not run.
-                self.room.nursery.start_soon(self._members.pump, source, self._publisher.move_up)
-                if self.presence is not None:
-                    self.room.nursery.start_soon(self.presence.run)
-                await self.room.on_open()
-                self._opened.set()
-                await self._empty.wait()
-                self.room.nursery.cancel_scope.cancel()
+            async with self._subscribe():
+                source = self._channel if self.history is None else await self.history.begin()
+                async with self._open_presence(), trio.open_nursery() as nursery:
+                    self.room.nursery = nursery
+                    if self.presence is not None:
+                        nursery.start_soon(self.presence.run)
+                    if type(self.room).on_open is Room.on_open:
+                        self._open()
+                    else:  # beside the fan-out, for it may publish more than waits for one that does not run
+                        nursery.start_soon(self._call_on_open)
+                    await self._members.pump(source, self._publisher.move_up)
         finally:
+            if self.history is not None:
+                self.history.close()
             self._channel.close()
             self._publisher.move_up()
 
-    @asynccontextmanager
-    async def _open_source(self) -> AsyncIterator[Source]:
-        """What the fan-out reads, subscribed."""
-        if self.history is None:
-            async with self._backplane.subscribe(self.room.name, self._channel):
-                yield self._channel
-            return
-        try:
-            async with self.history.store.subscribe(self.room.name, self._channel):
-                yield await self.history.begin()
-        finally:
-            self.history.close()
+    def _subscribe(self) -> AbstractAsyncContextManager[None]:
+        store = self._backplane if self.history is None else self.history.store
+        return store.subscribe(self.room.name, self._channel)
+
+    async def _call_on_open(self) -> None:
+        await self.room.on_open()
+        self._open()
+
+    def _open(self) -> None:
+        self._scope = self.room.nursery.cancel_scope
+        self._opened.set()
+        self._end_if_deserted()
 
     def _open_presence(self) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self.presence is None else self.presence.open()
+        return _NOTHING if self.presence is None else self.presence.open()
 
     async def _close(self) -> None:
         # Cancelled or failed, there may be members still: they leave under deadlines of their own.
-        timeout = self._settings.close_timeout + 2 * self._settings.leave_timeout
+        timeout = self._limits.settings.close_timeout + 2 * self._limits.settings.leave_timeout
         with trio.move_on_after(timeout, shield=True):
             await self._empty.wait()
         await self._call_shielded("on_close", self.room.on_close)
 
     async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:
         """Whether ``fn`` is not at fault; that it raised, or took too long, is logged."""
-        timeout = self._settings.leave_timeout
+        timeout = self._limits.settings.leave_timeout
         failed = False
         with trio.move_on_after(timeout, shield=True) as scope:
             try:
@@ -210,6 +223,8 @@ class ActiveRoom:
         if not self._places:
             self.ending = True
             self._empty.set()
+            if self._scope is not None:
+                self._scope.cancel()
 
     async def join(
         self, member: Member, welcome: Callable[[object, Place], None], position: Position | None = None
@@ -229,12 +244,12 @@ class ActiveRoom:
             if not self._opened.is_set():  # it mostly is, and a checkpoint for each join would show
                 await self._opened.wait()
             if self.ending:
-                raise self._failure
+                raise self._refusal()
             await self.room.authorize(member)
             if position is not None and self.history is not None:
                 await self.history.reach_position(position)
             if self.ending:  # it failed meanwhile
-                raise self._failure
+                raise self._refusal()
             if len(self._members) >= (limit := self._max_members()):
                 raise RoomFull(self.room.name, limit)
             began = True
@@ -253,9 +268,12 @@ class ActiveRoom:
                 self.release_place()
             raise
 
+    def _refusal(self) -> Exception:
+        return self._failure or RoomFailed(self.room.name)
+
     def _max_members(self) -> int:
         own = self.room.max_members
-        return self._settings.max_members_per_room if own is None else own
+        return self._limits.settings.max_members_per_room if own is None else own
 
     async def leave(self, member: Member, reason: str) -> bool:
         """Take ``member`` out and run ``on_leave``, shielded; False when someone else has begun to."""
@@ -265,7 +283,7 @@ class ActiveRoom:
             self.presence.leave(member)
         try:
             if member._tasks is not None:
-                with trio.move_on_after(self._settings.leave_timeout, shield=True):
+                with trio.move_on_after(self._limits.settings.leave_timeout, shield=True):
                     await member._tasks.aclose()
             if not await self._call_shielded("on_leave", self.room.on_leave, member, reason):
                 member._connection.close(CloseCode.INTERNAL_ERROR, "on_leave failed; the server's log tells more")
@@ -281,7 +299,7 @@ class ActiveRoom:
             member._tasks = LazyNursery(member._connection.nursery)
         member._tasks.start_soon(_run_member_task, member, fn, *args)
 
-    async def publish(
+    def publish(
         self,
         data: Data,
         *,
@@ -289,12 +307,13 @@ class ActiveRoom:
         sender: Member | None,
         key: str | None,
         publication_id: str | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """See `Room.publish`."""
+        # Not async itself: thousands of publishers may be waiting at once, with a coroutine more each.
         author = sender or exclude
         payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None, key)
         check_publication_id(publication_id)
-        await self._publisher.publish(payload, publication_id)
+        return self._publisher.publish(payload, publication_id)
 
 
 def _reason(member: Member, exc: BaseException) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -91,7 +90,7 @@ class FanOut:
         feed = self._feeds.get(encoding)
         if feed is None:
             room = self._room
-            gap = partial(_gap_frame, encoding, room.name)
+            gap = _GapFrames(encoding, room.name)
             feed = Feed(room.overflow, self.tally, gap, room.max_outbox_messages, room.max_outbox_bytes)
             self._feeds[encoding] = feed
         return feed
@@ -240,6 +239,14 @@ class FanOut:
                     member._deliver(batch)
 
 
-def _gap_frame(encoding: Encoding, room: str, lost: int) -> bytes:
-    """What tells a peer that it has lost messages; a plain one has no word for it."""
-    return b"" if encoding.codec is None else encoding.envelope(Gap(room, "overflow", lost))
+@attrs.frozen
+class _GapFrames:
+    """What tells peers of one encoding that they have lost messages. In each room, where a `partial` took 200 bytes."""
+
+    encoding: Encoding
+    room: str
+
+    def __call__(self, lost: int) -> bytes:
+        """The frame; a plain peer has no word for it."""
+        encoding = self.encoding
+        return b"" if encoding.codec is None else encoding.envelope(Gap(self.room, "overflow", lost))

@@ -147,13 +147,9 @@ class Hub:
         room_class, params = self._route(name)
         active = ActiveRoom(room_class(), params, name, self.backplane, self.limits)
         self.rooms[name] = active
-        self._nursery.start_soon(self._run, active, name=f"room {name}")
+        self._nursery.start_soon(active.run, self._forget, name=f"room {name}")
         return active
 
-    async def _run(self, active: ActiveRoom) -> None:
-        try:
-            await active.run()
-        finally:
-            del self.rooms[active.room.name]
-            self._totals.close(active.room.overflow, active.tally)
-            active.closed.set()
+    def _forget(self, ended: ActiveRoom) -> None:
+        del self.rooms[ended.room.name]
+        self._totals.close(ended.room.overflow, ended.tally)

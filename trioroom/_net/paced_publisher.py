@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import trio
 
 from trioroom.backplane.room_channel import weight
@@ -27,12 +28,22 @@ class Outlet(Protocol):
         ...
 
 
+@attrs.define
+class _Queue:
+    """Those who wait; it is there while somebody does, for most rooms never fall behind."""
+
+    turn: trio.Lock = attrs.field(factory=trio.Lock)
+    """Held by the first of them, so that nobody overtakes."""
+    first: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
+    length: int = 0
+
+
 class PacedPublisher:
     """Owned by an `ActiveRoom`, which tells it when the fan-out moves."""
 
     __slots__ = (
-        "_bytes", "_channel", "_first", "_max_bytes", "_max_publications", "_outlet", "_publications", "_room",
-        "_timeout", "_turn",
+        "_bytes", "_channel", "_max_bytes", "_max_publications", "_outlet", "_publications", "_queue", "_room",
+        "_timeout",
     )  # fmt: skip
 
     def __init__(self, outlet: Outlet, room: str, channel: RoomChannel, timeout: float) -> None:
@@ -44,8 +55,7 @@ class PacedPublisher:
         self._max_bytes = channel.max_bytes / 2
         self._publications = 0  # under way
         self._bytes = 0
-        self._turn = trio.Lock()  # held by the first of those who wait, so that nobody overtakes
-        self._first = trio.lowlevel.ParkingLot()
+        self._queue: _Queue | None = None
 
     async def publish(self, payload: bytes, publication_id: str | None = None) -> None:
         """Hand ``payload`` to the backplane once the fan-out has room for it.
@@ -53,7 +63,7 @@ class PacedPublisher:
         Raises:
             BackplaneUnavailable: it had none within the timeout; or the broker cannot be reached.
         """
-        if self._turn.locked() or self._is_behind():
+        if self._queue is not None or self._is_behind():
             await self._wait()
         size = weight(payload)
         self._publications += 1
@@ -67,8 +77,8 @@ class PacedPublisher:
 
     def move_up(self) -> None:
         """The fan-out has taken something, or has ended, or a publication has gone out: look again."""
-        if self._first:
-            self._first.unpark()
+        if self._queue is not None:
+            self._queue.first.unpark()
 
     def _is_behind(self) -> bool:
         return (
@@ -77,10 +87,17 @@ class PacedPublisher:
         )
 
     async def _wait(self) -> None:
-        with trio.move_on_after(self._timeout) as scope:
-            async with self._turn:
-                while self._is_behind():
-                    await self._first.park()
+        queue = self._queue = self._queue or _Queue()
+        queue.length += 1
+        try:
+            with trio.move_on_after(self._timeout) as scope:
+                async with queue.turn:
+                    while self._is_behind():
+                        await queue.first.park()
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                self._queue = None
         if scope.cancelled_caught:
             raise BackplaneUnavailable(
                 f"room {self._room!r} has been behind for publish_timeout={self._timeout:g} s: {len(self._channel)} "

@@ -15,7 +15,10 @@ from typing import Protocol, cast
 
 import trio
 
-_BATCH = 1024  # events per poll: bounds the time between two checkpoints of the loop
+# Events per poll. Bounds the time between two checkpoints of the loop, and how many readers are in the middle of a
+# message at once: 1,024 that published had more objects under way than the collector lets be young, so that it ran
+# several times a second, 30 ms each, and found nothing.
+_BATCH = 256
 
 
 class Wakeable(Protocol):

@@ -54,6 +54,10 @@ class MemoryBackplane:
 
     async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
         """Hand ``payload`` to each subscriber, awaiting those that are full; always a checkpoint."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._publish_nowait(room, payload, publication_id):
+            # Afterwards: the fan-out is on its way already when the publisher gives way to others.
+            return await trio.lowlevel.cancel_shielded_checkpoint()
         subscribed = await self._rooms.take_turn(room)
         try:
             now = trio.current_time()
@@ -61,6 +65,17 @@ class MemoryBackplane:
                 await subscribed.deliver(payload, lambda: self._ids.add(room, publication_id, True, now))
         finally:
             self._rooms.end_turn(room, subscribed)
+
+    def _publish_nowait(self, room: str, payload: bytes, publication_id: str | None) -> bool:
+        if publication_id is None:
+            return self._rooms.put_nowait(room, payload)
+        now = trio.current_time()
+        if self._ids.find(room, publication_id, now):
+            return True
+        if not self._rooms.put_nowait(room, payload):
+            return False
+        self._ids.add(room, publication_id, True, now)
+        return True
 
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Put what is published to ``room`` into ``channel`` from now on."""

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from trioroom._core.history import Kept
 from trioroom.backplane.base import Lost
-from trioroom.backplane.room_channel import RoomChannel
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from trioroom.backplane.room_channel import RoomChannel
 
 
 @attrs.define(eq=False)
 class _Subscription:
-    """One subscriber's channel."""
+    """One subscriber's channel; a context manager of its own, for a generator takes 500 bytes in each active room."""
 
+    rooms: MemoryRooms
+    room: str
     channel: RoomChannel
     missed: int = 0  # publications that others got and this one did not, not told yet
+
+    async def __aenter__(self) -> None:
+        self.rooms._enter(self.room).subscriptions.append(self)
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        entered = self.rooms._rooms[self.room]
+        entered.subscriptions.remove(self)
+        self.rooms._leave(self.room, entered)
 
     def put_nowait(self, publication: bytes | Kept) -> bool:
         """False when it is full."""
@@ -39,8 +55,9 @@ class _Subscription:
 class MemoryRoom:
     """Its subscriptions, and whose turn it is to publish: one at a time, so that all see one order."""
 
-    subscriptions: dict[_Subscription, None] = attrs.field(factory=dict)
-    turn: trio.Lock = attrs.field(factory=trio.Lock)
+    subscriptions: list[_Subscription] = attrs.field(factory=list)  # mostly one: a second one has to be asked for
+    taken: bool = False  # the turn is somebody's
+    waiting: trio.lowlevel.ParkingLot | None = None  # those who want it next
     users: int = 0  # subscriptions and publishers
 
     async def deliver(self, publication: bytes | Kept, when_out: Callable[[], None] = lambda: None) -> None:
@@ -77,32 +94,37 @@ class MemoryRooms:
         """The right to publish to ``room`` until `end_turn`, first come, first served; always a checkpoint."""
         await trio.lowlevel.checkpoint()
         entered = self._enter(room)
-        try:
-            entered.turn.acquire_nowait()  # awaiting a free lock would be a second checkpoint
-        except trio.WouldBlock:
+        if entered.taken:
+            entered.waiting = entered.waiting or trio.lowlevel.ParkingLot()
             try:
-                await entered.turn.acquire()
+                await entered.waiting.park()
             except trio.Cancelled:
                 self._leave(room, entered)
                 raise
+        entered.taken = True
         return entered
 
     def end_turn(self, room: str, entered: MemoryRoom) -> None:
         """Let the next publisher go on."""
-        entered.turn.release()
+        if entered.waiting:
+            entered.waiting.unpark()  # it stays taken: whoever comes before that task runs has to wait
+        else:
+            entered.taken = False
+            entered.waiting = None
         self._leave(room, entered)
 
-    @asynccontextmanager
-    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
-        """Put what is published to ``room`` into ``channel`` from now on."""
-        subscription = _Subscription(channel)
-        entered = self._enter(room)
-        entered.subscriptions[subscription] = None
-        try:
-            yield
-        finally:
-            del entered.subscriptions[subscription]
-            self._leave(room, entered)
+    def put_nowait(self, room: str, publication: bytes) -> bool:
+        """Deliver ``publication`` if nobody has to wait for anybody, which is nearly always; else do nothing."""
+        entered = self._rooms.get(room)
+        if entered is None:
+            return True
+        if entered.taken or len(entered.subscriptions) != 1:
+            return False
+        return entered.subscriptions[0].put_nowait(publication)
+
+    def subscribe(self, room: str, channel: RoomChannel) -> _Subscription:
+        """Put what is published to ``room`` into ``channel`` while the context is open."""
+        return _Subscription(self, room, channel)
 
     def _enter(self, room: str) -> MemoryRoom:
         entered = self._rooms.get(room)

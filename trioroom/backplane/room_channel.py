@@ -33,11 +33,12 @@ class RoomChannel:
     It is full when one more would pass a bound of its own or the budget's; then the budget is first
     asked to drop somebody. But one always fits into an empty channel, however large, so that all get
     through in the end. A backplane with a broker has to `offer`; one that can keep its publishers
-    waiting may `put`. Calls may overlap, and nothing is taken or put by one that raises.
+    waiting may `put`. Calls may overlap, but for `receive`, and nothing is taken or put by one that raises.
+    Thousands of rooms have one each that is mostly empty: what it needs while something waits comes with that.
     """
 
     __slots__ = (
-        "_budget", "_closed", "_deliveries", "_putters", "_receivers", "max_bytes", "max_publications", "queued_bytes",
+        "_budget", "_closed", "_deliveries", "_putters", "_receiver", "max_bytes", "max_publications", "queued_bytes",
     )  # fmt: skip
 
     def __init__(self, max_publications: int, max_bytes: float, budget: Budget) -> None:
@@ -49,9 +50,11 @@ class RoomChannel:
         """How many do."""
         self._budget = budget
         self._closed = False
-        self._deliveries: deque[Delivery] = deque()
-        self._putters: dict[trio.lowlevel.Task, Delivery] = {}  # the first one first
-        self._receivers = trio.lowlevel.ParkingLot()
+        self._deliveries: (
+            deque[Delivery] | tuple[()]
+        ) = ()  # a deque while something waits: an empty one takes 760 bytes
+        self._putters: dict[trio.lowlevel.Task, Delivery] | None = None  # the first one first; None for nobody
+        self._receiver: trio.lowlevel.Task | None = None
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -98,9 +101,12 @@ class RoomChannel:
         if self.put_nowait(delivery):
             return await trio.lowlevel.cancel_shielded_checkpoint()
         task = trio.lowlevel.current_task()
+        if self._putters is None:
+            self._putters = {}
         self._putters[task] = delivery
 
         def abort(_: object) -> trio.lowlevel.Abort:
+            assert self._putters is not None, "the task is in it"
             del self._putters[task]
             self._admit()  # who comes next may be smaller
             return trio.lowlevel.Abort.SUCCEEDED
@@ -117,6 +123,7 @@ class RoomChannel:
             del self._putters[task]
             self._append(delivery, size)
             trio.lowlevel.reschedule(task)
+        self._putters = None
 
     def _has_room(self, size: int) -> bool:
         if not self._deliveries:
@@ -129,11 +136,18 @@ class RoomChannel:
         return True
 
     def _append(self, delivery: Delivery, size: int) -> None:
-        self._deliveries.append(delivery)
+        if self._deliveries:
+            self._deliveries.append(delivery)
+        else:
+            self._deliveries = deque((delivery,))
         self.queued_bytes += size
         self._budget.add(size)
-        if self._receivers:
-            self._receivers.unpark()
+        self._wake_receiver()
+
+    def _wake_receiver(self) -> None:
+        if self._receiver is not None:
+            task, self._receiver = self._receiver, None
+            trio.lowlevel.reschedule(task)
 
     # -- for the fan-out -------------------------------------------------------------------------
 
@@ -142,12 +156,20 @@ class RoomChannel:
 
         Raises:
             trio.ClosedResourceError: the channel is closed, maybe while we waited.
+            trio.BusyResourceError: another task waits already.
         """
+        if self._receiver is not None:
+            raise trio.BusyResourceError("another task receives from this room channel")
         if self._deliveries or self._closed:
             await trio.lowlevel.checkpoint()
         while not (self._deliveries or self._closed):
-            await self._receivers.park()
+            self._receiver = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._stop_receiving)
         return self.receive_nowait()
+
+    def _stop_receiving(self, _: object) -> trio.lowlevel.Abort:
+        self._receiver = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     def receive_nowait(self) -> Delivery:
         """The oldest delivery.
@@ -161,6 +183,8 @@ class RoomChannel:
                 raise trio.ClosedResourceError("this room channel is closed")
             raise trio.WouldBlock
         delivery = self._deliveries.popleft()
+        if not self._deliveries:
+            self._deliveries = ()
         size = weight(delivery)
         self.queued_bytes -= size
         self._budget.remove(size)
@@ -173,11 +197,11 @@ class RoomChannel:
         self._closed = True
         self._budget.remove(self.queued_bytes)
         self.queued_bytes = 0
-        self._deliveries.clear()
-        for task in self._putters:
+        self._deliveries = ()
+        for task in self._putters or ():
             trio.lowlevel.reschedule(task)
-        self._putters.clear()
-        self._receivers.unpark_all()
+        self._putters = None
+        self._wake_receiver()
 
     def __enter__(self) -> Self:
         return self
