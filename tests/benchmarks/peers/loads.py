@@ -1,0 +1,128 @@
+"""What the contenders have to bear, and one run of it: ``trioroom bench`` against one server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from tests.benchmarks.peers.contenders import Ready
+from tests.benchmarks.peers.serving import Failed, on_core, serving
+from tests.benchmarks.processes import LOAD_CORE
+from trioroom.bench.result import BUSY
+
+_RUN_TIMEOUT = 300.0
+_TOLD_CHARACTERS = 1_000
+_GENERATOR_CPU = "generator CPU, busiest process"
+
+
+@attrs.frozen
+class Figure:
+    """A line of the bench's result, which is a column of the comparison."""
+
+    name: str
+    """As the bench calls it."""
+    title: str
+    less_is_better: bool = False
+
+
+MEMORY = Figure("server memory per member", "bytes per idle member", less_is_better=True)
+HANDSHAKES = Figure("handshakes/s", "handshakes/s")
+
+
+@attrs.frozen(kw_only=True)
+class Load:
+    """A scenario of ``trioroom bench`` with its options."""
+
+    name: str
+    scenario: str
+    title: str
+    members: int
+    in_flight: int = 1
+    figures: tuple[Figure, ...]
+    """The first one is what the load is about."""
+
+
+def _fanout(name: str, members: int, in_flight: int = 1) -> Load:
+    title = f"room of {members:,}, {in_flight} in flight"
+    figures = (
+        Figure("deliveries/s", f"deliveries/s, {title}"),
+        Figure("last member p50", f"ms to the last member p50, {title}", less_is_better=True),
+        Figure("last member p99", f"ms to the last member p99, {title}", less_is_better=True),
+    )
+    return Load(name=name, scenario="fanout", title=title, members=members, in_flight=in_flight, figures=figures)
+
+
+_ALL = (
+    Load(name="idle", scenario="idle", title="idle members", members=10_000, figures=(MEMORY,)),
+    Load(name="connect", scenario="connect", title="handshakes", members=5_000, figures=(HANDSHAKES,)),
+    Load(
+        name="echo",
+        scenario="echo",
+        title="echo to 100 members",
+        members=100,
+        figures=(
+            Figure("round trips/s", "echo round trips/s"),
+            Figure("round trip p50", "ms of an echo p50", less_is_better=True),
+            Figure("round trip p99", "ms of an echo p99", less_is_better=True),
+        ),
+    ),
+    _fanout("fanout", 1_000),
+    _fanout("fanout-10000", 10_000),
+    _fanout("fanout-10000-32", 10_000, 32),
+)
+LOADS: Mapping[str, Load] = {load.name: load for load in _ALL}
+"""By name, in the order in which they are run."""
+
+
+@attrs.frozen
+class Run:
+    """What one run measured."""
+
+    figures: Mapping[str, float]
+    generator_busy: bool
+    """The generator had no CPU left: the server may be better than this."""
+
+
+def measure(ready: Ready, load: Load, duration: float) -> Run:
+    """One run against a fresh server.
+
+    Raises:
+        Failed: members were lost, or nothing was measured.
+    """
+    with serving(ready) as port, tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "result.json"
+        url = f"ws://127.0.0.1:{port}{ready.contender.path(load.scenario)}"
+        options = [
+            *(f"--members={load.members}", f"--in-flight={load.in_flight}", f"--duration={duration}"),
+            f"--json={file}",
+        ]
+        generator = "tests.benchmarks.peers.socketio_load" if ready.contender.socketio else "trioroom"
+        bench = [] if ready.contender.socketio else ["bench"]
+        command = [sys.executable, "-m", generator, *bench, load.scenario, url, *options]
+        done = subprocess.run(
+            on_core(LOAD_CORE, command), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_TIMEOUT
+        )
+        if not file.exists():
+            raise Failed((done.stderr or done.stdout).strip()[-_TOLD_CHARACTERS:])
+        return understand(json.loads(file.read_text()), load)
+
+
+def understand(result: Mapping[str, Any], load: Load) -> Run:
+    """The figures of ``load`` in what the bench has written.
+
+    Raises:
+        Failed: as `measure`.
+    """
+    told = {figure["name"]: figure["value"] for figure in result["figures"]}
+    missing = [figure.name for figure in load.figures if figure.name not in told]
+    if missing or not result["succeeded"]:
+        raise Failed("; ".join(result["notes"]) or f"no figure for {', '.join(missing)}")
+    busy = told.get(_GENERATOR_CPU, 0.0) > 100 * BUSY
+    return Run({figure.name: told[figure.name] for figure in load.figures}, busy)

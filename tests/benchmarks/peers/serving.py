@@ -1,0 +1,78 @@
+"""A contender's server while it is measured, on a core of its own."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from tests.benchmarks.peers.contenders import Ready
+from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE
+
+START_TIMEOUT = 15.0
+STOP_TIMEOUT = 5.0
+_TOLD_CHARACTERS = 1_000
+
+
+class Failed(Exception):
+    """A server or the load on it; says what went wrong."""
+
+
+def pinned() -> bool:
+    """Server and load can have a core each."""
+    return shutil.which("taskset") is not None and {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0)
+
+
+def on_core(core: int, command: list[str]) -> list[str]:
+    """The command, held to one core where that is possible."""
+    return ["taskset", "-c", str(core), *command] if pinned() else command
+
+
+@contextmanager
+def serving(ready: Ready) -> Iterator[int]:
+    """The port of a server that runs while the context is open.
+
+    Raises:
+        Failed: it did not start.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads would stop it when it is full
+        server = subprocess.Popen(
+            on_core(SERVER_CORE, ready.command_on(port)),
+            env={**os.environ, **ready.environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+        )
+        try:
+            _wait_started(ready, server, complaints)
+            yield port
+        finally:
+            _stop(server)
+
+
+def _wait_started(ready: Ready, server: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
+    """Until it says its first line, which all of them say when they listen."""
+    assert server.stdout is not None
+    readable, _, _ = select.select([server.stdout], [], [], START_TIMEOUT)
+    if readable and server.stdout.readline():
+        return
+    server.kill()
+    server.wait()
+    complaints.seek(0)
+    said = complaints.read().decode(errors="replace").strip()[-_TOLD_CHARACTERS:]
+    raise Failed(f"the server of {ready.contender.name} did not start within {START_TIMEOUT:g} s: {said}")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """Nobody is connected any more, so that there is nothing to be polite about."""
+    server.kill()
+    server.communicate(timeout=STOP_TIMEOUT)
