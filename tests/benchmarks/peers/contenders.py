@@ -53,9 +53,7 @@ _ALL = (
     ),
     Contender(name="trio-websocket", server="trio_websocket_server.py", packages=("trio-websocket", "trio")),
     Contender(name="aiohttp", server="aiohttp_server.py", packages=("aiohttp",)),
-    Contender(
-        name="aiohttp+uvloop", server="aiohttp_server.py", packages=("aiohttp", "uvloop"), options=("uvloop",)
-    ),
+    Contender(name="aiohttp+uvloop", server="aiohttp_server.py", packages=("aiohttp", "uvloop"), options=("uvloop",)),
     Contender(name="picows", server="picows_server.py", packages=("picows", "uvloop")),
     Contender(
         name="python-socketio",
