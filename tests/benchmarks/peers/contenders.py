@@ -66,7 +66,7 @@ _ALL = (
     Contender(name="send loop", server="send_loop.c"),
 )
 CONTENDERS: Mapping[str, Contender] = {contender.name: contender for contender in _ALL}
-"""By name. The first one is what the others are compared with; the last one is no library but what the kernel allows."""
+"""By name. The others are compared with the first one; the last one is no library but what the kernel allows."""
 
 
 @attrs.frozen

@@ -32,50 +32,51 @@ class Figure:
     less_is_better: bool = False
 
 
-MEMORY = Figure("server memory per member", "bytes per idle member", less_is_better=True)
-HANDSHAKES = Figure("handshakes/s", "handshakes/s")
+_FIGURES: Mapping[str, tuple[Figure, ...]] = {
+    "idle": (Figure("server memory per member", "bytes per idle member", less_is_better=True),),
+    "connect": (Figure("handshakes/s", "handshakes/s"),),
+    "echo": (
+        Figure("round trips/s", "echo round trips/s"),
+        Figure("round trip p50", "ms of an echo p50", less_is_better=True),
+        Figure("round trip p99", "ms of an echo p99", less_is_better=True),
+    ),
+    "fanout": (
+        Figure("deliveries/s", "deliveries/s"),
+        Figure("last member p50", "ms to the last member p50", less_is_better=True),
+        Figure("last member p99", "ms to the last member p99", less_is_better=True),
+    ),
+}
+"""Of each scenario; the first one is what it is about."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Load:
     """A scenario of ``trioroom bench`` with its options."""
 
     name: str
     scenario: str
-    title: str
     members: int
     in_flight: int = 1
-    figures: tuple[Figure, ...]
-    """The first one is what the load is about."""
 
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What is told of it."""
+        return _FIGURES[self.scenario]
 
-def _fanout(name: str, members: int, in_flight: int = 1) -> Load:
-    title = f"room of {members:,}, {in_flight} in flight"
-    figures = (
-        Figure("deliveries/s", f"deliveries/s, {title}"),
-        Figure("last member p50", f"ms to the last member p50, {title}", less_is_better=True),
-        Figure("last member p99", f"ms to the last member p99, {title}", less_is_better=True),
-    )
-    return Load(name=name, scenario="fanout", title=title, members=members, in_flight=in_flight, figures=figures)
+    @property
+    def title(self) -> str:
+        """Its size."""
+        members = f"{self.members:,} members"
+        return f"{members}, {self.in_flight} in flight" if self.scenario == "fanout" else members
 
 
 _ALL = (
-    Load(name="idle", scenario="idle", title="idle members", members=10_000, figures=(MEMORY,)),
-    Load(name="connect", scenario="connect", title="handshakes", members=5_000, figures=(HANDSHAKES,)),
-    Load(
-        name="echo",
-        scenario="echo",
-        title="echo to 100 members",
-        members=100,
-        figures=(
-            Figure("round trips/s", "echo round trips/s"),
-            Figure("round trip p50", "ms of an echo p50", less_is_better=True),
-            Figure("round trip p99", "ms of an echo p99", less_is_better=True),
-        ),
-    ),
-    _fanout("fanout", 1_000),
-    _fanout("fanout-10000", 10_000),
-    _fanout("fanout-10000-32", 10_000, 32),
+    Load("idle", "idle", 10_000),
+    Load("connect", "connect", 5_000),
+    Load("echo", "echo", 100),
+    Load("fanout", "fanout", 1_000),
+    Load("fanout-10000", "fanout", 10_000),
+    Load("fanout-10000-32", "fanout", 10_000, 32),
 )
 LOADS: Mapping[str, Load] = {load.name: load for load in _ALL}
 """By name, in the order in which they are run."""

@@ -8,18 +8,18 @@ import matplotlib
 from matplotlib.figure import Figure as Plot
 
 from tests.benchmarks.peers.loads import Load
-from tests.benchmarks.peers.report import YARDSTICK, number
+from tests.benchmarks.peers.report import YARDSTICK, heading, number
 from tests.benchmarks.peers.results import FIRST, Results
 
 _WIDTH, _BAR, _MARGIN = 8.0, 0.34, 1.0  # inches
 _OURS, _THEIRS, _LIMIT = "#1f6f8b", "#a9b4bd", "#e3d5b8"
-_PLAIN_TEXT = {"svg.fonttype": "none", "svg.hashsalt": "trioroom"}  # small files, the same for the same figures
 
 
 def draw(results: Results, directory: Path) -> None:
     """One file for each load, named as it."""
     directory.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(_PLAIN_TEXT):
+    # Small files, the same for the same figures.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "trioroom"}):
         for load in results.loads:
             _bars(results, load).savefig(directory / f"{load.name}.svg", metadata={"Date": None})
 
@@ -42,7 +42,7 @@ def _bars(results: Results, load: Load) -> Plot:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * most)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_title(f"{figure.title} ({'less' if figure.less_is_better else 'more'} is better)", fontsize=11)
+    axes.set_title(f"{heading(figure, load)} ({'less' if figure.less_is_better else 'more'} is better)", fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     return plot
 

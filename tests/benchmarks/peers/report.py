@@ -34,6 +34,11 @@ def number(measured: Measured, figure: Figure) -> str:
     return f"{_bound(figure)} {digits}" if measured.busy else digits
 
 
+def heading(figure: Figure, load: Load) -> str:
+    """What a column or a plot is about."""
+    return f"{figure.title}, {load.title}"
+
+
 def _bound(figure: Figure) -> str:
     return "≤" if figure.less_is_better else "≥"
 
@@ -58,16 +63,24 @@ def markdown(results: Results, plots: str | None) -> str:
         *_notes(results),
         "Where others were ahead by a tenth or more:",
         "\n".join(ahead(results)) or "- nowhere",
-        *(f"![{load.figures[0].title}]({plots}/{load.name}.svg)" for load in results.loads if plots is not None),
+        *(
+            f"![{heading(load.figures[0], load)}]({plots}/{load.name}.svg)"
+            for load in results.loads
+            if plots is not None
+        ),
         "What took part:",
         _table(["", "versions"], [[name, told] for name, told in results.versions.items()]),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
+def _plot(load: Load, plots: str) -> str:
+    return f"![{heading(load.figures[0], load)}]({plots}/{load.name}.svg)"
+
+
 def _rates(results: Results) -> str:
     """What each load is about."""
-    heads = ["", *(load.figures[0].title for load in results.loads)]
+    heads = ["", *(heading(load.figures[0], load) for load in results.loads)]
     rows = []
     for name in results.versions:
         cells = []
@@ -87,7 +100,7 @@ def _latencies(results: Results) -> str:
     for name in results.versions:
         measured = [(results.of(load).get(name), load.figures[1:]) for load in loads]
         rows.append([name, *(" / ".join(number(m, f) for f in figures) if m else "" for m, figures in measured)])
-    return _table(["", *(load.title for load in loads)], rows) if loads else ""
+    return _table(["", *(f"{load.scenario}, {load.title}" for load in loads)], rows) if loads else ""
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -98,9 +111,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> str:
 def _notes(results: Results) -> Iterator[str]:
     """What to know before believing the figures."""
     if any(measured.busy for measured in results.measured):
-        yield (
-            "≥ and ≤: the load generator had used up its core in some round, so that the server may be better than this."
-        )
+        yield "≥ and ≤: the load generator had used up its core in some round; the server may be better than this."
     for measured in results.failed():
         yield f"{measured.contender} failed under {measured.load}: {measured.failure}"
     for name, reason in results.missing.items():
@@ -119,7 +130,7 @@ def ahead(results: Results) -> Iterator[str]:
                 if (times := 1 / ratio if figure.less_is_better else ratio) >= AHEAD:
                     better.append(f"{name} ({times:.2f} times)")
             if better:
-                yield f"- {figure.title}: {', '.join(better)}"
+                yield f"- {heading(figure, load)}: {', '.join(better)}"
 
 
 def write_into(page: Path, text: str) -> None:

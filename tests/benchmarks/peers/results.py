@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import msgspec
 
 from tests.benchmarks.peers.contenders import CONTENDERS
@@ -62,7 +63,8 @@ class Results(msgspec.Struct):
     @property
     def loads(self) -> list[Load]:
         """That were run."""
-        return [load for load in LOADS.values() if self.of(load)]
+        run = [load for load in LOADS.values() if self.of(load)]
+        return [attrs.evolve(load, members=self.members.get(load.name, load.members)) for load in run]
 
     def ratio(self, load: Load, figure: Figure, contender: str) -> float | None:
         """A contender's median divided by trioroom's; None when that is not there or 0."""

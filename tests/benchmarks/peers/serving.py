@@ -7,6 +7,7 @@ import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,9 @@ class Failed(Exception):
 
 def pinned() -> bool:
     """Server and load can have a core each."""
-    return shutil.which("taskset") is not None and {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0)
+    if sys.platform != "linux" or shutil.which("taskset") is None:
+        return False
+    return {SERVER_CORE, LOAD_CORE} <= os.sched_getaffinity(0)
 
 
 def on_core(core: int, command: list[str]) -> list[str]:

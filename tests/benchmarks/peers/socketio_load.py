@@ -163,7 +163,8 @@ class _Silent:
 def run(options: BenchOptions, url: str) -> Result:
     """All steps of one scenario, from one generator process."""
     event = "echo" if options.scenario is Scenario.ECHO else "all"
-    target = SocketIOTarget(*attrs.astuple(parse_target(url, Protocol.PLAIN)), event=event)
+    plain = parse_target(url, Protocol.PLAIN)
+    target = SocketIOTarget(plain.host, plain.address, plain.port, plain.path, plain.protocol, event=event)
     context = multiprocessing.get_context("forkserver")  # as the bench does
     [share] = options.shares
     ours, theirs = context.Pipe()

@@ -10,7 +10,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 QUEUE = 64
 """Messages that wait for a member. Beyond that it misses some, as its room shall not wait for it."""
 
-members: set[trio.MemorySendChannel[str]] = set()
+members: set[trio.MemorySendChannel[str | bytes]] = set()
 
 
 async def handle(request: WebSocketRequest) -> None:
@@ -28,7 +28,7 @@ async def handle(request: WebSocketRequest) -> None:
 
 async def be_member(connection: WebSocketConnection) -> None:
     """Say to all what it says."""
-    outbox, waiting = trio.open_memory_channel[str](QUEUE)
+    outbox, waiting = trio.open_memory_channel[str | bytes](QUEUE)
     members.add(outbox)
     try:
         async with trio.open_nursery() as nursery:
@@ -39,7 +39,7 @@ async def be_member(connection: WebSocketConnection) -> None:
         members.discard(outbox)
 
 
-def publish(message: str) -> None:
+def publish(message: str | bytes) -> None:
     """Into the outboxes of all."""
     for outbox in members:
         try:
@@ -48,7 +48,7 @@ def publish(message: str) -> None:
             pass
 
 
-async def write(connection: WebSocketConnection, waiting: trio.MemoryReceiveChannel[str]) -> None:
+async def write(connection: WebSocketConnection, waiting: trio.MemoryReceiveChannel[str | bytes]) -> None:
     """Send what waits for one member."""
     async for message in waiting:
         await connection.send_message(message)
