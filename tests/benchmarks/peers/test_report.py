@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.peers.loads import LOADS, Failed, understand
+from tests.benchmarks.peers.loads import LOADS, understand
 from tests.benchmarks.peers.plots import draw
 from tests.benchmarks.peers.report import BEGIN, END, ahead, lines, markdown, write_into
 from tests.benchmarks.peers.results import Measured, Results, load_results
+from tests.benchmarks.peers.serving import Failed
 
 ECHO, IDLE = LOADS["echo"], LOADS["idle"]
 

@@ -1,6 +1,6 @@
 """Each server of the comparison that can run here serves a room and an echo; under `nox -s bench` all can.
 
-Which those are is found out before there are tests of them: what is not installed is no test, rather than one that skips.
+Which those are is found out before there are tests of them: who is not installed has none, rather than one that skips.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ def can_run(contender: Contender) -> bool:
     return not contender.server.endswith(".js") and installed.issuperset(contender.packages)
 
 
-@pytest.mark.parametrize("load", [Load("fanout", "fanout", 10, 2), Load("echo", "echo", 10)], ids=lambda load: load.name)
+@pytest.mark.parametrize(
+    "load", [Load("fanout", "fanout", 10, 2), Load("echo", "echo", 10)], ids=lambda load: load.name
+)
 @pytest.mark.parametrize("name", [name for name, contender in CONTENDERS.items() if can_run(contender)])
 def test_server_bears_the_load(name: str, load: Load, tmp_path: Path) -> None:
     run = measure(prepare(CONTENDERS[name], tmp_path), load, 0.2)

@@ -31,7 +31,7 @@ def speak(connection: ServerConnection, members: set[ServerConnection]) -> None:
             member.send(packet)
 
 
-def serve_in_thread(handler: Callable[[ServerConnection], None]) -> Iterator[str]:
+def serve_in_thread(handler: Callable[[ServerConnection], object]) -> Iterator[str]:
     """The URL of a server that runs until the generator goes on."""
     with serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
         thread = threading.Thread(target=server.serve_forever)
