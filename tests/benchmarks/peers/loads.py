@@ -125,5 +125,16 @@ def understand(result: Mapping[str, Any], load: Load) -> Run:
     missing = [figure.name for figure in load.figures if figure.name not in told]
     if missing or not result["succeeded"]:
         raise Failed("; ".join(result["notes"]) or f"no figure for {', '.join(missing)}")
+    _check_counts(result["counts"], load)
     busy = told.get(_GENERATOR_CPU, 0.0) > 100 * BUSY
     return Run({figure.name: told[figure.name] for figure in load.figures}, busy)
+
+
+def _check_counts(counts: Mapping[str, int], load: Load) -> None:
+    """A server that sends to too few or too many has been measured at something else."""
+    sent, received = counts["sent"], counts["received"]
+    most = {"echo": sent, "fanout": load.members * sent}.get(load.scenario, received)
+    # A run of fanout ends when all but the publisher have the last messages.
+    least = most - load.in_flight if load.scenario == "fanout" else most
+    if not least <= received <= most:
+        raise Failed(f"{sent} messages brought {received} where {most} were to come")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.benchmarks.peers.loads import LOADS, understand
+from tests.benchmarks.peers.loads import LOADS, Load, understand
 from tests.benchmarks.peers.plots import draw
 from tests.benchmarks.peers.report import BEGIN, END, ahead, lines, markdown, write_into
 from tests.benchmarks.peers.results import Measured, Results, load_results
@@ -96,16 +98,40 @@ def test_results_come_back_from_their_file_and_are_drawn(results: Results, tmp_p
     assert (tmp_path / "echo.svg").read_text("utf-8") == drawn
 
 
+def result(load: Load, sent: int = 10, received: int = 10, **changed: Any) -> dict[str, Any]:
+    """What the bench writes."""
+    figures = [{"name": figure.name, "value": 1.0} for figure in load.figures]
+    counts = {"sent": sent, "received": received}
+    return {"figures": figures, "counts": counts, "succeeded": True, "notes": [], **changed}
+
+
 def test_run_in_which_members_were_lost_has_failed() -> None:
-    figures = [{"name": figure.name, "value": 1.0} for figure in ECHO.figures]
-    assert understand({"figures": figures, "succeeded": True, "notes": []}, ECHO).figures["round trips/s"] == 1.0
+    assert understand(result(ECHO), ECHO).figures["round trips/s"] == 1.0
     with pytest.raises(Failed, match="3 connections: lost"):
-        understand({"figures": figures, "succeeded": False, "notes": ["3 connections: lost"]}, ECHO)
+        understand(result(ECHO, succeeded=False, notes=["3 connections: lost"]), ECHO)
     with pytest.raises(Failed, match="no figure for round trips/s"):
-        understand({"figures": [], "succeeded": True, "notes": []}, ECHO)
+        understand(result(ECHO, figures=[]), ECHO)
+
+
+@pytest.mark.parametrize(
+    ("load", "received", "is_right"),
+    [
+        (ECHO, 10, True),
+        (ECHO, 9, False),
+        (ECHO, 100, False),  # an echo to everybody
+        (Load("fanout", "fanout", 5, 2), 50, True),
+        (Load("fanout", "fanout", 5, 2), 48, True),  # the publisher lacks its last two
+        (Load("fanout", "fanout", 5, 2), 40, False),  # the publisher never gets its own
+        (IDLE, 7, True),
+    ],
+)
+def test_server_has_to_send_as_much_as_its_room_would(load: Load, received: int, is_right: bool) -> None:
+    with nullcontext() if is_right else pytest.raises(Failed, match=f"10 messages brought {received} where"):
+        understand(result(load, received=received), load)
 
 
 def test_busy_generator_is_noticed() -> None:
-    figures = [{"name": figure.name, "value": 1.0} for figure in ECHO.figures]
-    figures.append({"name": "generator CPU, busiest process", "value": 95.0})
-    assert understand({"figures": figures, "succeeded": True, "notes": []}, ECHO).generator_busy
+    written = result(ECHO)
+    assert not understand(written, ECHO).generator_busy
+    written["figures"].append({"name": "generator CPU, busiest process", "value": 95.0})
+    assert understand(written, ECHO).generator_busy
