@@ -1,6 +1,6 @@
 """trioroom beside other libraries, one run on one machine, under the load of ``trioroom bench``.
 
-    nox -s bench -- [CONTENDER...] [--rounds 3] [--scenarios idle echo ...] [--plots DIRECTORY] [--docs]
+    nox -s bench -- [CONTENDER...] [--rounds N] [--scenarios idle echo ...] [--plots DIRECTORY] [--docs]
     python -m tests.benchmarks.peers ...
 
 On Linux the server has one core and the generator another one. Under each load the contenders take turns, and each
@@ -33,12 +33,12 @@ RESULTS = "results.json"
 def main() -> None:
     """Compare, print as it goes, and write what is asked for."""
     arguments = _parse()
+    directory = arguments.plots or (PAGE.with_suffix("") if arguments.docs else None)
     if arguments.redraw is not None:
         results = load_results(arguments.redraw)
     else:
         raise_limit_of_open_files()
-        results = compare(arguments)
-    directory = arguments.plots or (PAGE.with_suffix("") if arguments.docs else None)
+        results = compare(arguments, directory)
     if directory is not None:
         from tests.benchmarks.peers.plots import draw  # of the extra, and not wanted without plots
 
@@ -69,8 +69,8 @@ def _parse() -> argparse.Namespace:
     return arguments
 
 
-def compare(arguments: argparse.Namespace) -> Results:
-    """Measure all contenders that can be, under all loads asked for."""
+def compare(arguments: argparse.Namespace, directory: Path | None) -> Results:
+    """Measure all contenders that can be, under all loads asked for; keep what there is so far in ``directory``."""
     ready, missing = prepare_all({FIRST, *(arguments.contenders or CONTENDERS)}, arguments.cache)
     versions = {contender.contender.name: contender.versions for contender in ready}
     results = new_results(arguments.rounds, arguments.duration, versions, missing)
@@ -85,9 +85,9 @@ def compare(arguments: argparse.Namespace) -> Results:
         results.measured += take_turns(taking_part, lowered, arguments.rounds, arguments.duration)
         for line in lines(results, load):
             print(line, flush=True)
-        if arguments.plots is not None:  # a long run that is broken off has not been for nothing
-            arguments.plots.mkdir(parents=True, exist_ok=True)
-            results.save(arguments.plots / RESULTS)
+        if directory is not None:  # a long run that is broken off has not been for nothing
+            directory.mkdir(parents=True, exist_ok=True)
+            results.save(directory / RESULTS)
     return results
 
 

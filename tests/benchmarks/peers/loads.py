@@ -99,20 +99,24 @@ def measure(ready: Ready, load: Load, duration: float) -> Run:
     """
     with serving(ready) as port, tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "result.json"
-        url = f"ws://127.0.0.1:{port}{ready.contender.path(load.scenario)}"
-        options = [
-            *(f"--members={load.members}", f"--in-flight={load.in_flight}", f"--duration={duration}"),
-            f"--json={file}",
-        ]
-        generator = "tests.benchmarks.peers.socketio_load" if ready.contender.socketio else "trioroom"
-        bench = [] if ready.contender.socketio else ["bench"]
-        command = [sys.executable, "-m", generator, *bench, load.scenario, url, *options]
-        done = subprocess.run(
-            on_core(LOAD_CORE, command), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_TIMEOUT
-        )
+        command = on_core(LOAD_CORE, _generator(ready, load, port, duration, file))
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_TIMEOUT
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise Failed(f"no end after {_RUN_TIMEOUT:g} s") from exc
         if not file.exists():
             raise Failed((done.stderr or done.stdout).strip()[-_TOLD_CHARACTERS:])
         return understand(json.loads(file.read_text()), load)
+
+
+def _generator(ready: Ready, load: Load, port: int, duration: float, file: Path) -> list[str]:
+    """The command that puts the load on, and writes the result."""
+    module = ["tests.benchmarks.peers.socketio_load"] if ready.contender.socketio else ["trioroom", "bench"]
+    url = f"ws://127.0.0.1:{port}{ready.contender.path(load.scenario)}"
+    options = [f"--members={load.members}", f"--in-flight={load.in_flight}", f"--duration={duration}", f"--json={file}"]
+    return [sys.executable, "-m", *module, load.scenario, url, *options]
 
 
 def understand(result: Mapping[str, Any], load: Load) -> Run:
