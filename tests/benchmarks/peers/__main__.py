@@ -19,7 +19,7 @@ import attrs
 
 from tests.benchmarks.peers.contenders import CONTENDERS, Missing, Ready, prepare
 from tests.benchmarks.peers.loads import LOADS, Load, measure
-from tests.benchmarks.peers.report import YARDSTICK, lines, markdown, write_into
+from tests.benchmarks.peers.report import YARDSTICK, lines, markdown, rounds, write_into
 from tests.benchmarks.peers.results import FIRST, Measured, Results, load_results, new_results
 from tests.benchmarks.peers.serving import Failed
 from trioroom.cli.open_files import raise_limit_of_open_files
@@ -74,7 +74,7 @@ def compare(arguments: argparse.Namespace, directory: Path | None) -> Results:
     ready, missing = prepare_all({FIRST, *(arguments.contenders or CONTENDERS)}, arguments.cache)
     versions = {contender.contender.name: contender.versions for contender in ready}
     results = new_results(arguments.rounds, arguments.duration, versions, missing)
-    print(f"{results.machine}; medians of {results.rounds} rounds")
+    print(f"{results.machine}; {rounds(results)}")
     for name, told in (versions | {name: f"left out: {reason}" for name, reason in missing.items()}).items():
         print(f"{name:18} {told}")
     for load in (LOADS[name] for name in LOADS if name in arguments.scenarios):
@@ -104,15 +104,15 @@ def prepare_all(names: Iterable[str], cache: Path) -> tuple[list[Ready], dict[st
     return ready, missing
 
 
-def take_turns(contenders: list[Ready], load: Load, rounds: int, duration: float) -> list[Measured]:
+def take_turns(contenders: list[Ready], load: Load, times: int, duration: float) -> list[Measured]:
     """All contenders' figures; who fails once is not asked again."""
     measured = {ready.contender.name: Measured(load.name, ready.contender.name) for ready in contenders}
-    for done in range(rounds):
+    for done in range(times):
         for ready in contenders:
             of_contender = measured[ready.contender.name]
             if of_contender.failure is not None:
                 continue
-            told = f"{load.name}: round {done + 1} of {rounds}, {ready.contender.name}"
+            told = f"{load.name}: round {done + 1} of {times}, {ready.contender.name}"
             print(told, end="\033[K\r", file=sys.stderr, flush=True)
             try:
                 run = measure(ready, load, duration)
@@ -120,6 +120,7 @@ def take_turns(contenders: list[Ready], load: Load, rounds: int, duration: float
                 of_contender.failure = str(exc)
                 continue
             of_contender.busy |= run.generator_busy
+            of_contender.others = max(of_contender.others, run.others)
             for name, value in run.figures.items():
                 of_contender.figures.setdefault(name, []).append(value)
     print(end="\033[K", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 from tests.benchmarks.peers.contenders import Ready
-from tests.benchmarks.peers.serving import Failed, on_core, serving
+from tests.benchmarks.peers.serving import Failed, SharedCore, on_core, serving
 from tests.benchmarks.processes import LOAD_CORE
 from trioroom.bench.result import BUSY
 
@@ -89,6 +89,8 @@ class Run:
     figures: Mapping[str, float]
     generator_busy: bool
     """The generator had no CPU left: the server may be better than this."""
+    others: float = 0.0
+    """The share of the server's core that other processes had, if it has one of its own."""
 
 
 def measure(ready: Ready, load: Load, duration: float) -> Run:
@@ -97,9 +99,10 @@ def measure(ready: Ready, load: Load, duration: float) -> Run:
     Raises:
         Failed: members were lost, or nothing was measured.
     """
-    with serving(ready) as port, tempfile.TemporaryDirectory() as directory:
+    with serving(ready) as server, tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "result.json"
-        command = on_core(LOAD_CORE, _generator(ready, load, port, duration, file))
+        command = on_core(LOAD_CORE, _generator(ready, load, server.port, duration, file))
+        core = SharedCore(server.pid)
         try:
             done = subprocess.run(
                 command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_RUN_TIMEOUT
@@ -108,7 +111,8 @@ def measure(ready: Ready, load: Load, duration: float) -> Run:
             raise Failed(f"no end after {_RUN_TIMEOUT:g} s") from exc
         if not file.exists():
             raise Failed((done.stderr or done.stdout).strip()[-_TOLD_CHARACTERS:])
-        return understand(json.loads(file.read_text()), load)
+        others = core.others()
+        return attrs.evolve(understand(json.loads(file.read_text()), load), others=others)
 
 
 def _generator(ready: Ready, load: Load, port: int, duration: float, file: Path) -> list[str]:

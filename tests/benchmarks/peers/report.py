@@ -11,6 +11,8 @@ from tests.benchmarks.peers.results import FIRST, Measured, Results
 BEGIN, END = "<!-- results, written by nox -s bench -->", "<!-- end of results -->"
 AHEAD = 1.1
 """Times better from which somebody counts as ahead of trioroom: below, the next run may have it the other way round."""
+QUIET = 0.1
+"""Share of the server's core that others may have: the kernel's work for the generator takes a little too."""
 YARDSTICK = "send loop"
 """The contender that is no library."""
 
@@ -55,8 +57,8 @@ def markdown(results: Results, plots: str | None) -> str:
         plots: where the plots are, seen from the page; None when there are none.
     """
     parts = [
-        f"Measured on {results.date}: {results.machine}. Medians of {results.rounds} rounds of {results.duration:g} "
-        "seconds. In brackets the ratio to trioroom.",
+        f"Measured on {results.date}: {results.machine}. {rounds(results).capitalize()} of {results.duration:g} "
+        "seconds each. In brackets the ratio to trioroom.",
         _rates(results),
         "Milliseconds until an answer is there, or until the last member of the room has a message, as p50 / p99:",
         _latencies(results),
@@ -72,6 +74,11 @@ def markdown(results: Results, plots: str | None) -> str:
         _table(["", "versions"], [[name, told] for name, told in results.versions.items()]),
     ]
     return "\n\n".join(part for part in parts if part)
+
+
+def rounds(results: Results) -> str:
+    """What each figure is taken from."""
+    return f"medians of {results.rounds} rounds" if results.rounds > 1 else "one round"
 
 
 def _plot(load: Load, plots: str) -> str:
@@ -104,7 +111,7 @@ def _latencies(results: Results) -> str:
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
-    rule = ["---", *("---:" for _ in heads[1:])]
+    rule = ["---", *("---:" for _ in heads[1:])] if len(heads) > 2 else ["---", "---"]  # figures to the right
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
@@ -112,6 +119,11 @@ def _notes(results: Results) -> Iterator[str]:
     """What to know before believing the figures."""
     if any(measured.busy for measured in results.measured):
         yield "≥ and ≤: the load generator had used up its core in some round; the server may be better than this."
+    if (others := max((measured.others for measured in results.measured), default=0.0)) > QUIET:
+        yield (
+            f"The machine was not quiet: other processes had up to {others:.0%} of the server's core in a round, so "
+            "that these figures are for trying out only."
+        )
     for measured in results.failed():
         yield f"{measured.contender} failed under {measured.load}: {measured.failure}"
     for name, reason in results.missing.items():

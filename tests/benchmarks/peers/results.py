@@ -29,6 +29,8 @@ class Measured(msgspec.Struct):
     """By the bench's name, one for each round."""
     busy: bool = False
     """The generator had no CPU left in some round, so that the contender may be better than this."""
+    others: float = 0.0
+    """The largest share of the server's core that other processes had in a round."""
     failure: str | None = None
     """Why there are no figures, or no more."""
 

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
 from tests.benchmarks.peers.contenders import Ready
-from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE
+from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, busy_seconds, cpu_seconds
+from trioroom.bench.server import Started
 
 START_TIMEOUT = 15.0
 STOP_TIMEOUT = 5.0
@@ -38,8 +40,8 @@ def on_core(core: int, command: list[str]) -> list[str]:
 
 
 @contextmanager
-def serving(ready: Ready) -> Iterator[int]:
-    """The port of a server that runs while the context is open.
+def serving(ready: Ready) -> Iterator[Started]:
+    """A server that runs while the context is open.
 
     Raises:
         Failed: it did not start.
@@ -57,7 +59,7 @@ def serving(ready: Ready) -> Iterator[int]:
         )
         try:
             _wait_started(ready, server, complaints)
-            yield port
+            yield Started(port, server.pid)  # taskset becomes the server
         finally:
             _stop(server)
 
@@ -79,3 +81,21 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     """Nobody is connected any more, so that there is nothing to be polite about."""
     server.kill()
     server.communicate(timeout=STOP_TIMEOUT)
+
+
+class SharedCore:
+    """What else goes on, from now on, where a server should be alone: figures from a busy machine are worth little."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = self._read()
+
+    def others(self) -> float:
+        """The share of the core that others than the server had; 0 where it is not pinned to one."""
+        now, busy, server = (after - before for after, before in zip(self._read(), self._before, strict=True))
+        return max(0.0, busy - server) / now
+
+    def _read(self) -> tuple[float, float, float]:
+        if not pinned():
+            return time.monotonic(), 0.0, 0.0
+        return time.monotonic(), busy_seconds(SERVER_CORE), cpu_seconds(self._pid)

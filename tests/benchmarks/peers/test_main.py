@@ -22,7 +22,7 @@ def test_contenders_are_compared_and_drawn_and_drawn_again(tmp_path: Path) -> No
     done = compare("websockets", *short, "--plots", str(tmp_path / "a"), "--cache", str(tmp_path / "cache"))
     assert done.returncode == 0, done.stderr
     head, *told = done.stdout.splitlines()
-    assert "medians of 1 rounds" in head
+    assert "one round" in head
     assert [line.split()[0] for line in told[:2]] == ["trioroom", "websockets"]  # with their versions
     rates = [line.split() for line in told if "deliveries/s" in line]
     assert [rate[1] for rate in rates] == ["trioroom", "websockets"]
