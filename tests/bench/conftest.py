@@ -29,7 +29,7 @@ PATIENCE = 10.0  # seconds: a test that waits longer for anything fails
 def server_port() -> Iterator[int]:
     """As the bench starts it."""
     with open_own_server(1) as server:
-        yield server.port
+        yield server.ports[0]
 
 
 def options_for(scenario: Scenario, members: int = 20, **changed: Any) -> BenchOptions:
@@ -48,17 +48,17 @@ def open_play(server_port: int) -> Iterator[Callable[..., Play]]:
     links: list[Connection] = []
 
     def make(options: BenchOptions, url: str | None = None) -> Play:
-        target = parse_target(url or url_on(server_port, options.scenario), options.protocol, options.token)
+        target = parse_target([url or url_on(server_port, options.scenario)], options.protocol, options.token)
         share = options.shares[0]
         tally = Tally()
         swarm = Swarm(tally)
         swarms.append(swarm)
         ours, theirs = multiprocessing.Pipe()
         links.extend((ours, theirs))
-        opening = Opening(swarm, Connector(target, share.first), options.handshakes)
-        pulse = Pulse(theirs, 0, tally.counts, options.patience)
-        pulse.start()
+        opening = Opening(swarm, Connector(target, share.first, options.members), options.handshakes)
         shared = open_shared(multiprocessing.get_context("spawn"), 1, options.in_flight)
+        pulse = Pulse(theirs, 0, tally.counts, shared, options.patience)
+        pulse.start()
         return SCENARIOS[options.scenario](share, target, swarm, opening, pulse, shared)
 
     yield make
@@ -70,6 +70,6 @@ def open_play(server_port: int) -> Iterator[Callable[..., Play]]:
 
 def take_all_steps(play: Play) -> Tally:
     """One after another; what was counted."""
-    for step in play.steps:
+    for step in play.plan(play.options):
         getattr(play, step.name)()
     return play.tally

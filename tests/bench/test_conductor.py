@@ -37,7 +37,7 @@ class Notes:
 
 
 def target_of(options: BenchOptions, port: int) -> Target:
-    return parse_target(url_on(port, options.scenario), options.protocol)
+    return parse_target([url_on(port, options.scenario)], options.protocol)
 
 
 def test_steps_are_taken_together_and_watched(server_port: int) -> None:
@@ -65,7 +65,7 @@ def test_interruption_keeps_what_was_counted(server_port: int) -> None:
 
 def test_stall_ends_the_run_and_says_what_was_waited_for(server_port: int) -> None:
     options = options_for(Scenario.FANOUT, members=4, processes=2, patience=1.0)
-    target = parse_target(f"ws://127.0.0.1:{server_port}/echo", options.protocol)
+    target = parse_target([f"ws://127.0.0.1:{server_port}/echo"], options.protocol)
     result = run_bench(options, target, Notes(), "")
     assert list(result.steps) == ["open", "warm_up"]
     assert any("does it publish to each?" in complaint for complaint in result.complaints)

@@ -13,12 +13,12 @@ from trioroom.bench.target import parse_target
 
 
 def connector_to(port: int, first: int = 0) -> Connector:
-    return Connector(parse_target(f"ws://127.0.0.1:{port}/", Protocol.PLAIN), first)
+    return Connector(parse_target([f"ws://127.0.0.1:{port}/"], Protocol.PLAIN), first, first + 1)
 
 
 def test_connections_come_from_addresses_with_ports_left() -> None:
     addresses = {source_address(number) for number in range(0, 2_000_000, PORTS_OF_ADDRESS)}
-    assert len(addresses) == 100
+    assert len(addresses) == 500
     assert source_address(PORTS_OF_ADDRESS - 1) == source_address(0)
     assert source_address(PORTS_OF_ADDRESS * 250).startswith("127.2.0.")
 

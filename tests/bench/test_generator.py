@@ -48,7 +48,7 @@ def run_generator(options: BenchOptions, port: int, words: list[str], server: in
     heard: list[object] = []
     thread = threading.Thread(target=parent, args=(ours, words, heard))
     thread.start()
-    target = parse_target(url_on(port, options.scenario), options.protocol)
+    target = parse_target([url_on(port, options.scenario)], options.protocol)
     generate(options.shares[0], target, shared, theirs, server)
     thread.join()
     theirs.close()

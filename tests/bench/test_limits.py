@@ -6,11 +6,11 @@ import pytest
 from trioroom.bench.limits import OwnServer, cautions, connections_of_process, obstacles, processes_for
 from trioroom.bench.machine import Machine
 from trioroom.bench.options import BenchOptions, Protocol, Scenario
-from trioroom.bench.target import Target
+from trioroom.bench.target import Endpoint, Target
 
 LARGE = Machine(open_files=20_000, ports=28_232, memory=24 << 30, cpus=2, description="")
-HERE = Target("127.0.0.1", "127.0.0.1", 8000, "/all", Protocol.PLAIN)
-ELSEWHERE = attrs.evolve(HERE, address="192.0.2.1")
+HERE = Target((Endpoint("127.0.0.1", "127.0.0.1", 8000),), "/all", Protocol.PLAIN)
+ELSEWHERE = attrs.evolve(HERE, endpoints=(Endpoint("h", "192.0.2.1", 8000),))
 
 
 def idle(members: int, processes: int = 1) -> BenchOptions:
@@ -22,7 +22,7 @@ def idle(members: int, processes: int = 1) -> BenchOptions:
     [
         (idle(15_000), HERE, LARGE, OwnServer(1), []),
         (idle(19_990), HERE, LARGE, None, ["open files", "--processes 2"]),
-        (idle(18_000), HERE, LARGE, OwnServer(1), ["open files", "17952", "--workers 3"]),
+        (idle(18_000), HERE, LARGE, OwnServer(1), ["open files", "17952", "--workers 2"]),
         (idle(100_000, 6), HERE, LARGE, OwnServer(6), []),
         (idle(30_000, 2), ELSEWHERE, LARGE, None, ["ports", "28232", "net.ipv4.ip_local_port_range"]),
         (idle(10), HERE, attrs.evolve(LARGE, ports=100), None, ["ports", "net.ipv4.ip_local_port_range"]),

@@ -38,9 +38,9 @@ def test_processes_are_measured_until_they_have_ended() -> None:
 @linux
 def test_listener_is_found_by_its_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert os.getpid() in listeners(server.getsockname()[1])
+        assert os.getpid() in listeners({server.getsockname()[1]})
         port = server.getsockname()[1]
-    assert os.getpid() not in listeners(port)
+    assert os.getpid() not in listeners({port})
 
 
 def test_system_that_tells_nothing_is_borne(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,4 +50,4 @@ def test_system_that_tells_nothing_is_borne(monkeypatch: pytest.MonkeyPatch) -> 
     assert resident_bytes() > 0
     assert resident_bytes(os.getpid()) == 0
     assert kernel_bytes() == 0
-    assert listeners(80) == ()
+    assert listeners({80}) == ()

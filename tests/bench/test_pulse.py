@@ -6,6 +6,7 @@ import pytest
 
 from trioroom.bench import pulse as pulse_module
 from trioroom.bench.pulse import Pulse, Stalled, Stopped
+from trioroom.bench.shared import Shared, open_shared
 from trioroom.bench.tally import Counts, Tick
 
 
@@ -17,10 +18,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+def shared() -> Shared:
+    return open_shared(multiprocessing.get_context("spawn"), 2, 1)
+
+
 def test_ticks_come_now_and_then(clock: list[float]) -> None:
     ours, theirs = multiprocessing.Pipe()
     counts = Counts(opened=3)
-    pulse = Pulse(theirs, 1, counts, patience=10.0)
+    pulse = Pulse(theirs, 1, counts, shared(), patience=10.0)
     pulse.start()
     pulse.beat(None)
     assert not ours.poll()
@@ -34,7 +39,7 @@ def test_ticks_come_now_and_then(clock: list[float]) -> None:
 def test_parent_stops_it_by_a_word_or_its_end(clock: list[float]) -> None:
     for stop in ("word", "end"):
         ours, theirs = multiprocessing.Pipe()
-        pulse = Pulse(theirs, 0, Counts(), patience=10.0)
+        pulse = Pulse(theirs, 0, Counts(), shared(), patience=10.0)
         pulse.start()
         clock[0] += 1
         if stop == "word":
@@ -49,12 +54,16 @@ def test_parent_stops_it_by_a_word_or_its_end(clock: list[float]) -> None:
 
 def test_nothing_but_heartbeats_for_too_long_is_a_stall(clock: list[float]) -> None:
     ours, theirs = multiprocessing.Pipe()
-    counts = Counts()
-    pulse = Pulse(theirs, 0, counts, patience=10.0)
+    counts, elsewhere = Counts(), shared()
+    pulse = Pulse(theirs, 0, counts, elsewhere, patience=10.0)
     pulse.start()
     for _ in range(20):
         clock[0] += 1
         counts.received += 1
+        pulse.beat("messages")
+    for _ in range(20):  # the publisher is through, and waits for others
+        clock[0] += 1
+        elsewhere.completed[1] += 1
         pulse.beat("messages")
     for _ in range(10):
         clock[0] += 1

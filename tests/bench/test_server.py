@@ -12,8 +12,8 @@ from trioroom.bench.server import ServerFailed, open_own_server, server_command,
 
 def test_server_is_gone_when_the_context_is() -> None:
     with open_own_server(1) as server:
-        assert listeners(server.port) == (server.pid,)
-    assert not listeners(server.port)
+        assert listeners(server.ports) == (server.pid,)
+    assert not listeners(server.ports)
 
 
 def test_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,8 +35,14 @@ def test_server_that_ends_by_itself_is_told() -> None:
 
 
 def test_workers_are_linked() -> None:
-    assert "--backplane" not in server_command(1)
-    assert server_command(3)[-4:] == ["--workers", "3", "--backplane", "embedded"]
+    assert "--backplane" not in server_command(1, ())
+    assert server_command(3, ())[-5:] == ["--workers", "3", "--port-per-worker", "--backplane", "embedded"]
+
+
+@pytest.mark.redis
+def test_each_worker_has_its_port() -> None:
+    with open_own_server(2, ["max_connections=7"]) as server:
+        assert len(server.ports) == len(listeners(server.ports)) == 2  # the parent only keeps the ports
 
 
 def test_each_scenario_has_its_room() -> None:

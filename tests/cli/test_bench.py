@@ -42,7 +42,7 @@ def test_counts_of_all_processes_add_up(tmp_path: Path, server_port: int, scenar
     assert (counts["failed"], counts["closed"]) == (0, 0)
     assert counts["opened"] == TOTAL + (TOTAL - 1 if scenario is Scenario.RECOVERY else 0)
     if scenario is Scenario.FANOUT:
-        assert counts["received"] == TOTAL * counts["sent"] > 0
+        assert (TOTAL - 1) * counts["sent"] <= counts["received"] <= TOTAL * counts["sent"]  # as to itself, see Fanout
         assert sum(times for _, times in read["last_member"]) == counts["sent"]
     elif scenario is Scenario.ECHO:
         assert counts["received"] == counts["sent"] > 0

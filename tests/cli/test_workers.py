@@ -88,6 +88,29 @@ async def test_worker_that_ended_is_replaced(number: signal.Signals, said: str, 
         assert "Traceback" not in command.output
 
 
+@pytest.mark.redis
+async def test_each_worker_has_a_port_of_its_own_if_asked_to(pids: Path) -> None:
+    async with open_command("serve", "pids:app", *TWO, "--port-per-worker", directory=pids) as command:
+        ports = [
+            int((await command.wait_said(rf":(\d+)/ \(worker {number} of 2; Ctrl-C stops\)"))[1]) for number in (1, 2)
+        ]
+        members: dict[int, Peer] = {}
+        with trio.fail_after(DEADLINE):
+            async with AsyncExitStack() as stack:
+                for port in ports:
+                    member = await stack.enter_async_context(open_remote_peer(port, "/pids/a"))
+                    await member.send("pid?")
+                    members[int(str(await member.receive()))] = member
+                assert len(members) == 2
+                await check_linked(members)
+
+
+def test_ports_of_workers_begin_with_the_one_that_is_given() -> None:
+    refused = run("demo", "--workers", "9", "--backplane", "embedded", "--port", "65530", "--port-per-worker")
+    assert refused.exit_code == 2
+    assert "--port 65530 leaves no port for 9 workers; choose a lower one" in refused.output
+
+
 # -- stopping --------------------------------------------------------------------------------------
 
 

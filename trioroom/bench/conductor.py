@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 
 from trioroom.bench.generator import FINISH, generate
-from trioroom.bench.monitor import Monitor, watch_server
+from trioroom.bench.monitor import Monitor, watch_servers
 from trioroom.bench.options import BenchOptions
 from trioroom.bench.pulse import INTERVAL
 from trioroom.bench.result import Measured, Result
@@ -62,7 +62,7 @@ class Conductor:
         """All steps, unless Ctrl-C or a stall ends it before; then the last words of all generators."""
         self.monitor.sample(Counts())
         try:
-            for step in SCENARIOS[self.options.scenario].steps:
+            for step in SCENARIOS[self.options.scenario].plan(self.options):
                 self.watcher.begin(step)
                 self._take(step)
                 if self.complaints:
@@ -138,7 +138,7 @@ def run_bench(
     Raises:
         GeneratorDied: a process of ours has ended.
     """
-    monitor = watch_server(target)
+    monitor = watch_servers(target)
     with open_generators(options, target, server) as links:
         conductor = Conductor(options, monitor, watcher, links)
         conductor.conduct()

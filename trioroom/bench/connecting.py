@@ -9,14 +9,14 @@ import struct
 
 import attrs
 
-from trioroom.bench.target import Target
+from trioroom.bench.target import Endpoint, Target
 
 _IP_BIND_ADDRESS_NO_PORT = 24  # ip(7): the port is chosen at connect(2), when the four-tuple has to be unique
 PORTS_OF_ADDRESS = 4_000
 """Connections from one 127.x.y.z to one port.
 
-Linux has 28,232 ports for them. It tries those of one parity first, and only when all of these are taken the others: from
-the 14,117th connection on each connect(2) looks at 14,116 ports in vain. Far below that it finds one at the first go.
+Linux has 28,232 ports for them. It tries those of one parity first, and only when all of these are taken the others:
+from the 14,117th connection on each connect(2) looks at 14,116 ports in vain. Far below that it finds one at once.
 """
 _PER_SECOND_BYTE = 250
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: on, and for no time
@@ -29,6 +29,12 @@ class Connector:
     target: Target
     first: int
     """The number of the process's first connection among all, so that no two processes use one address's ports."""
+    members: int
+    """How many there are in all processes."""
+
+    def endpoint_of(self, number: int) -> Endpoint:
+        """Where a member of this process connects."""
+        return self.target.endpoint_of(self.first + number, self.members)
 
     def connect(self, number: int) -> tuple[int, bool]:
         """Start the connection of one member; its descriptor, and whether it is established already.
@@ -36,14 +42,15 @@ class Connector:
         Raises:
             OSError: refused, or some limit is met; `explain` says which.
         """
-        sock = socket.socket(self.target.family, socket.SOCK_STREAM)
+        endpoint = self.endpoint_of(number)
+        sock = socket.socket(endpoint.family, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.target.loopback and os.uname().sysname == "Linux":
+            if endpoint.loopback and os.uname().sysname == "Linux":
                 sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 sock.bind((source_address(self.first + number), 0))
-            code = sock.connect_ex((self.target.address, self.target.port))
+            code = sock.connect_ex((endpoint.address, endpoint.port))
             if code not in (0, errno.EINPROGRESS):
                 raise OSError(code, os.strerror(code))
         except OSError:

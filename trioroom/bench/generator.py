@@ -35,8 +35,8 @@ def generate(share: Share, target: Target, shared: Shared, link: Connection, ser
     gc.disable()  # nothing here makes cycles, and a collection would be taken for the server's latency
     tally = Tally()
     swarm = Swarm(tally)
-    opening = Opening(swarm, Connector(target, share.first), share.options.handshakes)
-    pulse = Pulse(link, share.process, tally.counts, share.options.patience)
+    opening = Opening(swarm, Connector(target, share.first, share.options.members), share.options.handshakes)
+    pulse = Pulse(link, share.process, tally.counts, shared, share.options.patience)
     play = SCENARIOS[share.options.scenario](share, target, swarm, opening, pulse, shared)
     before = resident_bytes()
     try:

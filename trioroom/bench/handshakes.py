@@ -114,7 +114,8 @@ class Handshake:
 
     def ask(self) -> None:
         """Request the upgrade."""
-        os.write(self.descriptor, self.opening.connector.target.upgrade(self.wanted.room))
+        connector, wanted = self.opening.connector, self.wanted
+        os.write(self.descriptor, connector.target.upgrade(connector.endpoint_of(wanted.number), wanted.room))
         self.asked = True
 
     def advance(self) -> None:

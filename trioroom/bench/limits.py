@@ -63,7 +63,7 @@ def obstacles(options: BenchOptions, target: Target, machine: Machine, server: O
         workers = math.ceil(options.members / OwnServer(1).capacity(machine.open_files))
         yield (
             f"open files: {options.members} connections are more than the {server.capacity(machine.open_files)} that "
-            f"the server's processes may have; add --workers {workers + 1}: the kernel does not share them out evenly"
+            f"the server's processes may have; add --workers {workers}"
         )
     yield from _ports(options, target, machine)
     yield from _memory(options, target, machine, server)
@@ -76,10 +76,11 @@ def _ports(options: BenchOptions, target: Target, machine: Machine) -> Iterator[
             f"ports: net.ipv4.ip_local_port_range has {machine.ports}, and {PORTS_OF_ADDRESS} are wanted; "
             'widen it: sysctl -w net.ipv4.ip_local_port_range="1024 65535"'
         )
-    elif not target.loopback and options.members > machine.ports:
+    elif not target.loopback and options.members > machine.ports * len(target.endpoints):
+        first, members = target.endpoints[0], options.members // len(target.endpoints)
         yield (
-            f"ports: {options.members} connections to {target.address}:{target.port} are more than the {machine.ports} "
-            'ports of this machine; sysctl -w net.ipv4.ip_local_port_range="1024 65535", or use several machines'
+            f"ports: {members} connections to {first.address}:{first.port} are more than the {machine.ports} ports of "
+            'this machine; sysctl -w net.ipv4.ip_local_port_range="1024 65535", or use several machines'
         )
 
 

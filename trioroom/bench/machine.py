@@ -7,7 +7,7 @@ import platform
 import re
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import attrs
@@ -76,19 +76,19 @@ def kernel_bytes() -> int:
     return (int(buffers[1]) * _PAGE if buffers else 0) + (int(objects[1]) * 1024 if objects else 0)
 
 
-def listeners(port: int) -> tuple[int, ...]:
-    """Processes of this machine that listen on a port and that we may look at."""
-    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+def listeners(ports: Collection[int]) -> tuple[int, ...]:
+    """Processes of this machine that listen on one of these ports and that we may look at."""
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(ports)}
     if not wanted:
         return ()
     return tuple(sorted(pid for pid in _processes() if not wanted.isdisjoint(_open_files(pid))))
 
 
-def _listening_inodes(port: int) -> Iterator[str]:
+def _listening_inodes(ports: Collection[int]) -> Iterator[str]:
     for table in ("tcp", "tcp6"):
         for line in _read(f"/proc/net/{table}").splitlines()[1:]:
             fields = line.split()
-            if fields[3] == _LISTEN and fields[1].endswith(f":{port:04X}"):
+            if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) in ports:
                 yield fields[9]
 
 

@@ -51,6 +51,7 @@ class Monitor:
         return taken
 
 
-def watch_server(target: Target) -> Monitor:
-    """Find the processes behind ``target``; none when it is another machine, or somebody else's."""
-    return Monitor(listeners(target.port) if target.loopback else ())
+def watch_servers(target: Target) -> Monitor:
+    """Find the processes behind ``target``; none when they are on another machine, or somebody else's."""
+    ports = {endpoint.port for endpoint in target.endpoints}
+    return Monitor(listeners(ports) if target.loopback else ())

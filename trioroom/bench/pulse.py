@@ -7,6 +7,7 @@ from multiprocessing.connection import Connection
 
 import attrs
 
+from trioroom.bench.shared import Shared
 from trioroom.bench.tally import Counts, Tick
 
 INTERVAL = 0.25
@@ -28,10 +29,11 @@ class Pulse:
     link: Connection
     process: int
     counts: Counts
+    shared: Shared
     patience: float
     _next: float = 0.0
     _moved: float = 0.0
-    _seen: tuple[int, ...] = ()
+    _seen: object = None
 
     def start(self) -> None:
         """A step begins."""
@@ -49,7 +51,8 @@ class Pulse:
             waiting_for: what should be happening; None when it may be that nothing is.
         Raises:
             Stopped: give up.
-            Stalled: nothing has changed for as long as the options allow.
+            Stalled: nothing has changed for as long as the options allow; the publisher waits for other processes, so
+                that what these have done counts too.
         """
         now = time.monotonic()
         if now < self._next:
@@ -58,8 +61,8 @@ class Pulse:
         self.tell()
         if self.link.poll():
             raise Stopped
-        if self.counts.progress != self._seen:
-            self._seen = self.counts.progress
+        if (seen := (self.counts.progress, sum(self.shared.completed))) != self._seen:
+            self._seen = seen
             self._moved = now
         elif waiting_for is not None and now - self._moved > self.patience:
             raise Stalled(f"nothing has happened for {self.patience:g} s while waiting for {waiting_for}")

@@ -73,7 +73,7 @@ class Result:
     @property
     def measured(self) -> Measured | None:
         """The step that the run is about; None when it was not reached."""
-        names = [step.name for step in SCENARIOS[self.options.scenario].steps if step.measured]
+        names = [step.name for step in SCENARIOS[self.options.scenario].plan(self.options) if step.measured]
         return self.steps.get(names[0])
 
     def figures(self) -> Iterator[Figure]:
@@ -96,14 +96,15 @@ class Result:
 
     def _load(self) -> Iterator[Figure]:
         counts, measured = self.tally.counts, self.measured
-        if measured is None or self.options.scenario in (Scenario.CONNECT, Scenario.IDLE):
+        if measured is None or self.options.scenario is Scenario.CONNECT:
             return
         latency, rate = _NAMES[self.options.scenario]
         if counts.sent:
             yield Figure("messages sent", counts.sent)
-        if rate:
+        load = self.steps.get("load") if self.options.scenario is Scenario.IDLE else measured
+        if rate and load is not None:
             yield Figure(rate, counts.received)
-            yield Figure(f"{rate}/s", counts.received / measured.seconds)
+            yield Figure(f"{rate}/s", counts.received / load.seconds)
         if self.options.scenario is Scenario.CHURN:
             yield Figure("members replaced", counts.left)
             yield Figure("members replaced/s", counts.left / measured.seconds)
@@ -194,6 +195,7 @@ _ENOUGH_TO_SEE = 5_000
 """Members whose part of the kernel's memory stands out: it is counted for the whole machine."""
 _COME_AGAIN = (Scenario.CHURN, Scenario.RECOVERY)  # more joins than members
 _NAMES = {
+    Scenario.IDLE: ("delivery", "deliveries"),
     Scenario.FANOUT: ("delivery", "deliveries"),
     Scenario.ROOMS: ("delivery", "deliveries"),
     Scenario.ECHO: ("round trip", "round trips"),

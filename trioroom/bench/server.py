@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import IO
@@ -30,11 +30,13 @@ class ServerFailed(Exception):
     """It did not start, or has ended; says why."""
 
 
-def server_command(workers: int) -> list[str]:
-    """How to start it, on a free port."""
+def server_command(workers: int, settings: Sequence[str]) -> list[str]:
+    """How to start it, on free ports. Several workers have one each: where a member connects is then ours to say."""
     command = [sys.executable, "-m", "trioroom", "serve", "trioroom.bench.app:app", "--port", "0"]
-    command += ["--log-level", "error", *(f"--set={setting}" for setting in _SETTINGS)]
-    return command if workers == 1 else [*command, "--workers", str(workers), "--backplane", "embedded"]
+    command += ["--log-level", "error", *(f"--set={setting}" for setting in (*_SETTINGS, *settings))]
+    if workers == 1:
+        return command
+    return [*command, "--workers", str(workers), "--port-per-worker", "--backplane", "embedded"]
 
 
 def url_on(port: int, scenario: Scenario) -> str:
@@ -46,20 +48,23 @@ def url_on(port: int, scenario: Scenario) -> str:
 class Started:
     """A server that runs."""
 
-    port: int
+    ports: tuple[int, ...]
+    """Of each worker."""
     pid: int
 
 
 @contextmanager
-def open_own_server(workers: int) -> Iterator[Started]:
+def open_own_server(workers: int, settings: Sequence[str] = ()) -> Iterator[Started]:
     """A server that runs while the context is open.
 
+    Args:
+        settings: of the server, each ``NAME=VALUE``.
     Raises:
         ServerFailed: it has ended by itself.
     """
     with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads would stop it when it is full
         process = subprocess.Popen(
-            server_command(workers),
+            server_command(workers, settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,
@@ -67,7 +72,8 @@ def open_own_server(workers: int) -> Iterator[Started]:
             start_new_session=True,  # Ctrl-C is ours alone; we end it when the figures are in
         )
         try:
-            yield Started(_wait_port(process, complaints), process.pid)
+            ports = tuple(_wait_port(process, complaints) for _ in range(workers))
+            yield Started(ports, process.pid)
             if process.poll() is not None:
                 raise ServerFailed(f"ended by itself: {_told(complaints)}")
         finally:

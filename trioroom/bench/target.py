@@ -1,9 +1,10 @@
-"""The server under load, and what is said to it."""
+"""The servers under load, and what is said to them."""
 
 from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -21,18 +22,14 @@ PUSH_BYTES = 256
 
 
 @attrs.frozen
-class Target:
-    """Where to, and to which room."""
+class Endpoint:
+    """Where one server listens."""
 
     host: str
     """As in the URL, for the ``Host`` header."""
     address: str
     """IP address of it."""
     port: int
-    path: str
-    """With ``{n}`` where a room's number goes."""
-    protocol: Protocol
-    token: str | None = None
 
     @property
     def family(self) -> socket.AddressFamily:
@@ -44,6 +41,31 @@ class Target:
         """The server is on this machine, and any 127.x.y.z may be the other end."""
         return self.family is socket.AF_INET and ipaddress.ip_address(self.address).is_loopback
 
+
+@attrs.frozen
+class Target:
+    """Where to, and to which room."""
+
+    endpoints: tuple[Endpoint, ...]
+    """One, or several servers that have the same rooms."""
+    path: str
+    """With ``{n}`` where a room's number goes."""
+    protocol: Protocol
+    token: str | None = None
+
+    def endpoint_of(self, member: int, members: int) -> Endpoint:
+        """Where the ``member``-th of all ``members`` connects.
+
+        The first of them to the first server and so on: a generator process, whose members follow each other, then
+        has to do with one server or two, and what wakes it brings many messages instead of one from each.
+        """
+        return self.endpoints[member * len(self.endpoints) // members]
+
+    @property
+    def loopback(self) -> bool:
+        """All servers are on this machine."""
+        return all(endpoint.loopback for endpoint in self.endpoints)
+
     def room(self, number: int) -> str:
         """The name of a room."""
         return self.path.lstrip("/").replace(_NUMBER, str(number))
@@ -53,12 +75,12 @@ class Target:
         """Rooms differ by number."""
         return _NUMBER in self.path
 
-    def upgrade(self, number: int) -> bytes:
-        """The request that opens a connection; in plain mode it joins the room too."""
+    def upgrade(self, endpoint: Endpoint, number: int) -> bytes:
+        """The request that opens a connection; in plain mode it joins the room of that number too."""
         plain = self.protocol is Protocol.PLAIN
         lines = [
             f"GET {'/' + self.room(number) if plain else '/'} HTTP/1.1",
-            f"Host: {self.host}:{self.port}",
+            f"Host: {endpoint.host}:{endpoint.port}",
             "Upgrade: websocket",
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {_KEY}",
@@ -103,12 +125,20 @@ def text_frame(value: object) -> bytes:
     return encode_masked(Opcode.TEXT, msgspec.json.encode(value))
 
 
-def parse_target(url: str, protocol: Protocol, token: str | None = None) -> Target:
-    """The target that ``url`` is; looks up its host.
+def parse_target(urls: Sequence[str], protocol: Protocol, token: str | None = None) -> Target:
+    """The target that ``urls`` are: several servers, one path; looks up their hosts.
 
     Raises:
-        ValueError: it is no ``ws://`` URL, or there is no such host.
+        ValueError: one is no ``ws://`` URL, there is no such host, or their paths differ.
     """
+    parsed = [_parse(url) for url in urls]
+    paths = {path for _, path in parsed}
+    if len(paths) > 1:
+        raise ValueError(f"the URLs are to differ in HOST:PORT alone, not in {' and '.join(sorted(paths))}")
+    return Target(tuple(endpoint for endpoint, _ in parsed), paths.pop(), protocol, token)
+
+
+def _parse(url: str) -> tuple[Endpoint, str]:
     parts = urlsplit(url)
     if parts.scheme in ("wss", "https"):
         raise ValueError(f"{url}: TLS would be measured rather than the server; give the ws:// address behind it")
@@ -120,4 +150,4 @@ def parse_target(url: str, protocol: Protocol, token: str | None = None) -> Targ
     except (OSError, ValueError) as exc:
         raise ValueError(f"{url}: {exc}") from exc
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.hostname, str(found[0][4][0]), port, path, protocol, token)
+    return Endpoint(parts.hostname, str(found[0][4][0]), port), path

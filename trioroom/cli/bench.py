@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from trioroom.bench.machine import Machine, look_at_machine
 from trioroom.bench.options import DEFAULT_MEMBERS, BenchOptions, Protocol, Scenario
 from trioroom.bench.server import ServerFailed, Started, open_own_server, url_on
 from trioroom.bench.target import Target, parse_target
+from trioroom.cli.assignments import parse_settings
 from trioroom.cli.open_files import raise_limit_of_open_files
 
 if TYPE_CHECKING:
@@ -29,31 +30,41 @@ _FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 
 @click.command()
 @click.argument("scenario", type=click.Choice([scenario.value for scenario in Scenario]))
-@click.argument("url", required=False)
+@click.argument("urls", metavar="[URL]...", nargs=-1)
 @click.option("--members", type=_COUNT, help="Connections in all; the default is the scenario's.", show_default=False)
 @click.option("--processes", type=_COUNT, help="Generators; by default as few as can have the connections.")
 @click.option("--connections", type=_COUNT, help="At most so many for each generator.")
 @click.option("--payload", default=128, type=_COUNT, help="Bytes of a message.")
-@click.option("--messages", type=_COUNT, help="End after so many, or after --duration; recovery: how many are missed.")
+@click.option(
+    "--messages", type=_COUNT, help="End after so many, or --duration; idle: say so many; recovery: miss them."
+)
 @click.option("--in-flight", default=1, type=_COUNT, help="Messages under way, of a room or an echoing member.")
 @click.option("--duration", default=5.0, type=_POSITIVE, help="Seconds of load.")
 @click.option("--rate", default=100.0, type=_POSITIVE, help="churn: members replaced a second.")
 @click.option("--room-size", default=5, type=click.IntRange(2), help="rooms: members of each.")
 @click.option("--protocol", type=click.Choice([p.value for p in Protocol]), help="[default: plain; recovery: v1]")
 @click.option("--token", help="For rooms that ask who joins.")
-@click.option("--workers", default=1, type=_COUNT, help="Processes of the server, without URL.")
+@click.option("--workers", default=1, type=_COUNT, help="Without URL: processes of the server, each with a port.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Without URL: a setting of the server.")
 @click.option("--json", "json_file", type=_FILE, help="Write all figures there.")
 @click.option("--html", "html_file", type=_FILE, help="Write a report with plots there.")
 def bench(
-    scenario: str, url: str | None, workers: int, json_file: Path | None, html_file: Path | None, **chosen: Any
+    scenario: str,
+    urls: tuple[str, ...],
+    workers: int,
+    settings: tuple[str, ...],
+    json_file: Path | None,
+    html_file: Path | None,
+    **chosen: Any,
 ) -> None:
     """Put load on a server and say what it bore.
 
-    URL is ws://HOST:PORT/ROOM; {n} in it is the number of a room. Without it, a server is started and measured.
+    URL is ws://HOST:PORT/ROOM; {n} in it is the number of a room. Of several, for servers that are linked, each gets
+    its part of the members. Without one, a server is started and measured.
 
     \b
     connect   open connections as fast as they are taken
-    idle      members who only answer heartbeats: memory, lost connections
+    idle      members who only answer heartbeats: memory, lost connections; with --messages some at the end
     fanout    one publishes, all of a room get it
     echo      each member sends, and again when its answer comes
     rooms     many small rooms, each at its own pace
@@ -64,17 +75,17 @@ def bench(
     raise_limit_of_open_files()
     machine = look_at_machine()
     options = _options(Scenario(scenario), machine, **chosen)
-    own = OwnServer(workers) if url is None else None
+    own = None if urls else OwnServer(workers)
+    _check_own(own, workers, settings)
     server: Started | None = None
     with ExitStack() as stack:
         stack.enter_context(_errors())
         stack.enter_context(_terminated_as_interrupted())
         if own is not None:
-            _check_limits(options, _target("ws://127.0.0.1:1/", options), machine, own)
-            server = stack.enter_context(open_own_server(workers))
-            url = url_on(server.port, options.scenario)
-        assert url is not None
-        target = _target(url, options)
+            _check_limits(options, _target(["ws://127.0.0.1:1/"], options), machine, own)
+            server = stack.enter_context(open_own_server(workers, settings))
+            urls = tuple(url_on(port, options.scenario) for port in server.ports)
+        target = _target(urls, options)
         _check_rooms(options, target)
         _check_limits(options, target, machine, own)
         for caution in cautions(options, machine, own):
@@ -99,11 +110,20 @@ def _options(scenario: Scenario, machine: Machine, **chosen: Any) -> BenchOption
         raise click.UsageError(str(exc)) from exc
 
 
-def _target(url: str, options: BenchOptions) -> Target:
+def _target(urls: Sequence[str], options: BenchOptions) -> Target:
     try:
-        return parse_target(url, options.protocol, options.token)
+        return parse_target(urls, options.protocol, options.token)
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
+
+
+def _check_own(own: OwnServer | None, workers: int, settings: Sequence[str]) -> None:
+    if own is None and (workers > 1 or settings):
+        raise click.UsageError("--workers and --set are for the server that is started without URL; give yours its own")
+    try:
+        parse_settings(settings)
+    except (TypeError, ValueError) as exc:
+        raise click.BadParameter(str(exc), param_hint="--set") from exc
 
 
 def _check_extras(html_file: Path | None) -> None:

@@ -34,6 +34,7 @@ class ServeOptions:
     log_level: str
     backplane: str
     workers: int
+    port_per_worker: bool
     worker: bool
     """This process is one of several, started by another ``trioroom``."""
 
@@ -126,7 +127,7 @@ async def _listening(
     app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None, backplane: Backplane
 ) -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
-        with errors_of_listening(options):
+        with errors_of_listening(options.host, options.port):
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
                 backplane=backplane, reuse_port=options.worker,
@@ -168,9 +169,8 @@ def errors_of_backplane() -> Iterator[None]:
 
 
 @contextmanager
-def errors_of_listening(options: ServeOptions) -> Iterator[None]:
+def errors_of_listening(host: str, port: int) -> Iterator[None]:
     """What opening the listeners raises, as an error of the command."""
-    host, port = options.host, options.port
     try:
         yield
     except OSError as exc:

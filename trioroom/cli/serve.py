@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import ssl
 import sys
 from collections.abc import Callable
@@ -70,6 +71,7 @@ def _server_options(command: Command) -> Command:
             help="What links servers: redis://HOST and its kin, or embedded, a Valkey for this one and its workers.",
         ),
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
+        click.option("--port-per-worker", is_flag=True, help="They do not: worker N has --port + N - 1 for itself."),
         click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
     )):  # fmt: skip
@@ -107,6 +109,8 @@ def _run(app: App, **chosen: Any) -> None:
         else:
             with server_gc_policy():
                 trio.run(serve_until_signal, app, options, ssl_context)
+            if options.worker:  # which its parent may tell to end when a service manager has made it do so already
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
     for failure in failures:

@@ -1,6 +1,6 @@
-"""``--workers N``: a parent that serves nobody keeps N processes that do, on one port.
+"""``--workers N``: a parent that serves nobody keeps N processes that do, on one port or each on its own.
 
-Each worker binds the port with SO_REUSEPORT, and the kernel spreads connections over them. The parent only binds it,
+Workers of one port bind it with SO_REUSEPORT, and the kernel spreads connections over them. The parent only binds it,
 so that the port is picked once and stays ours while workers come and go. Workers are sessions of their own:
 Ctrl-C in a terminal reaches the parent, which tells them to drain with SIGTERM. Settings hold for each of them:
 what they bound (``max_connections``) may be there N times.
@@ -27,7 +27,10 @@ from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, 
 
 log = logging.getLogger("trioroom.workers")
 
+Addresses = list[tuple[str, int]]
+
 _KILL_AFTER = 10.0  # seconds a worker that shall end at once may take: peers are told, hooks have leave_timeout
+_LAST_PORT = 65_535
 _CONFIGURATION_ERRORS = (1, 2)  # exit codes of click's errors and of Python's uncaught ones
 
 
@@ -44,18 +47,20 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str]) ->
         raise click.UsageError(
             f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
         )
-    async with open_stop() as stop, _reserve_port(options) as addresses, _open_broker(options.backplane) as url:
-        command = worker_command(arguments, addresses[0][1], url if url != options.backplane else None)
+    async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
+        backplane = url if url != options.backplane else None
+        commands = [worker_command(arguments, of_worker[0][1], backplane) for of_worker in addresses]
         with stop.at_once:
             async with trio.open_nursery() as nursery:
-                start = partial(nursery.start, _keep_worker, command, stop)
-                await start(1)  # alone, as what is wrong with the configuration is wrong for each and said once
+                start = partial(nursery.start, _keep_worker)
+                # The first one alone, as what is wrong with the configuration is wrong for each and said once.
+                await start(commands[0], stop, 1)
                 stop.serving = True
                 async with trio.open_nursery() as starting:
-                    for number in range(2, options.workers + 1):
-                        starting.start_soon(start, number)
+                    for number, command in enumerate(commands[1:], start=2):
+                        starting.start_soon(start, command, stop, number)
                 if not stop.begun.is_set():
-                    announce(addresses, options.scheme, f"{options.workers} workers; ")
+                    _announce(options, addresses)
                 await stop.begun.wait()
                 click.echo(f"stopping {options.workers} workers (Ctrl-C again stops at once)")
 
@@ -72,18 +77,37 @@ def worker_command(arguments: Sequence[str], port: int, backplane: str | None) -
     return [sys.executable, "-m", "trioroom", *arguments[:end], *overriding, *arguments[end:]]
 
 
+def _announce(options: ServeOptions, addresses: Sequence[Addresses]) -> None:
+    if not options.port_per_worker:
+        return announce(addresses[0], options.scheme, f"{options.workers} workers; ")
+    for number, of_worker in enumerate(addresses, start=1):
+        announce(of_worker, options.scheme, f"worker {number} of {options.workers}; ")
+
+
 @asynccontextmanager
-async def _reserve_port(options: ServeOptions) -> AsyncIterator[list[tuple[str, int]]]:
-    """Addresses that are ours while the context is open, for sockets that share them."""
+async def _reserve_ports(options: ServeOptions) -> AsyncIterator[list[Addresses]]:
+    """Addresses of each worker that are ours while the context is open, for sockets that share them."""
     with ExitStack() as bound:
-        with errors_of_listening(options):
-            if options.port:  # a server that shares its port, such as another trioroom, is noticed only this way
-                for sock in await bind_sockets(options.host, options.port):
-                    sock.close()
-            sockets = await bind_sockets(options.host, options.port, reuse_port=True)
-        for sock in sockets:
-            bound.enter_context(sock)
-        yield [sock.getsockname()[:2] for sock in sockets]
+        if not options.port_per_worker:
+            yield [await _reserve_port(options, options.port, bound)] * options.workers
+            return
+        if options.port + options.workers - 1 > _LAST_PORT:
+            raise click.UsageError(
+                f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
+            )
+        ports = [options.port + number if options.port else 0 for number in range(options.workers)]
+        yield [await _reserve_port(options, port, bound) for port in ports]
+
+
+async def _reserve_port(options: ServeOptions, port: int, bound: ExitStack) -> Addresses:
+    with errors_of_listening(options.host, port):
+        if port:  # a server that shares its port, such as another trioroom, is noticed only this way
+            for sock in await bind_sockets(options.host, port):
+                sock.close()
+        sockets = await bind_sockets(options.host, port, reuse_port=True)
+    for sock in sockets:
+        bound.enter_context(sock)
+    return [sock.getsockname()[:2] for sock in sockets]
 
 
 @asynccontextmanager

@@ -11,9 +11,15 @@ from trioroom.bench.options import Protocol, Scenario
 from trioroom.bench.pulse import Stalled
 from trioroom.bench.scenarios.base import Play
 from trioroom.bench.scenarios.recovery import MISSED
+from trioroom.bench.tally import Counts
 
 OpenPlay = Callable[..., Play]
 BOTH = pytest.mark.parametrize("protocol", list(Protocol))
+
+
+def check_all_got(counts: Counts) -> None:
+    """Each of 20 members got all; the publisher, for whom nobody waits, maybe not yet the last ones."""
+    assert 19 * counts.sent <= counts.received <= 20 * counts.sent
 
 
 @pytest.mark.parametrize("scenario", [Scenario.CONNECT, Scenario.IDLE])
@@ -26,12 +32,19 @@ def test_members_join_and_stay(open_play: OpenPlay, scenario: Scenario, protocol
 
 
 @BOTH
+def test_idle_members_get_a_few_messages_if_asked_for(open_play: OpenPlay, protocol: Protocol) -> None:
+    tally = take_all_steps(open_play(options_for(Scenario.IDLE, messages=2, duration=1.0, protocol=protocol)))
+    assert (tally.counts.closed, tally.counts.sent, tally.whole.total) == (0, 2, 2)
+    check_all_got(tally.counts)
+
+
+@BOTH
 @pytest.mark.parametrize("in_flight", [1, 8])
 def test_fanout_delivers_each_message_to_each_member(open_play: OpenPlay, protocol: Protocol, in_flight: int) -> None:
     options = options_for(Scenario.FANOUT, protocol=protocol, in_flight=in_flight)
     counts = (tally := take_all_steps(open_play(options))).counts
     assert counts.sent > 0
-    assert counts.received == 20 * counts.sent
+    check_all_got(counts)
     assert tally.latencies.total == 19 * counts.sent
     assert tally.whole.total == counts.sent
     assert tally.latencies.longest <= tally.whole.longest + 0.1
@@ -39,13 +52,15 @@ def test_fanout_delivers_each_message_to_each_member(open_play: OpenPlay, protoc
 
 def test_fanout_ends_after_so_many_messages(open_play: OpenPlay) -> None:
     tally = take_all_steps(open_play(options_for(Scenario.FANOUT, messages=7, duration=30.0, in_flight=4)))
-    assert (tally.counts.sent, tally.counts.received, tally.whole.total) == (7, 140, 7)
+    assert (tally.counts.sent, tally.whole.total) == (7, 7)
+    check_all_got(tally.counts)
 
 
 def test_fanout_counts_large_messages_that_come_in_parts(open_play: OpenPlay) -> None:
     options = options_for(Scenario.FANOUT, payload=60_000, messages=20, duration=30.0, in_flight=10)
     tally = take_all_steps(open_play(options))
-    assert (tally.counts.sent, tally.counts.received) == (20, 400)
+    assert tally.counts.sent == 20
+    check_all_got(tally.counts)
 
 
 @BOTH
@@ -113,7 +128,7 @@ def test_room_that_does_not_publish_to_all_is_told(open_play: OpenPlay, server_p
 @pytest.mark.parametrize("scenario", [Scenario.FANOUT, Scenario.ECHO, Scenario.ROOMS])
 def test_member_that_is_lost_amid_the_load_is_waited_for_no_more(open_play: OpenPlay, scenario: Scenario) -> None:
     play = open_play(options_for(scenario, duration=0.5, in_flight=2))
-    *before, load = play.steps
+    *before, load = play.plan(play.options)
     for step in before:
         getattr(play, step.name)()
     beats = 0

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+import attrs
+
 from tests.benchmarks.peers.contenders import Ready
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, busy_seconds, cpu_seconds
-from trioroom.bench.server import Started
 
 START_TIMEOUT = 15.0
 STOP_TIMEOUT = 5.0
@@ -25,6 +26,14 @@ _TOLD_CHARACTERS = 1_000
 
 class Failed(Exception):
     """A server or the load on it; says what went wrong."""
+
+
+@attrs.frozen
+class Started:
+    """A server that runs."""
+
+    port: int
+    pid: int
 
 
 def pinned() -> bool:

@@ -30,7 +30,7 @@ from trioroom.bench.connecting import Connector
 from trioroom.bench.generator import FINISH
 from trioroom.bench.handshakes import Answer, Handshake, Opening
 from trioroom.bench.machine import look_at_machine, resident_bytes
-from trioroom.bench.monitor import watch_server
+from trioroom.bench.monitor import watch_servers
 from trioroom.bench.options import BenchOptions, Protocol, Scenario, Share
 from trioroom.bench.pulse import Pulse, Stalled
 from trioroom.bench.result import Result
@@ -119,8 +119,8 @@ def generate(share: Share, target: Target, shared: Shared, link: Connection) -> 
     gc.disable()  # a collection would be taken for the server's latency
     tally = Tally()
     swarm = Swarm(tally)
-    opening = Opening(swarm, Connector(target, share.first), share.options.handshakes)
-    pulse = Pulse(link, share.process, tally.counts, share.options.patience)
+    opening = Opening(swarm, Connector(target, share.first, share.options.members), share.options.handshakes)
+    pulse = Pulse(link, share.process, tally.counts, shared, share.options.patience)
     play = PLAYS[share.options.scenario](share, target, swarm, opening, pulse, shared)
     before = resident_bytes()
     try:
@@ -163,8 +163,8 @@ class _Silent:
 def run(options: BenchOptions, url: str) -> Result:
     """All steps of one scenario, from one generator process."""
     event = "echo" if options.scenario is Scenario.ECHO else "all"
-    plain = parse_target(url, Protocol.PLAIN)
-    target = SocketIOTarget(plain.host, plain.address, plain.port, plain.path, plain.protocol, event=event)
+    plain = parse_target([url], Protocol.PLAIN)
+    target = SocketIOTarget(plain.endpoints, plain.path, plain.protocol, event=event)
     context = multiprocessing.get_context("forkserver")  # as the bench does
     [share] = options.shares
     ours, theirs = context.Pipe()
@@ -172,7 +172,7 @@ def run(options: BenchOptions, url: str) -> Result:
     process = context.Process(target=generate, args=(share, target, shared, theirs), daemon=True)
     process.start()
     theirs.close()
-    monitor = watch_server(target)
+    monitor = watch_servers(target)
     conductor = Conductor(options, monitor, _Silent(), [ours])
     try:
         conductor.conduct()

@@ -9,7 +9,7 @@ from typing import ClassVar
 import attrs
 
 from trioroom.bench.handshakes import Opening, Wanted
-from trioroom.bench.options import Protocol, Share
+from trioroom.bench.options import BenchOptions, Protocol, Share
 from trioroom.bench.pulse import Pulse
 from trioroom.bench.shared import Shared
 from trioroom.bench.swarm import Swarm
@@ -18,8 +18,10 @@ from trioroom.bench.target import Target
 
 WAIT = 0.05  # seconds that a turn waits at most, so that ticks are about in time
 RETRY_INTERVAL = 1.0
-"""Seconds between two messages that find out whether all members are in their room: a plain one is not told."""
-_QUIET = 0.2  # seconds for what such messages still bring
+"""Seconds after which a second message finds out whether all members are in their room: a plain one is not told.
+Each further one takes twice as long."""
+_MEMBERS_IN_TIME = 50_000  # who get a message within that interval; more members, more time
+_QUIET = 0.2  # seconds without a message after which none of these is taken to be under way, or more if they were slow
 
 
 @attrs.frozen(kw_only=True)
@@ -39,9 +41,10 @@ LOAD = Step(name="load", measured=True)
 
 
 class Play:
-    """One process's part in a scenario. The parent has all processes take its `steps` one after another."""
+    """One process's part in a scenario. The parent has all processes take the steps of its `plan` one after another."""
 
     steps: ClassVar[tuple[Step, ...]]
+    """All that it may have."""
 
     def __init__(
         self, share: Share, target: Target, swarm: Swarm, opening: Opening, pulse: Pulse, shared: Shared
@@ -54,6 +57,12 @@ class Play:
         self.pulse = pulse
         self.shared = shared
         self._messages: dict[int, bytes] = {}
+        self._knocking = 0.0  # seconds until all had heard
+
+    @classmethod
+    def plan(cls, options: BenchOptions) -> tuple[Step, ...]:
+        """The steps that a run with these options takes."""
+        return cls.steps
 
     @property
     def tally(self) -> Tally:
@@ -78,8 +87,16 @@ class Play:
 
     def settle(self) -> None:
         """Let pass what is still under way."""
-        self.swarm.on_messages = lambda descriptor, count: None
-        self.hold(_QUIET)
+        latest = time.monotonic()
+
+        def hear(descriptor: int, count: int) -> None:
+            nonlocal latest
+            latest = time.monotonic()
+
+        self.swarm.on_messages = hear
+        quiet = max(_QUIET, self._knocking / 2)
+        while time.monotonic() < latest + quiet:
+            self.hold(WAIT)
         self.tally.counts.received = 0
         self.swarm.frames.inspect = None
 
@@ -104,24 +121,25 @@ class Play:
         """Have messages sent until each descriptor of ``silent`` has got one; learn how such a message looks.
 
         Args:
-            knock: sends them; called again every `RETRY_INTERVAL`.
+            knock: sends them; called again after `RETRY_INTERVAL`, and then more and more seldom.
             done: whether those elsewhere have got one too.
         Raises:
             Stalled: some never get any.
         """
         frames = self.swarm.frames
-        due = 0.0
+        began = time.monotonic()
+        due, pause = began, RETRY_INTERVAL * max(1, self.options.members / _MEMBERS_IN_TIME)
 
         def heard(descriptor: int, count: int) -> None:
             self.tally.counts.received += descriptor in silent  # which is progress; set back before the load
             silent.discard(descriptor)
 
         def all_heard() -> bool:
-            nonlocal due
+            nonlocal due, pause
             if done() and not silent:
                 return True
             if (now := time.monotonic()) >= due:
-                due = now + RETRY_INTERVAL
+                due, pause = now + pause, 2 * pause
                 knock()
             return False
 
@@ -129,3 +147,4 @@ class Play:
         self.swarm.on_messages = heard
         self.swarm.on_lost = lambda descriptor, number: silent.discard(descriptor)
         self.drive(all_heard, "a message of the room to reach all its members; does it publish to each?")
+        self._knocking = time.monotonic() - began

@@ -11,14 +11,14 @@ import time
 from typing import ClassVar
 
 from trioroom.bench.pulse import Stalled
-from trioroom.bench.scenarios.base import LOAD, OPEN, SETTLE, WARM_UP, Play
+from trioroom.bench.scenarios.base import LOAD, OPEN, SETTLE, WARM_UP, Play, Step
 from trioroom.bench.shared import NOT_WARM
 
 
 class Fanout(Play):
     """Deliveries a second, and how long they take."""
 
-    steps: ClassVar = (OPEN, WARM_UP, SETTLE, LOAD)
+    steps: ClassVar[tuple[Step, ...]] = (OPEN, WARM_UP, SETTLE, LOAD)
 
     def room_of(self, number: int) -> int:
         """All in one."""
