@@ -57,6 +57,13 @@ def autobahn(session: nox.Session) -> None:
 
 
 @nox.session
+def bench(session: nox.Session) -> None:
+    """trioroom beside other libraries; with --docs the tables and plots of docs/explanation/performance.md."""
+    session.install("-e", ".[bench]", "-r", "tests/benchmarks/peers/servers/requirements.txt")
+    session.run("python", "-m", "tests.benchmarks.peers", *session.posargs)
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """The demo as a user gets it, from an installed wheel."""
     session.install(".")

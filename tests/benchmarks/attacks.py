@@ -16,7 +16,8 @@ from multiprocessing.connection import Connection
 import attrs
 import trio
 
-from tests.benchmarks.peers import (
+from tests.benchmarks.processes import give_way, server_ends
+from tests.benchmarks.raw_peers import (
     BINARY,
     CLOSE,
     CONTINUATION,
@@ -30,7 +31,6 @@ from tests.benchmarks.peers import (
     split,
     upgrade,
 )
-from tests.benchmarks.processes import give_way, server_ends
 
 SOURCE = "127.0.0.2"  # the attackers' address, so that bounds of one address leave other peers alone
 PATH = "/echo"

@@ -21,8 +21,8 @@ import random
 from collections import Counter
 
 from tests.benchmarks.attacks import ATTACKS, Report, attack_server
-from tests.benchmarks.peers import Swarm, frame, stamped
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, Watch, beside, rooms_command, running
+from tests.benchmarks.raw_peers import Swarm, frame, stamped
 from trioroom import Settings
 from trioroom.cli.assignments import parse_settings
 

@@ -25,8 +25,8 @@ import trio
 
 import trioroom
 from tests.benchmarks.passes import SETTINGS, frame_bytes
-from tests.benchmarks.peers import open_socket
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, beside, busy_seconds
+from tests.benchmarks.raw_peers import open_socket
 
 READ_BYTES = 1 << 18
 SEED = 1

@@ -23,8 +23,8 @@ from multiprocessing.connection import Connection
 import trio
 
 import trioroom
-from tests.benchmarks.peers import open_socket
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, beside
+from tests.benchmarks.raw_peers import open_socket
 
 READ_BYTES = 1 << 18
 WARM_PASSES = 5  # in which memory is touched for the first time

@@ -22,7 +22,7 @@ import trio
 
 import trioroom
 from tests.backplane.servers import RedisServer, binaries, free_port, open_redis_server
-from tests.benchmarks.peers import open_socket
+from tests.benchmarks.raw_peers import open_socket
 from trioroom.testing import V1Peer, open_v1_peer
 
 ROOM = "room/a"

@@ -27,8 +27,8 @@ import trio
 
 import trioroom
 from tests.backplane.servers import binaries, free_port
-from tests.benchmarks.peers import CLOSE, FIN, READ_BYTES, TEXT, close_code, frame, open_socket, split
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, running
+from tests.benchmarks.raw_peers import CLOSE, FIN, READ_BYTES, TEXT, close_code, frame, open_socket, split
 
 ROOM = "room/a"
 HEADERS = "Sec-WebSocket-Protocol: trioroom.v1.json\r\n"

@@ -24,8 +24,8 @@ from itertools import pairwise
 
 import attrs
 
-from tests.benchmarks.peers import Swarm, frame, open_socket, stamped
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, Sample, Watch, rooms_command, running, server_ends
+from tests.benchmarks.raw_peers import Swarm, frame, open_socket, stamped
 
 LOOK_INTERVAL = 0.1  # seconds between two samples of the server
 AFTER = 1.0  # seconds from the last message to the last sample

@@ -19,8 +19,8 @@ import sys
 from itertools import count
 from multiprocessing.connection import Connection
 
-from tests.benchmarks.peers import Swarm, frame, stamped
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, beside, give_way, rooms_command, running
+from tests.benchmarks.raw_peers import Swarm, frame, stamped
 
 QUANTILES = {"p50 ms": 0.5, "p99 ms": 0.99, "longest ms": 1.0}
 SMALL_ROOM, INTERVAL, MESSAGE_BYTES = 5, 0.01, 64
