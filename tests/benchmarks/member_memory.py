@@ -14,8 +14,8 @@ import platform
 from multiprocessing.connection import Connection
 
 from tests.benchmarks.allocations import Look, grown, look, observed, show
-from tests.benchmarks.peers import Swarm
 from tests.benchmarks.processes import open_files, wait_until
+from tests.benchmarks.raw_peers import Swarm
 
 ROOM = "/chat/all"
 WARM_UP = 100  # members that come first, so that what comes once for all is there

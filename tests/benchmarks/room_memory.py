@@ -11,7 +11,7 @@ import argparse
 import platform
 
 from tests.benchmarks.allocations import Look, grown, look, observed, show
-from tests.benchmarks.peers import Swarm
+from tests.benchmarks.raw_peers import Swarm
 
 WARM_UP = 100  # members and rooms that come first, so that what comes once for all is there
 

@@ -122,9 +122,10 @@ MEMBER_BYTES = (4_640, 4_660, 4_675, 4_690)
 KERNEL_BYTES = (3_100, 3_434, 3_712)
 """Of one end: a million connections held; half of both ends in `trioroom bench idle`; the sum of the slab objects
 TCP, sock_inode_cache, filp, dentry and eventpoll_epi."""
-HANDSHAKES = (137e-6, 133.3e-6, 1 / 7_820)
-"""CPU seconds: `trioroom bench connect`, twice, and README.md's handshakes a second with the core full."""
-HEARTBEATS = (33e-6, 33.4e-6)
-"""CPU seconds of a ping and its pong: 9,703 members at rest for 20 s with a ping_interval of 10 s, twice."""
+HANDSHAKES = (120e-6, 125e-6)
+"""CPU seconds, decisions/0011: heads with a cookie or a header of a proxy. Those that are alike take half of it."""
+HEARTBEATS = (33.4e-6, 30.1e-6, 28.7e-6)
+"""CPU seconds of a ping and its pong: 9,703 members at rest for 20 s with a ping_interval of 10 s, and before the pong was
+known at a glance; 6,000 members every 2 s, twice."""
 ECHOES = (1 / 71_200, 14.7e-6, 1 / 67_000, 1 / 43_000)
 """CPU seconds of a message in and out: README.md, `trioroom bench echo`, and the bench on a busier machine."""
