@@ -94,7 +94,7 @@ class Play:
             latest = time.monotonic()
 
         self.swarm.on_messages = hear
-        quiet = max(_QUIET, self._knocking / 2)
+        quiet = max(_QUIET, self._knocking)  # the next one may just have set out
         while time.monotonic() < latest + quiet:
             self.hold(WAIT)
         self.tally.counts.received = 0
