@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -19,9 +21,11 @@ import trio
 
 from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run, serve_options
 from trioroom._core.backoff import Backoff
-from trioroom.cli import workers
+from trioroom.cli import processes, workers
+from trioroom.cli.forkserver import WorkerNotStarted
+from trioroom.cli.processes import Process
 from trioroom.cli.run import Stop
-from trioroom.cli.workers import worker_command
+from trioroom.cli.workers import StartWorker, fork_server_command, start_interpreter, worker_command
 from trioroom.errors import ConnectionClosed
 from trioroom.testing import Peer
 
@@ -233,6 +237,10 @@ def test_overriding_options_come_last_yet_before_what_is_no_option() -> None:
     assert worker_command(["serve", "--", "a:b"], 80, "unix:///s")[3:] == ["serve", *overriding, "--", "a:b"]
 
 
+def test_fork_server_is_told_no_port() -> None:
+    assert fork_server_command(["demo"], None)[3:] == ["demo", "--worker", "--workers", "1", "--fork-server"]
+
+
 def test_backplane_that_workers_get_from_where_we_got_it_is_not_among_them() -> None:
     assert worker_command(["demo"], 80, None)[3:] == ["demo", "--worker", "--workers", "1", "--port", "80"]
 
@@ -242,8 +250,12 @@ def test_backplane_that_workers_get_from_where_we_got_it_is_not_among_them() -> 
 PRELUDE = "import os, signal, sys, time\nserve = lambda: os.write(0, b'serving\\n')\n"
 
 
-def stand_in(*lines: str) -> list[str]:
+def command_of(*lines: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", PRELUDE + "\n".join(lines)]
+
+
+def stand_in(*lines: str) -> StartWorker:
+    return partial(start_interpreter, command_of(*lines))
 
 
 @pytest.fixture
@@ -256,13 +268,14 @@ def said(monkeypatch: pytest.MonkeyPatch) -> trio.MemoryReceiveChannel[str]:
     return receive
 
 
+NO_FORKS = "stand-ins are interpreters"
 TWO_STAND_INS = {"workers": 2, "backplane": "redis://nobody.invalid"}
 
 
 async def test_server_is_announced_when_all_workers_serve(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(workers, "worker_command", lambda *_: stand_in("serve()", "os.read(0, 1)"))
+    monkeypatch.setattr(workers, "worker_command", lambda *_: command_of("serve()", "os.read(0, 1)"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -274,7 +287,7 @@ async def test_server_is_announced_when_all_workers_serve(
 
     monkeypatch.setattr(workers, "announce", announce)
     with trio.fail_after(DEADLINE):
-        await workers.serve_with_workers(serve_options(port=port, **TWO_STAND_INS), [])
+        await workers.serve_with_workers(serve_options(port=port, **TWO_STAND_INS), [], NO_FORKS)
     assert announced == [([("127.0.0.1", port)], "http", "2 workers; ")]
     assert capsys.readouterr().out == "stopping 2 workers (Ctrl-C again stops at once)\n"
 
@@ -290,13 +303,14 @@ async def test_signal_while_workers_start_drains_those_that_serve(
         f"else: open({first!r}, 'w').close(); serve()",
         "time.sleep(600)",
     )
-    monkeypatch.setattr(workers, "worker_command", lambda *_: stand_in(*lines))
+    monkeypatch.setattr(workers, "worker_command", lambda *_: command_of(*lines))
     monkeypatch.setattr(workers, "announce", pytest.fail)
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(workers.serve_with_workers, serve_options(**TWO_STAND_INS), [])
+            nursery.start_soon(workers.serve_with_workers, serve_options(**TWO_STAND_INS), [], NO_FORKS)
             await trio.to_thread.run_sync(Path(second).read_text)  # until the second one runs, which never serves
             signal.raise_signal(signal.SIGINT)
+    assert said.receive_nowait() == f"workers do not share memory, as {NO_FORKS}"
     for _ in range(2):
         while "serves" in (message := said.receive_nowait()):
             pass
@@ -348,6 +362,21 @@ async def test_worker_that_crashed_before_it_served_is_tried_again(
     assert "ended by SIGKILL" in said.receive_nowait()
 
 
+async def test_worker_that_cannot_be_forked_is_tried_again(
+    said: trio.MemoryReceiveChannel[str], nursery: trio.Nursery
+) -> None:
+    attempts = itertools.count()
+
+    async def start(lifeline: socket.socket) -> Process:
+        if next(attempts) == 0:
+            raise WorkerNotStarted("cannot fork: no room", None)
+        return await stand_in("serve()", "os.read(0, 1)")(lifeline)
+
+    with trio.fail_after(DEADLINE):
+        await nursery.start(workers._keep_worker, start, Stop(), 3)
+    assert said.receive_nowait() == "worker 3 does not start: cannot fork: no room; the next one starts in 0.1 s"
+
+
 async def test_worker_that_is_told_to_stop_before_it_served_is_not_waited_for(tmp_path: Path) -> None:
     stop = Stop()
     mark = tmp_path / "mark"
@@ -371,7 +400,7 @@ async def test_worker_that_fails_when_told_to_stop_is_mentioned(said: trio.Memor
 
 
 async def test_deaf_worker_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_KILL_AFTER", 0.05)
+    monkeypatch.setattr(processes, "_KILL_AFTER", 0.05)
     deaf = stand_in("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "serve()", "time.sleep(600)")
     served: list[int] = []
     with trio.fail_after(DEADLINE), trio.CancelScope() as scope:
@@ -380,6 +409,6 @@ async def test_deaf_worker_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) ->
             served.append(pid)
             scope.cancel()
 
-        await workers._run_worker(deaf, Stop(), serves)
+        await workers._run_worker(deaf, Stop(), 1, serves)
     with pytest.raises(ProcessLookupError):
         os.kill(served[0], 0)
