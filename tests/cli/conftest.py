@@ -130,6 +130,7 @@ def serve_options(**changed: Any) -> ServeOptions:
     options = ServeOptions(
         host="127.0.0.1", port=0, certfile=None, keyfile=None, settings=Settings(), log_level="info",
         backplane="memory", workers=1, port_per_worker=False, worker=False,
+        fork_server=False,
     )  # fmt: skip
     return attrs.evolve(options, **changed)
 

@@ -1,4 +1,4 @@
-"""The socket between a worker and the process that started it: the worker's standard input.
+"""The socket between a worker and the parent that wants it: the worker's standard input.
 
 The worker says on it, once, that it serves. The parent says nothing: its end of it means stop at once. The kernel
 closes it whichever way the parent goes, so no worker outlives it, and the parent does when it is told to hurry.

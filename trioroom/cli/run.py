@@ -37,6 +37,8 @@ class ServeOptions:
     port_per_worker: bool
     worker: bool
     """This process is one of several, started by another ``trioroom``."""
+    fork_server: bool
+    """Its forks are, and not it itself."""
 
     @property
     def scheme(self) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import attrs
 import click
 import trio
 
@@ -18,12 +19,17 @@ from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
 from trioroom.cli.assignments import parse_settings
+from trioroom.cli.forksafety import reason_against_forks
+from trioroom.cli.forkserver import fork_workers
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.workers import serve_with_workers
 from trioroom.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_LOADED_FOR_FORKS = ("trioroom.backplane.redis", "encodings.idna")
+"""What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
 
 
 class AppType(click.ParamType[App]):
@@ -73,6 +79,7 @@ def _server_options(command: Command) -> Command:
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
         click.option("--port-per-worker", is_flag=True, help="They do not: worker N has --port + N - 1 for itself."),
         click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
+        click.option("--fork-server", is_flag=True, hidden=True, help="Fork them; see trioroom.cli.forkserver."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
     )):  # fmt: skip
         command = option(command)
@@ -105,16 +112,29 @@ def _run(app: App, **chosen: Any) -> None:
     failures: list[BaseException] = []
     try:
         if options.workers > 1:
-            trio.run(serve_with_workers, options, sys.argv[1:])
+            trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
         else:
-            with server_gc_policy():
-                trio.run(serve_until_signal, app, options, ssl_context)
-            if options.worker:  # which its parent may tell to end when a service manager has made it do so already
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _serve_here(app, options, ssl_context)
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
     for failure in failures:
         raise failure
+
+
+def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
+    """In this process, or in each of its forks."""
+    if options.fork_server:
+        for name in _LOADED_FOR_FORKS:
+            importlib.import_module(name)
+    with server_gc_policy():
+        if options.fork_server:
+            port = fork_workers()
+            if port is None:
+                return
+            options = attrs.evolve(options, port=port)
+        trio.run(serve_until_signal, app, options, ssl_context)
+    if options.worker:  # which its parent may tell to end when a service manager has made it do so already
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
