@@ -125,7 +125,7 @@ TCP, sock_inode_cache, filp, dentry and eventpoll_epi."""
 HANDSHAKES = (120e-6, 125e-6)
 """CPU seconds, decisions/0011: heads with a cookie or a header of a proxy. Those that are alike take half of it."""
 HEARTBEATS = (33.4e-6, 30.1e-6, 28.7e-6)
-"""CPU seconds of a ping and its pong: 9,703 members at rest for 20 s with a ping_interval of 10 s, and before the pong was
+"""CPU seconds of a ping and its pong: 9,703 members at rest for 20 s with a ping_interval of 10 s, before the pong was
 known at a glance; 6,000 members every 2 s, twice."""
 ECHOES = (1 / 71_200, 14.7e-6, 1 / 67_000, 1 / 43_000)
 """CPU seconds of a message in and out: README.md, `trioroom bench echo`, and the bench on a busier machine."""

@@ -39,14 +39,10 @@ class Monitor:
 
     def sample(self, counts: Counts) -> Sample:
         """Look at it now."""
-        taken = Sample(
-            time.monotonic() - self.began,
-            counts.opened,
-            counts.received,
-            sum(resident_bytes(pid) for pid in self.pids),
-            kernel_bytes(),
-            sum(cpu_seconds(pid) for pid in self.pids),
-        )
+        cpu = sum(cpu_seconds(pid) for pid in self.pids)
+        at = time.monotonic() - self.began  # beside what has to do with time: the rest may take a while
+        resident = sum(resident_bytes(pid) for pid in self.pids)
+        taken = Sample(at, counts.opened, counts.received, resident, kernel_bytes(), cpu)
         self.samples.append(taken)
         return taken
 

@@ -136,7 +136,8 @@ class Result:
 
     def server_cpu(self) -> Iterator[tuple[float, float]]:
         """When, and how many cores the server's processes used since the time before."""
-        yield from self._rates("cpu")
+        span = self.samples[-1].at - self.samples[0].at if self.samples else 0.0
+        yield from self._rates("cpu", min(_CPU_INTERVAL, span / 4))
 
     def throughput(self) -> Iterator[tuple[float, float]]:
         """When, and messages a second since the time before."""
@@ -146,11 +147,12 @@ class Result:
         """When, and members who joined a second since the time before."""
         yield from self._rates("opened")
 
-    def _rates(self, name: str) -> Iterator[tuple[float, float]]:
+    def _rates(self, name: str, interval: float = 0.05) -> Iterator[tuple[float, float]]:
+        """Over at least so many seconds: at the ends of steps there are several samples at almost one time."""
         before = self.samples[0] if self.samples else None
         for after in self.samples[1:]:
             assert before is not None
-            if after.at - before.at > _SHORTEST:
+            if after.at - before.at > interval:
                 yield after.at, max(0.0, getattr(after, name) - getattr(before, name)) / (after.at - before.at)
                 before = after
 
@@ -189,8 +191,8 @@ class Result:
         }
 
 
-_SHORTEST = 0.05
-"""Seconds between two samples that make a rate: at the ends of steps there are several at almost one time."""
+_CPU_INTERVAL = 1.0
+"""Seconds over which CPU is told, in a run of a few: to look at fifty processes of a busy machine takes time."""
 _ENOUGH_TO_SEE = 5_000
 """Members whose part of the kernel's memory stands out: it is counted for the whole machine."""
 _COME_AGAIN = (Scenario.CHURN, Scenario.RECOVERY)  # more joins than members
