@@ -154,6 +154,7 @@ async def test_pages_on_two_servers_are_one_chat_also_after_the_broker_was_away(
                 await in_browser(begin, await one.wait_port(), await two.wait_port())
                 valkey.kill()
                 await in_browser(speak_in_vain)
+                await trio.sleep(1)  # its server waits as long as the page, and a little more: then it is given up
                 await valkey.restart()
                 await in_browser(go_on)
             for command in (one, two):
