@@ -16,6 +16,7 @@ import pytest
 from tests.bench.conftest import options_for
 from trioroom.bench.generator import FINISH, generate
 from trioroom.bench.options import BenchOptions, Protocol, Scenario
+from trioroom.bench.scenarios import SCENARIOS
 from trioroom.bench.server import url_on
 from trioroom.bench.shared import open_shared
 from trioroom.bench.tally import Finished, StepDone, Tick
@@ -49,7 +50,7 @@ def run_generator(options: BenchOptions, port: int, words: list[str], server: in
     thread = threading.Thread(target=parent, args=(ours, words, heard))
     thread.start()
     target = parse_target([url_on(port, options.scenario)], options.protocol)
-    generate(options.shares[0], target, shared, theirs, server)
+    generate(options.shares[0], target, shared, theirs, server, SCENARIOS[options.scenario])
     thread.join()
     theirs.close()
     return heard

@@ -18,7 +18,7 @@ from trioroom.bench.options import BenchOptions
 from trioroom.bench.pulse import INTERVAL
 from trioroom.bench.result import Measured, Result
 from trioroom.bench.scenarios import SCENARIOS
-from trioroom.bench.scenarios.base import Step
+from trioroom.bench.scenarios.base import Play, Step
 from trioroom.bench.shared import open_shared
 from trioroom.bench.tally import Counts, Finished, StepDone, Tally, Tick
 from trioroom.bench.target import Target
@@ -128,18 +128,24 @@ class Conductor:
 
 
 def run_bench(
-    options: BenchOptions, target: Target, watcher: Watcher, description: str, server: int | None = None
+    options: BenchOptions,
+    target: Target,
+    watcher: Watcher,
+    description: str,
+    server: int | None = None,
+    scenario: type[Play] | None = None,
 ) -> Result:
     """Do it, and say what came of it.
 
     Args:
         description: of the machine.
         server: a process that is to end with this one, if we have started the server.
+        scenario: instead of the one in `SCENARIOS`, with the same steps, for servers that speak something else.
     Raises:
         GeneratorDied: a process of ours has ended.
     """
     monitor = watch_servers(target)
-    with open_generators(options, target, server) as links:
+    with open_generators(options, target, server, scenario) as links:
         conductor = Conductor(options, monitor, watcher, links)
         conductor.conduct()
     return Result(
@@ -156,18 +162,20 @@ def run_bench(
 
 
 @contextmanager
-def open_generators(options: BenchOptions, target: Target, server: int | None = None) -> Iterator[list[Connection]]:
+def open_generators(
+    options: BenchOptions, target: Target, server: int | None = None, scenario: type[Play] | None = None
+) -> Iterator[list[Connection]]:
     """Links to so many processes, which end with the context."""
     # Forked from a server without threads or sockets, in which all modules are loaded: they share its memory.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["trioroom.bench.generator"])
+    context.set_forkserver_preload(["trioroom.bench.generator", "trioroom.bench.scenarios"])
     shared = open_shared(context, options.processes, options.in_flight)
     links: list[Connection] = []
     processes: list[BaseProcess] = []
     try:
         for share in options.shares:
             ours, theirs = context.Pipe()
-            arguments = (share, target, shared, theirs, server)
+            arguments = (share, target, shared, theirs, server, scenario or SCENARIOS[options.scenario])
             process: BaseProcess = context.Process(target=generate, args=arguments, daemon=True)
             process.start()
             theirs.close()

@@ -14,7 +14,6 @@ from trioroom.bench.handshakes import Opening
 from trioroom.bench.machine import resident_bytes
 from trioroom.bench.options import Share
 from trioroom.bench.pulse import Pulse, Stalled, Stopped
-from trioroom.bench.scenarios import SCENARIOS
 from trioroom.bench.scenarios.base import WAIT, Play
 from trioroom.bench.shared import Shared
 from trioroom.bench.swarm import Swarm
@@ -25,7 +24,9 @@ FINISH = ""
 """What the parent sends instead of a step: hand over. In the midst of a step it means at once."""
 
 
-def generate(share: Share, target: Target, shared: Shared, link: Connection, server: int | None) -> None:
+def generate(
+    share: Share, target: Target, shared: Shared, link: Connection, server: int | None, scenario: type[Play]
+) -> None:
     """All that a process does. Its parent ends it by `FINISH`, or by its own end, which closes ``link``.
 
     Args:
@@ -37,7 +38,7 @@ def generate(share: Share, target: Target, shared: Shared, link: Connection, ser
     swarm = Swarm(tally)
     opening = Opening(swarm, Connector(target, share.first, share.options.members), share.options.handshakes)
     pulse = Pulse(link, share.process, tally.counts, shared, share.options.patience)
-    play = SCENARIOS[share.options.scenario](share, target, swarm, opening, pulse, shared)
+    play = scenario(share, target, swarm, opening, pulse, shared)
     before = resident_bytes()
     try:
         while (step := _wait_for_step(link, swarm)) != FINISH:

@@ -11,13 +11,8 @@ pings would be counted too, so servers under this load must not send any meanwhi
 from __future__ import annotations
 
 import argparse
-import gc
 import json
-import multiprocessing
-import signal
-import time
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,29 +20,22 @@ import attrs
 
 from trioroom._wire.client_frames import encode_masked
 from trioroom._wire.frames import Opcode
-from trioroom.bench.conductor import Conductor
-from trioroom.bench.connecting import Connector
-from trioroom.bench.generator import FINISH
-from trioroom.bench.handshakes import Answer, Handshake, Opening
-from trioroom.bench.machine import look_at_machine, resident_bytes
-from trioroom.bench.monitor import watch_servers
-from trioroom.bench.options import BenchOptions, Protocol, Scenario, Share
-from trioroom.bench.pulse import Pulse, Stalled
+from trioroom.bench.conductor import run_bench
+from trioroom.bench.handshakes import Answer, Handshake
+from trioroom.bench.machine import look_at_machine
+from trioroom.bench.options import BenchOptions, Protocol, Scenario
 from trioroom.bench.result import Result
-from trioroom.bench.scenarios.base import WAIT, Play, Step
+from trioroom.bench.scenarios.base import Play, Step
 from trioroom.bench.scenarios.echo import Echo
 from trioroom.bench.scenarios.fanout import Fanout
 from trioroom.bench.scenarios.idle import Connect, Idle
-from trioroom.bench.shared import Shared, open_shared
-from trioroom.bench.swarm import Swarm
-from trioroom.bench.tally import Counts, Finished, StepDone, Tally
+from trioroom.bench.tally import Counts
 from trioroom.bench.target import Target, parse_target
 
 CONNECT = encode_masked(Opcode.TEXT, b"40")
 """To the main namespace. Engine.IO's packet type 4 is a message, Socket.IO's type 0 is CONNECT."""
 _ANSWERS = 2
 """Packets before the first event: Engine.IO's open, and the answer to CONNECT."""
-_JOIN_TIMEOUT = 5.0
 
 
 @attrs.frozen
@@ -113,43 +101,6 @@ PLAYS: Mapping[Scenario, type[Play]] = MappingProxyType({
 """What may be asked of such a server."""
 
 
-def generate(share: Share, target: Target, shared: Shared, link: Connection) -> None:
-    """The generator process, as `trioroom.bench.generator.generate` is for the bench's own scenarios."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
-    gc.disable()  # a collection would be taken for the server's latency
-    tally = Tally()
-    swarm = Swarm(tally)
-    opening = Opening(swarm, Connector(target, share.first, share.options.members), share.options.handshakes)
-    pulse = Pulse(link, share.process, tally.counts, shared, share.options.patience)
-    play = PLAYS[share.options.scenario](share, target, swarm, opening, pulse, shared)
-    before = resident_bytes()
-    try:
-        while True:
-            while not link.poll():
-                swarm.turn(WAIT)
-            if (step := link.recv()) == FINISH:
-                break
-            link.send(take(step, play))
-        link.send(Finished(share.process, tally, before, resident_bytes()))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the parent has ended
-    finally:
-        swarm.close()
-
-
-def take(step: str, play: Play) -> StepDone:
-    """Do one step; say how long it took, and why it came to nothing if it did."""
-    began, cpu, complaint = time.monotonic(), time.process_time(), None
-    play.pulse.start()
-    try:
-        getattr(play, step)()
-    except Stalled as exc:
-        complaint = str(exc)
-        play.opening.give_up("no answer in the handshake")
-    play.pulse.tell()
-    return StepDone(play.share.process, step, began, time.monotonic(), time.process_time() - cpu, complaint)
-
-
 class _Silent:
     """A `Watcher` who shows nothing: the comparison has its own line."""
 
@@ -165,32 +116,7 @@ def run(options: BenchOptions, url: str) -> Result:
     event = "echo" if options.scenario is Scenario.ECHO else "all"
     plain = parse_target([url], Protocol.PLAIN)
     target = SocketIOTarget(plain.endpoints, plain.path, plain.protocol, event=event)
-    context = multiprocessing.get_context("forkserver")  # as the bench does
-    [share] = options.shares
-    ours, theirs = context.Pipe()
-    shared = open_shared(context, 1, options.in_flight)
-    process = context.Process(target=generate, args=(share, target, shared, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    monitor = watch_servers(target)
-    conductor = Conductor(options, monitor, _Silent(), [ours])
-    try:
-        conductor.conduct()
-    finally:
-        ours.close()
-        process.join(_JOIN_TIMEOUT)
-        process.kill()
-    return Result(
-        options=options,
-        machine=look_at_machine().description,
-        tally=conductor.tally,
-        steps=conductor.steps,
-        samples=tuple(monitor.samples),
-        complaints=tuple(conductor.complaints),
-        generator_bytes=conductor.generator_bytes,
-        watched_server=bool(monitor.pids),
-        interrupted=conductor.interrupted,
-    )
+    return run_bench(options, target, _Silent(), look_at_machine().description, scenario=PLAYS[options.scenario])
 
 
 def main() -> None:
