@@ -15,6 +15,7 @@ import attrs
 import click
 import trio
 
+from trioroom._core.api_key import ApiKey
 from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
@@ -62,6 +63,15 @@ def _to_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, 
         raise click.BadParameter(str(exc)) from exc
 
 
+def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    try:
+        if value is not None:
+            ApiKey(value)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc)) from exc
+    return value
+
+
 def _server_options(command: Command) -> Command:
     for option in reversed((
         click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
@@ -75,6 +85,10 @@ def _server_options(command: Command) -> Command:
         click.option(
             "--backplane", default="memory", metavar="URL", envvar="TRIOROOM_BACKPLANE", show_envvar=True,
             help="What links servers: redis://HOST and its kin, or embedded, a Valkey for this one and its workers.",
+        ),
+        click.option(
+            "--api-key", envvar="TRIOROOM_API_KEY", show_envvar=True, callback=_check_api_key, metavar="KEY",
+            help="Serve the HTTP API and /metrics to who sends it; better by the variable, as all see the options.",
         ),
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
         click.option("--port-per-worker", is_flag=True, help="They do not: worker N has --port + N - 1 for itself."),
