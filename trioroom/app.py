@@ -24,11 +24,13 @@ from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.operator import ANSWER_TIMEOUT, Operator
 from trioroom._net.readiness import Readiness, open_readiness
 from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.closecodes import CloseCode
 from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from trio_websocket import WebSocketRequest
 
     from trioroom._core.admission import Admission
+    from trioroom._core.revocation import Revocation
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
@@ -50,7 +53,7 @@ class App:
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
-        self._hub: Hub | None = None
+        self._operator: Operator | None = None  # of the server that runs it
 
     def route(self, pattern: str, room_class: type[Room]) -> None:
         """Serve rooms whose names match ``pattern``, such as ``chat/{name}``, with ``room_class``.
@@ -96,11 +99,47 @@ class App:
         Raises:
             RuntimeError: no server runs this app now.
             TypeError: ``data`` is no text, bytes or JSON value.
+            ValueError: no room may have that name, or ``publication_id`` is too short or too long.
             BackplaneUnavailable: the broker cannot be reached, or the room has been behind for ``publish_timeout``.
         """
-        if self._hub is None:
-            raise RuntimeError("app.publish needs a running server; open one with trioroom.open_server(app)")
-        await self._hub.publish(room, data, key, publication_id)
+        await self._running("publish").hub.publish(room, data, key, publication_id)
+
+    async def disconnect(
+        self,
+        *,
+        user: str | None = None,
+        connection: str | None = None,
+        reason: str = "",
+        close_code: int = CloseCode.DISCONNECTED,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> Revocation:
+        """Close all connections of a user, or a single one, on all nodes. Our clients do not come back by themselves.
+
+        Whoever joins at this moment may slip through: first see that ``authorize`` refuses the user, then call this.
+        A node that is out of touch does it when it is back, within 300 s, to connections made meanwhile too. Cancelled,
+        it may have happened anywhere.
+
+        Args:
+            user: `Member.user` of any room that the connection is in.
+            connection: a `Member.id`; give this or ``user``.
+            reason: text for the peer; a close frame has room for 123 bytes.
+            close_code: one below 4100 has clients stay away.
+            timeout: seconds to wait for what other nodes have done.
+        Raises:
+            RuntimeError: no server runs this app now.
+            ValueError: neither or both of ``user`` and ``connection``, or a code or reason that cannot be sent.
+            BackplaneUnavailable: it has happened on this node; the broker cannot be reached, so call it again.
+        """
+        return await self._running("disconnect").disconnect(user, connection, reason, close_code, timeout)
+
+    async def kick(self, room: str, user: str, *, reason: str = "", timeout: float = ANSWER_TIMEOUT) -> Revocation:
+        """Put a user out of one room on all nodes, as `Member.leave` does; the rest is as with `disconnect`."""
+        return await self._running("kick").kick(room, user, reason, timeout)
+
+    def _running(self, method: str) -> Operator:
+        if self._operator is None:
+            raise RuntimeError(f"app.{method} needs a running server; open one with trioroom.open_server(app)")
+        return self._operator
 
 
 class Server:
@@ -186,6 +225,7 @@ async def open_server(
     endpoints = Endpoints(None if api_key is None else ApiKey(api_key), settings.publish_timeout + _ANSWER_TIMEOUT)
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
+    linked = backplane is not None
     backplane = MemoryBackplane() if backplane is None else backplane
     for room_class in app._routes.targets():
         check_abilities(room_class, backplane)
@@ -194,7 +234,7 @@ async def open_server(
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting)
+            server = await _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting, linked)
             try:
                 yield server
             except trio.Cancelled:
@@ -207,13 +247,13 @@ async def open_server(
                 await drain(server._hub, settings.drain_timeout)
             nursery.cancel_scope.cancel()
     finally:
-        app._backplane = app._hub = None
+        app._backplane = app._operator = None
         _close_all(listeners)
     if failure is not None:
         raise failure
 
 
-def _start(
+async def _start(
     app: App,
     settings: Settings,
     ssl_context: ssl.SSLContext | None,
@@ -221,12 +261,14 @@ def _start(
     endpoints: Endpoints,
     nursery: trio.Nursery,
     accepting: trio.CancelScope,
+    linked: bool,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
     assert app._backplane is not None
     readiness = open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
+    hub = Hub(app._routes, app._backplane, settings, nursery)
+    operator = app._operator = Operator(hub, app._backplane if linked else None)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
@@ -235,7 +277,7 @@ def _start(
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
-
+    await nursery.start(operator.control.run, name="control")  # before anybody can be connected: no order is missed
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     return Server(greeter, hub, admission, listeners)
 

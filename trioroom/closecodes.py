@@ -32,6 +32,7 @@ class CloseCode(IntEnum):
     JOIN_REFUSED = 4001
     KICKED = 4002
     UNKNOWN_ROOM = 4004
+    DISCONNECTED = 4005
 
     DRAIN = 4101
     SLOW_CONSUMER = 4108

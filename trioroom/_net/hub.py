@@ -94,14 +94,16 @@ class Hub:
         return True
 
     def _route(self, name: str) -> tuple[type[Room], dict[str, str]]:
-        settings = self.settings
-        fault = fault_of_name(name, settings.max_room_name_bytes, settings.room_name_pattern)
-        if fault is not None:
+        if (fault := self._fault_of_name(name)) is not None:
             raise UnknownRoom(fault)
         match = self.routes.match(name)
         if match is None:
             raise UnknownRoom(f"no room is called {name!r}; check its spelling")
         return match
+
+    def _fault_of_name(self, name: str) -> str | None:
+        settings = self.settings
+        return fault_of_name(name, settings.max_room_name_bytes, settings.room_name_pattern)
 
     async def join(
         self,
@@ -127,21 +129,22 @@ class Hub:
         await active.join(member, partial(welcome, member), position)
         return member
 
-    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> None:
-        """See `App.publish`; a room that is active here has its own pace."""
+    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> Position | None:
+        """See `App.publish`; a room that is active here has its own pace. Returns its place in the history."""
         active = self.rooms.get(name)
         if active is not None:
-            await active.publish(data, exclude=None, sender=None, key=key, publication_id=publication_id)
-            return
+            return await active.publish(data, exclude=None, sender=None, key=key, publication_id=publication_id)
         payload = encode_publication(data, key=key)
         check_publication_id(publication_id)
+        if (fault := self._fault_of_name(name)) is not None:  # it might be a name that servers keep for themselves
+            raise ValueError(fault)
         match = self.routes.match(name)
         history = None if match is None else match[0].history
         if history is not None:
             assert self.backplane.history is not None, "open_server has asked it"
-            await self.backplane.history.publish(name, payload, history, publication_id)
-        else:
-            await self.backplane.publish(name, payload, publication_id)
+            return await self.backplane.history.publish(name, payload, history, publication_id)
+        await self.backplane.publish(name, payload, publication_id)
+        return None
 
     def _open(self, name: str) -> ActiveRoom:
         room_class, params = self._route(name)

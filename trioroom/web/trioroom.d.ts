@@ -269,6 +269,7 @@ export const CloseCode: {
   readonly JOIN_REFUSED: 4001;
   readonly KICKED: 4002;
   readonly UNKNOWN_ROOM: 4004;
+  readonly DISCONNECTED: 4005;
   readonly DRAIN: 4101;
   readonly SLOW_CONSUMER: 4108;
   readonly PING_TIMEOUT: 4110;
