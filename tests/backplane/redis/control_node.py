@@ -20,6 +20,10 @@ class Club(trioroom.Room):
         """Anybody may."""
         member.user = member.request.query
 
+    async def on_join(self, member: trioroom.Member) -> object:
+        """Says that it is in."""
+        return "in"
+
 
 def make_app() -> trioroom.App:
     """What all servers of the tests run."""
