@@ -22,6 +22,7 @@ from trioroom._net.gc_policy import server_gc_policy
 from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
+from trioroom._net.http_api import HttpApi
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.operator import ANSWER_TIMEOUT, Operator
@@ -269,6 +270,7 @@ async def _start(
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     hub = Hub(app._routes, app._backplane, settings, nursery)
     operator = app._operator = Operator(hub, app._backplane if linked else None)
+    HttpApi(operator).add_to(endpoints)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)

@@ -92,6 +92,11 @@ class Control:
         self._nodes = Nodes(self._node_gone)
         self._listens = False
 
+    @property
+    def others(self) -> set[str]:
+        """The ids of other servers that are there."""
+        return self._nodes.ids
+
     # -- asking ----------------------------------------------------------------------------------
 
     async def ask(self, command: Command, timeout: float) -> Answers:

@@ -88,12 +88,17 @@ class Hub:
         if name in self.rooms:  # spares most who come the look at its name and the routes
             return True
         try:
-            self._route(name)
+            self.route(name)
         except UnknownRoom:
             return False
         return True
 
-    def _route(self, name: str) -> tuple[type[Room], dict[str, str]]:
+    def route(self, name: str) -> tuple[type[Room], dict[str, str]]:
+        """The class of the room ``name``, and the parameters in the name.
+
+        Raises:
+            UnknownRoom: no route matches, or no room may have that name.
+        """
         if (fault := self._fault_of_name(name)) is not None:
             raise UnknownRoom(fault)
         match = self.routes.match(name)
@@ -147,7 +152,7 @@ class Hub:
         return None
 
     def _open(self, name: str) -> ActiveRoom:
-        room_class, params = self._route(name)
+        room_class, params = self.route(name)
         active = ActiveRoom(room_class(), params, name, self.backplane, self.limits)
         self.rooms[name] = active
         self._nursery.start_soon(active.run, self._forget, name=f"room {name}")

@@ -41,7 +41,7 @@ class Operator:
         self.control = Control(link, hub.limits.budget, partial(carry_out, hub))
 
     async def disconnect(
-        self, user: str | None, connection: str | None, reason: str, close_code: int, timeout: float
+        self, user: str | None, connection: str | None, reason: str, close_code: int, timeout: float = ANSWER_TIMEOUT
     ) -> Revocation:
         """See `App.disconnect`."""
         if (user is None) is (connection is None):
@@ -53,15 +53,19 @@ class Operator:
         _check_reason(reason)
         return _revocation(await self.control.ask(Disconnect(int(close_code), reason, user, connection), timeout))
 
-    async def kick(self, room: str, user: str, reason: str, timeout: float) -> Revocation:
+    async def kick(self, room: str, user: str, reason: str, timeout: float = ANSWER_TIMEOUT) -> Revocation:
         """See `App.kick`."""
         check_user(user)
         _check_reason(reason)
         return _revocation(await self.control.ask(Kick(room, user, reason), timeout))
 
-    async def find_rooms(self, prefix: str, after: str, limit: int) -> RoomsPage:
-        """The first ``limit`` of all servers behind the name ``after``."""
-        answers = await self.control.ask(FindRooms(prefix, after, limit), ANSWER_TIMEOUT)
+    async def find_rooms(self, prefix: str, after: str, limit: int, *, here: bool = False) -> RoomsPage:
+        """The first ``limit`` behind the name ``after``, of all servers or of this one alone."""
+        command = FindRooms(prefix, after, limit)
+        if here:
+            answers = Answers((await carry_out(self.hub, command),), 0)
+        else:
+            answers = await self.control.ask(command, ANSWER_TIMEOUT)
         found = [result for result in answers.results if isinstance(result, Found)]
         members: Counter[str] = Counter()
         for one in found:
