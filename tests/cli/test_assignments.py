@@ -21,6 +21,7 @@ from trioroom.settings import Settings
         ("compression=false", False),
         ("allowed_origins=https://a.example,https://b.example", ("https://a.example", "https://b.example")),
         ("allowed_origins=none", None),
+        ("allowed_origins=", ()),
         ("max_connections=500", 500),
         ("max_connections=none", None),
         ("max_connections_per_address=20", 20),
