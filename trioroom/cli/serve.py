@@ -24,10 +24,12 @@ from trioroom.cli.forksafety import reason_against_forks
 from trioroom.cli.forkserver import fork_workers
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
+from trioroom.cli.tls import survive_hangups, tls_files
 from trioroom.cli.workers import serve_with_workers
 from trioroom.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _LOADED_FOR_FORKS = ("trioroom.backplane.redis", "encodings.idna")
 """What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
@@ -76,8 +78,11 @@ def _server_options(command: Command) -> Command:
     for option in reversed((
         click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
         click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0 picks a free one."),
-        click.option("--certfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
-        click.option("--keyfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
+        click.option(
+            "--tls-cert", type=_PEM, metavar="FILE",
+            help="Serve https:// and wss:// with this certificate and its intermediates; SIGHUP reads it again.",
+        ),
+        click.option("--tls-key", type=_PEM, metavar="FILE", help="Its key, if that is in a file of its own."),
         click.option(
             "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_to_settings,
             help="Change a setting, such as --set max_message_bytes=1048576.",
@@ -122,7 +127,10 @@ def _run(app: App, **chosen: Any) -> None:
     pid = " [%(process)d]" if options.worker else ""
     logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s{pid} %(levelname)s %(name)s: %(message)s")
     raise_limit_of_open_files()
-    ssl_context = _tls(options.certfile, options.keyfile)
+    if options.worker:
+        survive_hangups()
+    files = tls_files(options.tls_cert, options.tls_key)
+    ssl_context = None if files is None else files.load()
     failures: list[BaseException] = []
     try:
         if options.workers > 1:
@@ -149,18 +157,3 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
         trio.run(serve_until_signal, app, options, ssl_context)
     if options.worker:  # which its parent may tell to end when a service manager has made it do so already
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
-    if certfile is None:
-        if keyfile is not None:
-            raise click.UsageError("--keyfile needs --certfile")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certfile, keyfile)
-    except ssl.SSLError as exc:
-        raise click.ClickException(
-            f"cannot use {certfile} ({exc.reason or exc}); give certificate and key as PEM"
-        ) from exc
-    return context
