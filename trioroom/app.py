@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from trioroom._core.api_key import ApiKey
+from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
@@ -25,8 +26,10 @@ from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.readiness import open_readiness
+from trioroom._net.refusals import Refusals
 from trioroom._net.transport import StreamTransport
 from trioroom._net.trio_websocket import serve_websocket_request
+from trioroom._wire.forwarded import Forwarding
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
@@ -110,6 +113,7 @@ class Server:
         greeter: Greeter,
         hub: Hub,
         admission: Admission,
+        entrance: Entrance,
         accepted: AcceptedSockets,
         listeners: list[socket.socket],
     ) -> None:
@@ -118,6 +122,7 @@ class Server:
         self._greeter = greeter
         self._hub = hub
         self._admission = admission
+        self._entrance = entrance
         self._accepted = accepted
 
     @property
@@ -164,7 +169,7 @@ class Server:
 
         Returns when the peer is gone; closes ``stream``. Cancelling closes with 1001.
         """
-        await self._greeter.serve(StreamTransport(stream))
+        await self._entrance.serve_transport(StreamTransport(stream))
 
     async def serve_websocket_request(self, request: WebSocketRequest) -> None:
         """Serve a peer of a trio-websocket server: call this in the handler you gave to ``serve_websocket``.
@@ -173,7 +178,7 @@ class Server:
         is rejected with 404. Browsers get in when ``Settings.allowed_origins`` names where they come from.
         Returns when the peer is gone.
         """
-        await serve_websocket_request(self._greeter, self._hub.settings, request)
+        await serve_websocket_request(self._entrance, self._greeter, self._hub.settings, request)
 
 
 @asynccontextmanager
@@ -252,16 +257,20 @@ def _start(
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
-    greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
+    refusals = Refusals(admission)
+    proxies = Networks(settings.trusted_proxies)
+    greeter = Greeter(hub, http, heartbeat, Forwarding(proxies, settings.forwarded_header), refusals)
     accepted = AcceptedSockets(settings, readiness, ssl_context)
-    entrance = Entrance(admission, greeter, nursery, accepted.open, answers=ssl_context is None)
+    entrance = Entrance(
+        settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
+    )
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
 
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, accepted, listeners)
+    return Server(greeter, hub, admission, entrance, accepted, listeners)
 
 
 def _close_all(listeners: list[socket.socket]) -> None:

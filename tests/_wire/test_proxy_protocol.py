@@ -124,7 +124,7 @@ def test_what_is_no_header_is_refused_with_what_to_send(wrong: bytes) -> None:
 
 
 def test_server_that_others_reach_directly_is_told_the_setting() -> None:
-    with pytest.raises(RemoteProtocolError, match="no PROXY header; .*proxy_protocol=False"):
+    with pytest.raises(RemoteProtocolError, match=r"no PROXY header; .*proxy_protocol=False"):
         ProxyHeaderParser().feed(b"G")
 
 
