@@ -105,6 +105,12 @@ class App:
         await self._hub.publish(room, data, key, publication_id)
 
 
+def check_rooms(app: App, backplane: Backplane) -> None:
+    """Raise ValueError if a room class of ``app`` asks for what ``backplane`` cannot do."""
+    for room_class in app._routes.targets():
+        check_abilities(room_class, backplane)
+
+
 class Server:
     """A running server; get it from `open_server`."""
 
@@ -216,8 +222,7 @@ async def open_server(
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
     backplane = MemoryBackplane() if backplane is None else backplane
-    for room_class in app._routes.targets():
-        check_abilities(room_class, backplane)
+    check_rooms(app, backplane)
     app._backplane = backplane  # before we await: it marks the app as taken
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
