@@ -53,6 +53,18 @@ def test_networks_have_their_addresses_and_no_others() -> None:
         assert None not in networks
 
 
+@given(st.ip_addresses(), st.integers(0, 32), st.ip_addresses())
+def test_networks_have_what_the_standard_library_says(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+    bits: int,
+    other: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> None:
+    network = ipaddress.ip_network(f"{other}/{bits}", strict=False)
+    for one in (address, other):
+        if getattr(one, "ipv4_mapped", None) is None:  # that one counts as IPv4
+            assert (str(one) in Networks([str(network)])) is (one in network)
+
+
 def test_no_networks_have_nobody() -> None:
     assert "10.0.0.1" not in Networks()
     assert None not in Networks()

@@ -76,7 +76,7 @@ class Admission:
         """Connections that are in."""
         self.refused: Counter[Verdict] = Counter()
         """Connections that were not let in, by the reason."""
-        self._rate = RateLimit(*rate)
+        self._rate = RateLimit(*rate) if rate[0] < math.inf else None
         self._full_at = 0.0  # see RateLimit
         self._rates = Buckets(RateLimit(*address_rate), MAX_ADDRESSES) if address_rate[0] < math.inf else None
         self._by_network: dict[str, int] | None = {} if max_per_address < math.inf else None
@@ -88,13 +88,15 @@ class Admission:
 
         Where it comes from need not be known yet: then it counts for no address until `Place.claim`.
         """
-        full_at = self._rate.spend(self._full_at, now)
+        full_at = now if self._rate is None else self._rate.spend(self._full_at, now)
         if self.present >= self.limits[Verdict.FULL]:
             return self.refuse(Verdict.FULL)
         if full_at == math.inf:
             return self.refuse(Verdict.RATE)
-        if address is not None and (verdict := self.claim(address, now)[0]) is not Verdict.ADMITTED:
-            return verdict  # and the token is not spent: one address must not use up those of all
+        if address is not None and self._knows_networks:
+            verdict, _ = self.claim(address, now)
+            if verdict is not Verdict.ADMITTED:
+                return verdict  # and the token is not spent: one address must not use up those of all
         self._full_at = full_at
         self.present += 1
         return Verdict.ADMITTED
@@ -142,7 +144,7 @@ class Admission:
 
     def due_in(self, verdict: Verdict, address: str | None, now: float) -> float:
         """Seconds until another that comes from ``address`` need not be refused so; 0 if nobody can know."""
-        if verdict is Verdict.RATE:
+        if verdict is Verdict.RATE and self._rate is not None:
             return self._rate.due_in(self._full_at, now)
         if verdict is Verdict.ADDRESS_RATE and address is not None and self._rates is not None:
             return self._rates.due_in(network_of(address), now)

@@ -81,6 +81,7 @@ class Entrance:
         self._open_transport = open_transport
         self._tls = tls
         self._scheme = "https" if tls else None
+        self._direct = Arrival(admission.place(None), None, self._scheme)  # for all whose place is one object
         self._lingering = 0
         self._max_lingering = reserved_descriptors(_open_files()) // 2
 
@@ -103,8 +104,12 @@ class Entrance:
         if self._settings.proxy_protocol:
             self._nursery.start_soon(self._take_announced, sock, host, place, name="PROXY header")
             return
+        if place is self._direct.place and not is_proxy:
+            arrival = self._direct
+        else:
+            arrival = Arrival(place, host if is_proxy else None, self._scheme)
         try:
-            self._serve(sock, Arrival(place, host if is_proxy else None, self._scheme))
+            self._serve(sock, arrival)
         except OSError:
             place.leave()
             raise

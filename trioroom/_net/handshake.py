@@ -6,7 +6,7 @@ import logging
 import math
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -36,16 +36,9 @@ _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its so
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before it sends a body (RFC 9110 §10.1.1)
 
 
-class _Asked(NamedTuple):
-    """What a peer has asked for."""
-
-    request: Request
-    acceptance: Acceptance | None
-    """How to accept it; None if it wants no WebSocket."""
-    early: bytes
-    """What came behind the head."""
-    address: str | None
-    """Where the peer is, if a proxy told that."""
+_Asked = tuple[Request, Acceptance | None, bytes, str | None]
+"""What a peer asks for, how to accept that (None: it wants no WebSocket), what came behind the head, and where the
+peer is, if a proxy told that. A bare tuple, as there is one for each handshake."""
 
 
 class Greeter:
@@ -134,7 +127,7 @@ class Greeter:
 
     async def _read_request(self, transport: Transport, arrival: Arrival, deadline: float) -> _Asked:
         forwarding, address = self._forwarding, arrival.address
-        proxy = address if address in forwarding.trusted else None
+        proxy = None if address is None or address not in forwarding.trusted else address
         first = await _receive(transport, deadline)
         head, told = (first, None) if proxy is None else forwarding.cut(first)
         agreements = self._agreements[proxy is not None, arrival.scheme]
@@ -143,17 +136,17 @@ class Greeter:
             if proxy is not None:
                 address = self._claim(arrival, forwarding.client(proxy, told))
             self.check_admission(request, acceptance.subprotocol)
-            return _Asked(request, acceptance, b"", address)
+            return request, acceptance, b"", address
         request, early = await self._read_head(transport, first, deadline)
         found = self.trace(request, arrival)
         if not (request.wants_upgrade or self._names_a_room(request)):
-            return _Asked(request, None, early, found.address)
+            return request, None, early, found.address
         acceptance = self.accept(request, found)
         # What has been believed of a proxy is in the address.
         kept = request.to_keep() if proxy is None else forwarding.strip(request).to_keep()
         if not early and (proxy is None or forwarding.was_cut(request, told)):
             agreements.note(head, kept, acceptance)
-        return _Asked(kept, acceptance, early, found.address)
+        return kept, acceptance, early, found.address
 
     def trace(self, request: Request, arrival: Arrival) -> Forwarded:
         """Where ``request`` comes from: what the headers of a trusted proxy say, and else what is known anyway.
