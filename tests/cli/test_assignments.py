@@ -23,6 +23,7 @@ from trioroom.settings import Settings
         ("allowed_origins=none", None),
         ("trusted_proxies=", ()),
         ("trusted_proxies=10.0.0.0/8,::1", ("10.0.0.0/8", "::1")),
+        ("allowed_origins=", ()),
         ("max_connections=500", 500),
         ("max_connections=none", None),
         ("max_connections_per_address=20", 20),
