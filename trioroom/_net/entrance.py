@@ -106,7 +106,8 @@ class Entrance:
         now = trio.current_time()
         if now - self._last_refusal.get(verdict, -math.inf) > _BURST_GAP:
             setting, limit = verdict.value, self._admission.limits[verdict]
-            log.warning("turning away %s and others that come now: %s=%d reached", host, setting, limit)
+            fields = {"address": host, "setting": setting, "limit": limit}
+            log.warning("turning away %s and others that come now: %s=%d reached", host, setting, limit, extra=fields)
         self._last_refusal[verdict] = now
 
 

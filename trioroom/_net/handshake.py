@@ -55,7 +55,8 @@ class Greeter:
         except* GONE:
             pass
         except* Exception:  # a fault of our own: it must not end the other connections
-            log.exception("%s: failed; please report this", "handshake" if connection is None else connection.id)
+            known = None if connection is None else connection.id
+            log.exception("%s: failed; please report this", known or "handshake", extra={"connection": known})
         finally:
             if connection is not None:
                 self.forget(connection)
@@ -80,6 +81,7 @@ class Greeter:
         connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits)
         self._hub.add(connection)
         self._heartbeat.add(connection)
+        log.debug("%s: open at %r", connection.id, request.path, extra={"connection": connection.id})
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
     def forget(self, connection: Connection) -> None:

@@ -142,7 +142,8 @@ class ForkServer:
                 code = await process.wait()
                 if running.loaded:  # else who waits for a worker says so
                     happened = f"the fork server (pid {process.pid}) ended by {describe_exit(code)}"
-                    log.error("%s; its workers go on, and the next one that starts brings another", happened)
+                    fields = {"pid": process.pid, "exit_code": code}
+                    log.error("%s; its workers go on, and the next that starts brings another", happened, extra=fields)
             finally:
                 await end_process(process, ours.close)
 

@@ -18,6 +18,7 @@ from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
 from trioroom.cli.lifeline import Lifeline, take_lifeline
+from trioroom.cli.logs import say
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -32,6 +33,7 @@ class ServeOptions:
     keyfile: Path | None
     settings: Settings
     log_level: str
+    log_format: str
     backplane: str
     workers: int
     port_per_worker: bool
@@ -121,7 +123,8 @@ async def _serve(
                     announce(server.addresses, options.scheme)
                 await stop.begun.wait()
                 if server.connection_count and lifeline is None:
-                    click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
+                    count = server.connection_count
+                    say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)
 
 
 @asynccontextmanager
@@ -187,4 +190,5 @@ def announce(addresses: Sequence[tuple[str, int]], scheme: str, note: str = "") 
     """Say where the server is, now that it serves."""
     for host, port in addresses:
         shown = f"[{host}]" if ":" in host else host
-        click.echo(f"trioroom serves {scheme}://{shown}:{port}/ ({note}Ctrl-C stops)")
+        url = f"{scheme}://{shown}:{port}/"
+        say(f"trioroom serves {url} ({note}Ctrl-C stops)", url=url)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import signal
 import ssl
 import sys
@@ -21,6 +20,7 @@ from trioroom.app import App
 from trioroom.cli.assignments import parse_settings
 from trioroom.cli.forksafety import reason_against_forks
 from trioroom.cli.forkserver import fork_workers
+from trioroom.cli.logs import log_as_json, raise_or_log, set_up
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.workers import serve_with_workers
@@ -62,6 +62,13 @@ def _to_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, 
         raise click.BadParameter(str(exc)) from exc
 
 
+def _begin_logs(ctx: click.Context, param: click.Parameter, log_format: str) -> str:
+    """Before MODULE is imported, which may warn and fail."""
+    if log_format == "json":
+        log_as_json()
+    return log_format
+
+
 def _server_options(command: Command) -> Command:
     for option in reversed((
         click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
@@ -81,6 +88,10 @@ def _server_options(command: Command) -> Command:
         click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
         click.option("--fork-server", is_flag=True, hidden=True, help="Fork them; see trioroom.cli.forkserver."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
+        click.option(
+            "--log-format", default="text", type=click.Choice(["text", "json"]), is_eager=True, callback=_begin_logs,
+            help="json: one object a line on standard error, for what collects logs.",
+        ),
     )):  # fmt: skip
         command = option(command)
     return command
@@ -105,12 +116,11 @@ def demo(**options: Any) -> None:
 
 def _run(app: App, **chosen: Any) -> None:
     options = ServeOptions(**chosen)
-    pid = " [%(process)d]" if options.worker else ""
-    logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s{pid} %(levelname)s %(name)s: %(message)s")
+    set_up(options.log_level, tells_process=options.worker)
     raise_limit_of_open_files()
-    ssl_context = _tls(options.certfile, options.keyfile)
     failures: list[BaseException] = []
     try:
+        ssl_context = _tls(options.certfile, options.keyfile)
         if options.workers > 1:
             trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
         else:
@@ -118,7 +128,8 @@ def _run(app: App, **chosen: Any) -> None:
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
     for failure in failures:
-        raise failure
+        assert isinstance(failure, click.ClickException | click.exceptions.Exit)
+        raise_or_log(failure)
 
 
 def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:

@@ -28,6 +28,7 @@ from trioroom._net.listener import bind_sockets
 from trioroom.backplane.embedded import open_embedded
 from trioroom.cli.forkserver import WorkerNotStarted, open_fork_server
 from trioroom.cli.lifeline import Lifeline, open_lifeline
+from trioroom.cli.logs import say
 from trioroom.cli.processes import Process, end_process
 from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
 
@@ -75,7 +76,7 @@ async def _keep_workers(starts: Sequence[StartWorker], stop: Stop, announce_all:
         if not stop.begun.is_set():
             announce_all()
         await stop.begun.wait()
-        click.echo(f"stopping {len(starts)} workers (Ctrl-C again stops at once)")
+        say(f"stopping {len(starts)} workers (Ctrl-C again stops at once)")
 
 
 @asynccontextmanager
@@ -168,7 +169,8 @@ async def _keep_worker(start: StartWorker, stop: Stop, number: int, *, task_stat
 
     def serves(pid: int) -> None:
         nonlocal served
-        log.log(logging.INFO if served else logging.DEBUG, "worker %d serves (pid %d)", number, pid)
+        level = logging.INFO if served else logging.DEBUG
+        log.log(level, "worker %d serves (pid %d)", number, pid, extra={"worker": number, "pid": pid})
         if not served:
             task_status.started()
         served = True
@@ -178,12 +180,12 @@ async def _keep_worker(start: StartWorker, stop: Stop, number: int, *, task_stat
         end = await _run_worker(start, stop, number, serves)
         if stop.begun.is_set():
             if end.code:
-                log.warning("%s when told to stop", end.happened)
+                log.warning("%s when told to stop", end.happened, extra=end.fields)
             break
         if end.code in _CONFIGURATION_ERRORS and not served:
             raise click.exceptions.Exit(end.code)
         delay = backoff.after(trio.current_time() - began, random.random())
-        log.error("%s; the next one starts in %.1f s", end.happened, delay)
+        log.error("%s; the next one starts in %.1f s", end.happened, delay, extra=end.fields)
         with trio.move_on_after(delay):
             await stop.begun.wait()
             break
@@ -197,6 +199,13 @@ class _End:
 
     happened: str
     code: int | None
+    worker: int
+    pid: int | None
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """For a record on it."""
+        return {"worker": self.worker, "pid": self.pid, "exit_code": self.code}
 
 
 async def _run_worker(start: StartWorker, stop: Stop, number: int, serves: Callable[[int], None]) -> _End:
@@ -210,7 +219,7 @@ async def _run_worker(start: StartWorker, stop: Stop, number: int, serves: Calla
             with theirs:
                 process = await start(theirs)
         except WorkerNotStarted as exc:
-            return _End(f"worker {number} does not start: {exc}", exc.code)
+            return _End(f"worker {number} does not start: {exc}", exc.code, number, None)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_hear_serving, lifeline, process, serves)
@@ -220,7 +229,7 @@ async def _run_worker(start: StartWorker, stop: Stop, number: int, serves: Calla
         finally:
             await end_process(process, lifeline.stream.socket.close)
     cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
-    return _End(f"worker {number} (pid {process.pid}) ended by {cause}", code)
+    return _End(f"worker {number} (pid {process.pid}) ended by {cause}", code, number, process.pid)
 
 
 async def _hear_serving(lifeline: Lifeline, process: Process, serves: Callable[[int], None]) -> None:
