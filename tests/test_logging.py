@@ -65,6 +65,8 @@ def fields_of(tree: ast.AST) -> Iterator[str]:
                     yield from keys_of(inner)
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "say":
             yield from (keyword.arg for keyword in node.keywords if keyword.arg is not None)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "tell":
+            yield ast.literal_eval(node.args[-1])
 
 
 def keys_of(node: ast.Dict) -> Iterator[str]:
@@ -77,10 +79,11 @@ log.info("x", extra={"a": 1})
 fields = {"b": 1}
 fields: dict[str, object] = {"c": 1}
 say("x", d=1)
+tell(log, "x", text, "g")
 def fields(self): return {"e": 1}
 other = {"f": 1}
 """
-    assert set(fields_of(ast.parse(source))) == {"a", "b", "c", "d", "e"}
+    assert set(fields_of(ast.parse(source))) == {"a", "b", "c", "d", "e", "g"}
 
 
 def test_page_on_logs_has_a_row_for_each_field_and_no_other() -> None:

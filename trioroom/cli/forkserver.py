@@ -78,16 +78,17 @@ class ForkedWorker:
 
     def terminate(self) -> None:
         """Send SIGTERM."""
-        self._signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL."""
-        self._signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send_signal(self, sig: signal.Signals) -> None:
+        """Send it; nothing to one that has ended."""
         if not self._ended:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, number)
+                signal.pidfd_send_signal(self._descriptor, sig)
 
 
 @attrs.define

@@ -131,6 +131,14 @@ def say(message: str, **fields: object) -> None:
         click.echo(message)
 
 
+def tell(logger: logging.Logger, message: str, text: str, field: str) -> None:
+    """Log ``text`` of several lines: in JSON as a field of its own, else below the message."""
+    if logs_are_json():
+        logger.info(message, extra={field: text})
+    else:
+        logger.info("%s\n%s", message, text)
+
+
 def raise_or_log(failure: click.ClickException | click.exceptions.Exit) -> None:
     """End the command as ``failure`` does, which click prints as text; where logs are JSON, it is a record."""
     if logs_are_json() and isinstance(failure, click.ClickException):

@@ -17,8 +17,10 @@ from trioroom.app import App, Server, open_server
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
+from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
+from trioroom.cli.processes import Process
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -63,6 +65,8 @@ class Stop:
         """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
         self.all = trio.CancelScope()
         """Around everything; ended by a signal while nobody is served yet."""
+        self.workers: set[Process] = set()
+        """Of the parent: those that serve, for a signal that is meant for all."""
 
     def ask(self) -> None:
         """As a signal does."""
@@ -100,7 +104,7 @@ async def serve_until_signal(app: App, options: ServeOptions, ssl_context: ssl.S
     Raises:
         click.ClickException: it cannot, as said in one line; maybe in exception groups.
     """
-    async with open_stop(patient=options.worker) as stop:
+    async with open_stop(patient=options.worker) as stop, open_dumps():
         if not options.worker:
             await _serve(app, options, ssl_context, stop, None)
             return

@@ -18,6 +18,7 @@ from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
 from trioroom.cli.assignments import parse_settings
+from trioroom.cli.dumps import ignore_dump_signal
 from trioroom.cli.forksafety import reason_against_forks
 from trioroom.cli.forkserver import fork_workers
 from trioroom.cli.logs import log_as_json, raise_or_log, set_up
@@ -117,6 +118,7 @@ def demo(**options: Any) -> None:
 def _run(app: App, **chosen: Any) -> None:
     options = ServeOptions(**chosen)
     set_up(options.log_level, tells_process=options.worker)
+    ignore_dump_signal()
     raise_limit_of_open_files()
     failures: list[BaseException] = []
     try:

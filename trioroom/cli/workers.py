@@ -26,6 +26,7 @@ from trioroom._core.backoff import Backoff
 from trioroom._core.exitcodes import describe_exit
 from trioroom._net.listener import bind_sockets
 from trioroom.backplane.embedded import open_embedded
+from trioroom.cli.dumps import DUMP_SIGNAL, open_dumps
 from trioroom.cli.forkserver import WorkerNotStarted, open_fork_server
 from trioroom.cli.lifeline import Lifeline, open_lifeline
 from trioroom.cli.logs import say
@@ -56,7 +57,12 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
         raise click.UsageError(
             f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
         )
-    async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
+    async with (
+        open_stop() as stop,
+        open_dumps(partial(_pass_on_dump, stop)),
+        _reserve_ports(options) as addresses,
+        _open_broker(options.backplane) as url,
+    ):
         backplane = url if url != options.backplane else None
         ports = [of_worker[0][1] for of_worker in addresses]
         async with _open_starts(arguments, ports, backplane, against_forks) as starts:
@@ -222,19 +228,26 @@ async def _run_worker(start: StartWorker, stop: Stop, number: int, serves: Calla
             return _End(f"worker {number} does not start: {exc}", exc.code, number, None)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_hear_serving, lifeline, process, serves)
+                nursery.start_soon(_hear_serving, lifeline, process, stop, serves)
                 nursery.start_soon(_pass_on, stop, process)
                 code = await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            stop.workers.discard(process)
             await end_process(process, lifeline.stream.socket.close)
     cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
     return _End(f"worker {number} (pid {process.pid}) ended by {cause}", code, number, process.pid)
 
 
-async def _hear_serving(lifeline: Lifeline, process: Process, serves: Callable[[int], None]) -> None:
+async def _hear_serving(lifeline: Lifeline, process: Process, stop: Stop, serves: Callable[[int], None]) -> None:
     if await lifeline.wait_serving():
+        stop.workers.add(process)
         serves(process.pid)
+
+
+def _pass_on_dump(stop: Stop) -> None:
+    for process in stop.workers:
+        process.send_signal(DUMP_SIGNAL)
 
 
 async def _pass_on(stop: Stop, process: Process) -> None:
