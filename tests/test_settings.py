@@ -12,6 +12,8 @@ DEFAULTS: dict[str, object] = {
     "handshake_timeout": 10.0,
     "max_head_bytes": 16_384,
     "max_headers": 64,
+    "max_request_bytes": 1_048_576,
+    "public_metrics": False,
     "max_message_bytes": 65_536,
     "max_fragments": 64,
     "max_message_rate": 1_000.0,

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from trioroom._core.api_key import ApiKey
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.drain import drain
+from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom._net.handshake import Greeter
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
+_ANSWER_TIMEOUT = 5.0  # seconds an endpoint may take beyond what publishing may
 RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
@@ -100,6 +103,12 @@ class App:
         await self._hub.publish(room, data, key, publication_id)
 
 
+def check_rooms(app: App, backplane: Backplane) -> None:
+    """Raise ValueError if a room class of ``app`` asks for what ``backplane`` cannot do."""
+    for room_class in app._routes.targets():
+        check_abilities(room_class, backplane)
+
+
 class Server:
     """A running server; get it from `open_server`."""
 
@@ -159,6 +168,7 @@ async def open_server(
     ssl_context: ssl.SSLContext | None = None,
     backplane: Backplane | None = None,
     reuse_port: bool = False,
+    api_key: str | None = None,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
@@ -170,25 +180,26 @@ async def open_server(
         backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
+        api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
-        ValueError: a room class asks for what the backplane cannot do.
+        ValueError: a room class asks for what the backplane cannot do, or ``api_key`` is none.
     """
     if app._backplane is not None:
         raise RuntimeError("this app runs already; make another App for another server")
     settings = settings or Settings()
+    endpoints = Endpoints(None if api_key is None else ApiKey(api_key), settings.publish_timeout + _ANSWER_TIMEOUT)
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
     backplane = MemoryBackplane() if backplane is None else backplane
-    for room_class in app._routes.targets():
-        check_abilities(room_class, backplane)
+    check_rooms(app, backplane)
     app._backplane = backplane  # before we await: it marks the app as taken
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = _start(app, settings, ssl_context, listeners, nursery, accepting)
+            server = _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting)
             try:
                 yield server
             except trio.Cancelled:
@@ -212,6 +223,7 @@ def _start(
     settings: Settings,
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
+    endpoints: Endpoints,
     nursery: trio.Nursery,
     accepting: trio.CancelScope,
 ) -> Server:
@@ -220,7 +232,7 @@ def _start(
     readiness = open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
-    http = HttpResponder(app._static, lambda: hub.backplane.ready)
+    http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
     open_transport = partial(_open_transport, settings, readiness, ssl_context)
@@ -258,6 +270,7 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
     backplane: Backplane | None = None,
     reuse_port: bool = False,
+    api_key: str | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
@@ -265,8 +278,9 @@ async def serve(
     Meanwhile the process is a server: its garbage collector is tuned for many long-lived connections.
     """
     opened = open_server(
-        app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane, reuse_port=reuse_port
-    )
+        app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane, reuse_port=reuse_port,
+        api_key=api_key,
+    )  # fmt: skip
     async with opened as server:
         with server_gc_policy():
             task_status.started(server)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 import trioroom
+from trioroom._net.endpoints import Endpoints
 from trioroom._net.http import HttpResponder
 from trioroom._wire.http import Request
 from trioroom.testing import open_peer, open_test_server
@@ -47,12 +49,16 @@ class Site:
         (self.client / "package.json").write_text("{}")
         self.ready = True
         mounts = [("/files/", self.root), ("/", self.root)]
-        self._responder = HttpResponder(mounts, lambda: self.ready, self.client)
+        self._responder = HttpResponder(mounts, lambda: self.ready, Endpoints(None, 1.0), self.client)
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> Response:
         """``path`` as the head's parser has decoded it; headers are written with an underscore for each dash."""
         fields = tuple((name.replace("_", "-"), value) for name, value in headers.items())
-        return Response(await self._responder.respond(Request(method, path, path, "", fields)))
+        request = Request(method, path, path, "", fields)
+        return Response(await self._responder.respond(request, math.inf, self._read_body))
+
+    async def _read_body(self) -> bytes:
+        raise AssertionError("no file asks for a body")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,7 +16,7 @@ from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.handshake import Acceptance, Agreements, accept
-from trioroom._wire.http import HeadParser, Request, encode_response
+from trioroom._wire.http import HeadParser, Request, encode_response, length_of_body
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trioroom.handshake")
 _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its socket closes
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before it sends a body (RFC 9110 §10.1.1)
 
 
 def _leave_nothing() -> None:
@@ -98,8 +100,9 @@ class Greeter:
                 if self._hub.draining:
                     raise ConnectionResetError("draining began while the peer was let in")
                 return *self.connect(transport, request, acceptance), early
-            with trio.fail_at(deadline):
-                answer = await self._http.respond(request)
+            answer = await self._http.respond(
+                request, deadline, partial(self._read_body, transport, request, early, deadline)
+            )
         except HandshakeError as exc:
             answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         except trio.TooSlowError:
@@ -132,6 +135,15 @@ class Greeter:
         while (request := parser.feed(data)) is None:
             data = await _receive(transport, deadline)
         return request, parser.trailing
+
+    async def _read_body(self, transport: Transport, request: Request, early: bytes, deadline: float) -> bytes:
+        length = length_of_body(request, self._hub.settings.max_request_bytes)
+        if len(early) < length and "100-continue" in request.tokens("expect"):
+            await _send(transport, _CONTINUE, deadline)
+        body = bytearray(early[:length])
+        while len(body) < length:
+            body += await _receive(transport, deadline)
+        return bytes(body[:length])
 
     def accept(self, request: Request) -> Acceptance:
         """How to answer an upgrade.

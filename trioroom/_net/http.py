@@ -1,6 +1,6 @@
-"""Plain HTTP on the same port: health, readiness, static files and our browser client.
+"""Plain HTTP on the same port, one request each: health, readiness, static files and our browser client.
 
-GET and HEAD, one request each.
+What is for operators only is in `endpoints`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from trioroom._net.endpoints import Endpoints, ReadBody
 from trioroom._wire.http import Request, encode_head, encode_response, split_list
 
 CLIENT = Path(__file__).parent.parent / "web"
@@ -42,21 +43,35 @@ class HttpResponder:
     """Answers whatever is no WebSocket handshake.
 
     Args:
+        endpoints: what there is besides, which goes before files.
         client: the directory of the browser client.
     """
 
-    def __init__(self, static: list[tuple[str, Path]], ready: Callable[[], bool], client: Path = CLIENT) -> None:
+    def __init__(
+        self, static: list[tuple[str, Path]], ready: Callable[[], bool], endpoints: Endpoints, client: Path = CLIENT
+    ) -> None:
         self._static = static
         self._ready = ready
+        self._endpoints = endpoints
         self._client = client
         self._readers = trio.CapacityLimiter(_READERS)
 
     def owns(self, path: str) -> bool:
         """Whether a GET of ``path`` is for us, though a room may be called so."""
-        return path in _OWN
+        return path in _OWN or self._endpoints.find(path) is not None
 
-    async def respond(self, request: Request) -> bytes:
-        """The whole response to ``request``."""
+    async def respond(self, request: Request, deadline: float, read_body: ReadBody) -> bytes:
+        """The whole response to ``request``; reading a file ends at ``deadline``.
+
+        Raises:
+            trio.TooSlowError: it was not there in time.
+        """
+        if (endpoint := self._endpoints.find(request.path)) is not None:
+            return await self._endpoints.respond(endpoint, request, read_body)
+        with trio.fail_at(deadline):
+            return await self._respond(request)
+
+    async def _respond(self, request: Request) -> bytes:
         if request.method not in ("GET", "HEAD"):
             return encode_response(405, b"only GET and HEAD are served here\n", headers=(("Allow", "GET, HEAD"),))
         respond = partial(encode_response, head_only=request.method == "HEAD")

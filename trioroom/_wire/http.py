@@ -31,6 +31,7 @@ _REQUEST_LINE = re.compile(rb"([!-~]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _AUTHORITY_PREFIX = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
 _CREDENTIALS = frozenset(("authorization", "cookie"))
 _OWN = _CREDENTIALS | {"sec-websocket-key"}  # headers no two peers have in common
+_LENGTH = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 
@@ -256,6 +257,25 @@ def _check_no_body(request: Request) -> None:
         raise HandshakeError(400, "request announces a body and none is read here; send no body")
 
 
+def length_of_body(request: Request, limit: int) -> int:
+    """Bytes of the body that ``request`` announces; 0 if it has none.
+
+    Raises:
+        HandshakeError: 400, its length cannot be told for sure; 411, it is sent in chunks; 413, it is over ``limit``.
+    """
+    if request.values("transfer-encoding"):
+        raise HandshakeError(411, "a body in chunks is not read here; send Content-Length")
+    lengths = request.values("content-length")
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+        raise HandshakeError(400, f"Content-Length is {', '.join(lengths)[:_SHOWN]!r}; send it once, in digits")
+    length = int(lengths[0])
+    if length > limit:
+        raise HandshakeError(413, f"a body of {length} bytes exceeds max_request_bytes={limit}; send less at a time")
+    return length
+
+
 def encode_response(
     status: int,
     body: bytes = b"",
@@ -285,6 +305,11 @@ def encode_response(
     )
     head = encode_head(status, fields)
     return head if head_only else head + body
+
+
+def without_body(response: bytes) -> bytes:
+    """The head of ``response``, as the answer to HEAD has it."""
+    return response[: response.index(_HEAD_END) + len(_HEAD_END)]
 
 
 def encode_head(status: int, headers: Sequence[tuple[str, str]]) -> bytes:

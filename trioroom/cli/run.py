@@ -37,6 +37,7 @@ class ServeOptions:
     log_level: str
     log_format: str
     backplane: str
+    api_key: str | None = attrs.field(repr=False)
     workers: int
     port_per_worker: bool
     worker: bool
@@ -139,7 +140,7 @@ async def _listening(
         with errors_of_listening(options.host, options.port):
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
-                backplane=backplane, reuse_port=options.worker,
+                backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server

@@ -120,7 +120,12 @@ def _to_event(opcode: int, payload: bytes) -> Event:
 
 @asynccontextmanager
 async def open_test_server(
-    app: App, settings: Settings | None = None, *, backplane: Backplane | None = None, timeout: float = 600.0
+    app: App,
+    settings: Settings | None = None,
+    *,
+    backplane: Backplane | None = None,
+    api_key: str | None = None,
+    timeout: float = 600.0,
 ) -> AsyncIterator[Server]:
     """`open_server` on a free loopback port, with deadlines that suit a test.
 
@@ -131,7 +136,7 @@ async def open_test_server(
     """
     settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
     with trio.fail_after(timeout):
-        async with open_server(app, port=0, settings=settings, backplane=backplane) as server:
+        async with open_server(app, port=0, settings=settings, backplane=backplane, api_key=api_key) as server:
             yield server
 
 
