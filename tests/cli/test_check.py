@@ -39,8 +39,8 @@ def test_nothing_wrong_is_said_and_the_configuration_printed() -> None:
 
 def test_certificate_and_key_have_to_belong_together(certificates: tuple[str, str, str]) -> None:
     certificate, key, other = certificates
-    assert run("demo", "--check-config", "--certfile", certificate, "--keyfile", key).exit_code == 0
-    result = run("demo", "--check-config", "--certfile", certificate, "--keyfile", other)
+    assert run("demo", "--check-config", "--tls-cert", certificate, "--tls-key", key).exit_code == 0
+    result = run("demo", "--check-config", "--tls-cert", certificate, "--tls-key", other)
     assert result.exit_code == 2
     assert "Error: cannot use" in result.stderr
     assert "MISMATCH" in result.stderr
@@ -49,7 +49,7 @@ def test_certificate_and_key_have_to_belong_together(certificates: tuple[str, st
 def test_every_fault_is_found(certificates: tuple[str, str, str]) -> None:
     certificate, _, other = certificates
     result = run(
-        "serve", "no_such_module_here:app", "--check-config", "--certfile", certificate, "--keyfile", other,
+        "serve", "no_such_module_here:app", "--check-config", "--tls-cert", certificate, "--tls-key", other,
         "--workers", "3", "--port", "65534", "--port-per-worker", "--set", "backlog=0", "--log-level", "loud",
     )  # fmt: skip
     assert result.exit_code == 2
@@ -66,7 +66,7 @@ def test_every_fault_is_found(certificates: tuple[str, str, str]) -> None:
 def test_what_depends_on_a_wrong_value_is_not_told_besides(tmp_path: Path) -> None:
     key = tmp_path / "key.pem"
     key.touch()
-    result = run("demo", "--check-config", "--certfile", "nowhere.pem", "--keyfile", str(key))
+    result = run("demo", "--check-config", "--tls-cert", "nowhere.pem", "--tls-key", str(key))
     assert result.exit_code == 2
     assert result.stderr.count("Error: ") == 1
     assert "nowhere.pem" in result.stderr

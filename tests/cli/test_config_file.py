@@ -18,7 +18,7 @@ from tests.cli.conftest import run
         ("port = true", "port in {} must be a whole number"),
         ("port-per-worker = 'yes'", "port-per-worker in {} must be true or false"),
         ("host = 4", "host in {} must be text"),
-        ("certfile = ['a']", "certfile in {} must be text"),
+        ("tls-cert = ['a']", "tls-cert in {} must be text"),
         ("log_level = 'info'", "log_level in {} is no option of trioroom demo; did you mean log-level?"),
         ("worker = true", "worker in {} is no option of trioroom demo; did you mean workers?"),
         ("config = 'other.toml'", "config in {} is no option"),
@@ -30,7 +30,7 @@ from tests.cli.conftest import run
         ("port: 1", "{} is no TOML: "),
         ("port = 1\nport = 2", "{} is no TOML: "),
         ("log-level = 'loud'", "log-level in {}: 'loud' is not one of"),
-        ("certfile = 'nowhere.pem'", "certfile in {}: File "),
+        ("tls-cert = 'nowhere.pem'", "tls-cert in {}: File "),
         ("[settings]\nbacklog = '1'", "[settings] in {}: backlog='1' must be a whole number"),
         ("[settings]\nbacklog = true", "[settings] in {}: backlog=True must be a whole number"),
         ("[settings]\nping_interval = '25'", "[settings] in {}: ping_interval='25' must be a number"),
@@ -75,8 +75,8 @@ def test_settings_have_types_of_their_own(tmp_path: Path) -> None:
 def test_paths_in_a_file_are_seen_from_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "cert.pem").touch()
-    (tmp_path / "etc" / "server.toml").write_text("certfile = 'cert.pem'")
+    (tmp_path / "etc" / "server.toml").write_text("tls-cert = 'cert.pem'")
     monkeypatch.chdir(tmp_path)
     result = run("demo", "--check-config", "--config", "etc/server.toml")
-    assert tomllib.loads(result.stdout)["certfile"] == "etc/cert.pem"
+    assert tomllib.loads(result.stdout)["tls-cert"] == "etc/cert.pem"
     assert "does not exist" not in result.output

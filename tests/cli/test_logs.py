@@ -227,6 +227,8 @@ async def test_everything_that_a_server_tells_is_json(rooms: Path) -> None:
         command.process.send_signal(signal.SIGTERM)
         assert await command.wait_ended() == 0
     records = records_of(command.output)
+    opened = find(records, address="127.0.0.1", logger="trioroom.handshake")
+    assert opened["message"] == f"{opened['connection']}: open at '/a'"
     assert {record["process"] for record in records} == {command.process.pid}
     assert find(records, url=f"http://127.0.0.1:{port}/")["logger"] == "trioroom.server"
     assert "UserWarning: this is\nold" in str(find(records, logger="py.warnings")["message"])
@@ -235,7 +237,7 @@ async def test_everything_that_a_server_tells_is_json(rooms: Path) -> None:
     assert find(records, logger="rooms", level="warning")["message"] == "said: a\nb\x1b[31m\u2028"
     failed = find(records, hook="on_message", room="a", level="error")
     assert "ValueError: one\n" in str(failed["exception"])
-    assert find(records, code=1011, logger="trioroom.connection")["connection"] == failed["connection"]
+    assert find(records, code=1011)["connection"] == failed["connection"]
     assert "RuntimeError: the end" in str(find(records, level="critical")["exception"])
     assert "s3cret" not in command.output
 

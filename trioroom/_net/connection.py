@@ -56,7 +56,7 @@ class Connection:
     """Owned by the task that called `run`; over when that returns."""
 
     __slots__ = (
-        "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
+        "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
         "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
         "session", "transport",
     )  # fmt: skip
@@ -64,8 +64,17 @@ class Connection:
     nursery: trio.Nursery
     session: Session
 
-    def __init__(self, id: str, transport: Transport, request: Request, encoding: Encoding, limits: Limits) -> None:
+    def __init__(
+        self,
+        id: str,
+        transport: Transport,
+        request: Request,
+        encoding: Encoding,
+        limits: Limits,
+        address: str | None = None,
+    ) -> None:
         self.id = id
+        self._address = address  # None while the socket knows it: connections are many, and few are asked
         self.transport = transport
         self.request = request
         self.encoding = encoding
@@ -84,6 +93,13 @@ class Connection:
         self._parser = FrameParser(
             settings.max_message_bytes, settings.max_fragments, inflate=encoding.window_bits is not None
         )
+
+    @property
+    def address(self) -> str | None:
+        """The peer's; see `trioroom.Member.address`."""
+        if self._address is None:
+            self._address = self.transport.address()
+        return self._address
 
     async def run(self, session: Session, early: bytes) -> None:
         """Serve until the connection is over. ``early`` is what came right behind the handshake."""
@@ -104,11 +120,7 @@ class Connection:
         if self.closing is None:
             self.abort()
         assert self.closing is not None
-        closing = self.closing
-        if log.isEnabledFor(logging.DEBUG):  # the reason is quoted, as the peer may have written it
-            fields = {"connection": self.id, "code": closing.code, "reason": closing.reason}
-            log.debug("%s: closed with %d %r", self.id, closing.code, closing.reason, extra=fields)
-        await self.session.aclose(closing.reason or f"closed with {closing.code}")
+        await self.session.aclose(self.closing.reason or f"closed with {self.closing.code}")
         # Now the nursery waits for a writer with the last bytes; close() has set its deadline.
 
     async def _read(self, early: bytes) -> None:

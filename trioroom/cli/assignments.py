@@ -107,4 +107,4 @@ def _parse(kinds: set[type], text: str) -> object:
         return int(text)
     if str in kinds:
         return text
-    return tuple(text.split(","))
+    return tuple(text.split(",")) if text else ()

@@ -88,13 +88,13 @@ class ConfiguredCommand(click.Command):
             configuration = _begin(ctx)
             configuration.faults[:0] = self._faults(ctx, list(given)) or [exc]
         if not configuration.faults:
-            configuration.warnings = list(unknown_variables(self._variables()))
+            configuration.warnings = list(unknown_variables(self.variables()))
             return left
         if not is_check(ctx):
             raise configuration.faults[0] if len(configuration.faults) == 1 else Misconfigured(configuration.faults)
         return self._parse_what_is_right(ctx, given)
 
-    def _variables(self) -> set[str]:
+    def variables(self) -> set[str]:
         """All that mean something."""
         known = {variable_of(name) for name in NAMES}
         for param in self.params:

@@ -21,6 +21,7 @@ from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
 from trioroom.cli.processes import Process
+from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -31,8 +32,8 @@ class ServeOptions:
 
     host: str
     port: int
-    certfile: Path | None
-    keyfile: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
     settings: Settings
     log_level: str
     log_format: str
@@ -48,7 +49,7 @@ class ServeOptions:
     @property
     def scheme(self) -> str:
         """What the server's addresses begin with."""
-        return "http" if self.certfile is None else "https"
+        return "http" if self.tls_cert is None else "https"
 
 
 class Stop:
@@ -124,9 +125,11 @@ async def _serve(
                 stop.serving = True
                 if lifeline is not None:
                     await lifeline.say_serving()
+                    await stop.begun.wait()
                 else:
-                    announce(server.addresses, options.scheme)
-                await stop.begun.wait()
+                    async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
+                        announce(server.addresses, options.scheme)
+                        await stop.begun.wait()
                 if server.connection_count and lifeline is None:
                     count = server.connection_count
                     say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)

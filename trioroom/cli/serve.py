@@ -30,11 +30,13 @@ from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.secret_options import SecretOption, SecretUrlOption
 from trioroom.cli.setting_sources import collect_settings
+from trioroom.cli.tls import survive_hangups, tls_files
 from trioroom.cli.workers import serve_with_workers
 
 log = logging.getLogger("trioroom.configuration")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _LOADED_FOR_FORKS = ("trioroom.backplane.redis", "encodings.idna")
 """What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
@@ -109,8 +111,11 @@ def _server_options(command: Command) -> Command:
         ),
         click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
         click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0 picks a free one."),
-        click.option("--certfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
-        click.option("--keyfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
+        click.option(
+            "--tls-cert", type=_PEM, metavar="FILE",
+            help="Serve https:// and wss:// with this certificate and its intermediates; SIGHUP reads it again.",
+        ),
+        click.option("--tls-key", type=_PEM, metavar="FILE", help="Its key, if that is in a file of its own."),
         click.option(
             "--set", "settings", multiple=True, metavar="NAME=VALUE", cls=CommandLineOption, callback=collect_settings,
             help="Change a setting, such as --set max_message_bytes=1048576.",
@@ -159,16 +164,18 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
     if check_config:
         from trioroom.cli.check import check  # a server has no need of it
 
-        check(app, options, [(("certfile", "keyfile"), _tls)])
+        check(app, options, [(("tls_cert", "tls_key"), _load_tls)])
     set_up(options.log_level, tells_process=options.worker)
     ignore_dump_signal()
     raise_limit_of_open_files()
-    if not options.worker:
+    if options.worker:
+        survive_hangups()
+    else:
         for warning in configuration_of(click.get_current_context()).warnings:
             log.warning("%s", warning)
     failures: list[BaseException] = []
     try:
-        ssl_context = _tls(options)
+        ssl_context = _load_tls(options)
         if options.workers > 1:
             trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
         else:
@@ -196,17 +203,6 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _tls(options: ServeOptions) -> ssl.SSLContext | None:
-    certfile, keyfile = options.certfile, options.keyfile
-    if certfile is None:
-        if keyfile is not None:
-            raise click.UsageError("--keyfile needs --certfile")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certfile, keyfile)
-    except ssl.SSLError as exc:
-        raise click.ClickException(
-            f"cannot use {certfile} ({exc.reason or exc}); give certificate and key as PEM"
-        ) from exc
-    return context
+def _load_tls(options: ServeOptions) -> ssl.SSLContext | None:
+    files = tls_files(options.tls_cert, options.tls_key)
+    return None if files is None else files.load()
