@@ -6,15 +6,16 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from trioroom._core.api_key import ApiKey
+from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
+from trioroom._net.accepted import AcceptedSockets
 from trioroom._net.drain import drain
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
@@ -26,10 +27,11 @@ from trioroom._net.http_api import HttpApi
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.operator import ANSWER_TIMEOUT, Operator
-from trioroom._net.readiness import Readiness, open_readiness
-from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
-from trioroom._net.transport import SocketTransport, StreamTransport, Transport
+from trioroom._net.readiness import open_readiness
+from trioroom._net.refusals import Refusals
+from trioroom._net.transport import StreamTransport
 from trioroom._net.trio_websocket import serve_websocket_request
+from trioroom._wire.forwarded import Forwarding
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.closecodes import CloseCode
 from trioroom.room import Room, check_abilities, check_limits
@@ -114,20 +116,13 @@ class App:
         close_code: int = CloseCode.DISCONNECTED,
         timeout: float = ANSWER_TIMEOUT,
     ) -> Revocation:
-        """Close all connections of a user, or a single one, on all nodes. Our clients do not come back by themselves.
+        """Close all connections of a user (`Member.user` in any room), or the one of a `Member.id`, on all nodes.
 
-        Whoever joins at this moment may slip through: first see that ``authorize`` refuses the user, then call this.
-        A node that is out of touch does it when it is back, within 300 s, to connections made meanwhile too. Cancelled,
-        it may have happened anywhere.
+        Clients do not come back by themselves if ``close_code`` is below 4100. Who joins at this moment may slip
+        through: first see that ``authorize`` refuses the user. A node that is out of touch does it when it is back,
+        within 300 s, to connections made meanwhile too; others have ``timeout`` seconds to say what they did.
 
-        Args:
-            user: `Member.user` of any room that the connection is in.
-            connection: a `Member.id`; give this or ``user``.
-            reason: text for the peer; a close frame has room for 123 bytes.
-            close_code: one below 4100 has clients stay away.
-            timeout: seconds to wait for what other nodes have done.
         Raises:
-            RuntimeError: no server runs this app now.
             ValueError: neither or both of ``user`` and ``connection``, or a code or reason that cannot be sent.
             BackplaneUnavailable: it has happened on this node; the broker cannot be reached, so call it again.
         """
@@ -143,20 +138,53 @@ class App:
         return self._operator
 
 
+def check_rooms(app: App, backplane: Backplane) -> None:
+    """Raise ValueError if a room class of ``app`` asks for what ``backplane`` cannot do."""
+    for room_class in app._routes.targets():
+        check_abilities(room_class, backplane)
+
+
 class Server:
     """A running server; get it from `open_server`."""
 
-    def __init__(self, greeter: Greeter, hub: Hub, admission: Admission, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        greeter: Greeter,
+        hub: Hub,
+        admission: Admission,
+        entrance: Entrance,
+        accepted: AcceptedSockets,
+        listeners: list[socket.socket],
+    ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
         self._admission = admission
+        self._entrance = entrance
+        self._accepted = accepted
 
     @property
     def port(self) -> int:
         """The port of the listening sockets; the one that was picked when 0 was asked for."""
         return self.addresses[0][1]
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context that new connections get; None if there is no TLS.
+
+        Set another one to serve a renewed certificate: connections that are open stay as they are.
+
+        Raises:
+            ValueError: when set, it would begin or end TLS on a port that is in use.
+        """
+        return self._accepted.ssl_context
+
+    @ssl_context.setter
+    def ssl_context(self, ssl_context: ssl.SSLContext | None) -> None:
+        if (ssl_context is None) != (self._accepted.ssl_context is None):
+            raise ValueError("a server that runs cannot begin or end TLS; open another one")
+        self._accepted.ssl_context = ssl_context
 
     @property
     def connection_count(self) -> int:
@@ -180,7 +208,7 @@ class Server:
 
         Returns when the peer is gone; closes ``stream``. Cancelling closes with 1001.
         """
-        await self._greeter.serve(StreamTransport(stream))
+        await self._entrance.serve_transport(StreamTransport(stream))
 
     async def serve_websocket_request(self, request: WebSocketRequest) -> None:
         """Serve a peer of a trio-websocket server: call this in the handler you gave to ``serve_websocket``.
@@ -189,7 +217,7 @@ class Server:
         is rejected with 404. Browsers get in when ``Settings.allowed_origins`` names where they come from.
         Returns when the peer is gone.
         """
-        await serve_websocket_request(self._greeter, self._hub.settings, request)
+        await serve_websocket_request(self._entrance, self._greeter, self._hub.settings, request)
 
 
 @asynccontextmanager
@@ -228,8 +256,7 @@ async def open_server(
     listeners: list[socket.socket] = []
     linked = backplane is not None
     backplane = MemoryBackplane() if backplane is None else backplane
-    for room_class in app._routes.targets():
-        check_abilities(room_class, backplane)
+    check_rooms(app, backplane)
     app._backplane = backplane  # before we await: it marks the app as taken
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
@@ -272,27 +299,20 @@ async def _start(
     operator = app._operator = Operator(hub, app._backplane if linked else None)
     HttpApi(operator).add_to(endpoints)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
-    greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
-    open_transport = partial(_open_transport, settings, readiness, ssl_context)
-    entrance = Entrance(admission, greeter, nursery, open_transport, answers=ssl_context is None)
+    refusals = Refusals(admission)
+    proxies = Networks(settings.trusted_proxies)
+    greeter = Greeter(hub, http, heartbeat, Forwarding(proxies, settings.forwarded_header), refusals)
+    accepted = AcceptedSockets(settings, readiness, ssl_context)
+    entrance = Entrance(
+        settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
+    )
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
     await nursery.start(operator.control.run, name="control")  # before anybody can be connected: no order is missed
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, listeners)
-
-
-def _open_transport(
-    settings: Settings, readiness: Readiness, ssl_context: ssl.SSLContext | None, sock: socket.socket
-) -> Transport:
-    if not INHERITED:
-        set_options(sock, settings)
-    if ssl_context is None:
-        return SocketTransport(sock, readiness)
-    stream = open_socket_stream(sock, settings)
-    return StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
+    return Server(greeter, hub, admission, entrance, accepted, listeners)
 
 
 def _close_all(listeners: list[socket.socket]) -> None:
