@@ -36,7 +36,7 @@ class Club(trioroom.Room):
 
 
 @pytest.fixture
-async def servers(autojump_clock: MockClock) -> AsyncIterator[Servers]:
+async def servers() -> AsyncIterator[Servers]:
     """Two that are linked; the app of the first one gives the orders."""
     Club.left = []
     backplane = MemoryBackplane()

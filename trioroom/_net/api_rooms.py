@@ -58,7 +58,7 @@ class RoomsApi:
         return api.PublicationResponse(await self._publish(room, publication))
 
     async def _publish(self, room: str, publication: api.PublicationRequest) -> Position | None:
-        self._class_of(room)
+        self.class_of(room)
         with refusals():
             data = JSON.decode_data(publication.data, publication.encoding)
             return await self._hub.publish(room, data, publication.key, publication.publication_id)
@@ -100,7 +100,7 @@ class RoomsApi:
 
     async def describe(self, room: str) -> api.RoomResponse:
         """One of them."""
-        room_class = self._class_of(room)
+        room_class = self.class_of(room)
         counted = await self._operator.count_members(room)
         users = None if presence_of(room_class) is None else (await self._present(room, room_class, 1, None)).count
         position = None if room_class.history is None else await self._position_of(room, room_class.history)
@@ -109,7 +109,7 @@ class RoomsApi:
 
     async def list_present(self, room: str, query: api.PresenceQuery) -> api.PresenceResponse:
         """Who is in it."""
-        page = await self._present(room, self._class_of(room), query.limit, query.after)
+        page = await self._present(room, self.class_of(room), query.limit, query.after)
         return api.PresenceResponse(presents(page.users), page.count, page.more)
 
     async def _present(self, room: str, room_class: type[Room], limit: int, after: str | None) -> PageOfUsers:
@@ -123,7 +123,7 @@ class RoomsApi:
 
     async def read_history(self, room: str, query: api.HistoryQuery) -> api.HistoryResponse:
         """What it keeps."""
-        room_class = self._class_of(room)
+        room_class = self.class_of(room)
         if room_class.history is None:
             raise ApiError(409, "unsupported", f"room {room!r} keeps no history")
         before = _position(query.before)
@@ -145,7 +145,8 @@ class RoomsApi:
         assert self._hub.backplane.history is not None, "open_server has asked it"
         return self._hub.backplane.history
 
-    def _class_of(self, room: str) -> type[Room]:
+    def class_of(self, room: str) -> type[Room]:
+        """The class of a room; `ApiError` if there can be none of that name."""
         try:
             return self._hub.route(room)[0]
         except UnknownRoom as exc:

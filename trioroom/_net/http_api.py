@@ -56,7 +56,7 @@ class HttpApi:
         self._began = trio.current_time()
         self._operations = {(one.path, one.method): one for one in OPERATIONS}
         self._paths = {one.path for one in OPERATIONS}
-        rooms = RoomsApi(operator)
+        rooms = self._rooms = RoomsApi(operator)
         self._handlers: dict[str, Callable[[Call], Awaitable[object]]] = {
             "publish": lambda call: rooms.publish(call.room, call.body),
             "publishMany": lambda call: rooms.publish_many(call.body),
@@ -109,6 +109,7 @@ class HttpApi:
 
     async def _kick(self, call: Call) -> api.RevocationResponse:
         body: api.KickRequest = call.body
+        self._rooms.class_of(call.room)
         with refusals():
             return _revocation(await self._operator.kick(call.room, body.user, body.reason))
 
