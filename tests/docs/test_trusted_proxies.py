@@ -1,11 +1,9 @@
-"""The proxies of the how-to, each as it stands there but for ports and files: the server sees who is behind them."""
+"""The proxies of the how-tos, each as it stands there but for ports and files: the server sees who is behind them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -18,12 +16,14 @@ import trio
 import trustme
 
 import trioroom
+from tests.backplane.servers import free_port
+from tests.demo.conftest import program
+from tests.docs.test_proxies import COMMANDS, PROXIES
 
-PROXIES = Path(__file__).parent.parent.parent / "docs" / "examples" / "proxies"
+CONFIG = Path(__file__).parent.parent.parent / "docs" / "examples" / "proxies" / "haproxy-tcp.cfg"
 DEADLINE = 30.0
 CLIENT = "127.0.0.2"
 """Where the peer is; the proxy comes from 127.0.0.1."""
-PATH = f"{os.environ.get('PATH', '')}:/usr/sbin"
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs several addresses on the loopback interface")
 
@@ -35,46 +35,15 @@ class Where(trioroom.Room):
         member.send(str(member.address))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
-def configured(name: str, directory: Path, port: int, upstream: int) -> Path:
-    """The file of that name, for this machine."""
-    text = (PROXIES / name).read_text("utf-8")
-    changes = {"127.0.0.1:8000": f"127.0.0.1:{upstream}", "/etc/ssl/chat.pem": f"{directory}/chat.pem"}
-    if name == "Caddyfile":
-        tls = f"tls {directory}/chat.pem {directory}/chat.pem"
-        own = f"{{\n\tadmin off\n\tauto_https off\n}}\nhttps://localhost:{port} {{\n\t{tls}"
-        changes["chat.example {"] = own
-    elif name == "nginx.conf":
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        own = "".join(f"{kind}_temp_path {directory}/{kind};\n" for kind in kinds)
-        changes["events {}"] = f"pid {directory}/pid;\nerror_log stderr;\nevents {{}}"
-        changes["http {"] = f"http {{\naccess_log off;\n{own}"
-        changes["listen 443 "] = f"listen {port} "
-    else:
-        changes["bind :443"] = f"bind :{port}"
-    for was, now in changes.items():
-        if was != "/etc/ssl/chat.pem" or was in text:
-            assert was in text, was
+def haproxy_tcp(directory: Path, ports: dict[str, str]) -> list[str]:
+    """HAProxy with the file that does not speak HTTP."""
+    text = CONFIG.read_text("utf-8")
+    for was, now in {"bind :443\n": f"bind :{ports['tls']}\n", "127.0.0.1:8000": f"127.0.0.1:{ports['one']}"}.items():
+        assert was in text, was
         text = text.replace(was, now)
-    path = directory / name
+    path = directory / "haproxy-tcp.cfg"
     path.write_text(text)
-    return path
-
-
-def command_of(program: str, config: Path) -> list[str]:
-    found = shutil.which(program, path=PATH)
-    if found is None:
-        pytest.skip(f"no {program} on this machine")
-    return {
-        "haproxy": [found, "-db", "-f", str(config)],
-        "nginx": [found, "-c", str(config), "-g", "daemon off;", "-e", "stderr"],
-        "caddy": [found, "run", "--config", str(config), "--adapter", "caddyfile"],
-    }[program]
+    return [program("TRIOROOM_HAPROXY", "haproxy", "/usr/sbin/haproxy"), "-db", "-f", str(path)]
 
 
 @asynccontextmanager
@@ -112,12 +81,9 @@ async def connecting(port: int, tls: ssl.SSLContext) -> AsyncIterator[trio.SSLSt
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("program", "name"),
-    [("haproxy", "haproxy.cfg"), ("haproxy", "haproxy-tcp.cfg"), ("nginx", "nginx.conf"), ("caddy", "Caddyfile")],
-)
-async def test_member_s_address_and_origin_come_through(program: str, name: str, tmp_path: Path) -> None:
-    ends_tls = name != "haproxy-tcp.cfg"
+@pytest.mark.parametrize("proxy", [*PROXIES, "haproxy-tcp"])
+async def test_member_s_address_and_origin_come_through(proxy: str, tmp_path: Path) -> None:
+    ends_tls = proxy != "haproxy-tcp"
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
     certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "chat.pem"))
@@ -130,9 +96,9 @@ async def test_member_s_address_and_origin_come_through(program: str, name: str,
     opened = trioroom.open_server(app, port=0, settings=settings, ssl_context=None if ends_tls else serving)
     with trio.fail_after(DEADLINE):
         async with opened as server:
-            port = free_port()
-            command = command_of(program, configured(name, tmp_path, port, server.port))
-            async with running(command, tmp_path):
+            port, upstream = free_port(), str(server.port)
+            ports = {"plain": str(free_port()), "tls": str(port), "one": upstream, "two": upstream}
+            async with running({**COMMANDS, "haproxy-tcp": haproxy_tcp}[proxy](tmp_path, ports), tmp_path):
                 for origin, expected in (
                     (f"https://localhost:{port}", b"101"),
                     (f"http://localhost:{port}", b"403"),
