@@ -68,7 +68,8 @@ class Greeter:
         except* GONE:
             pass
         except* Exception:  # a fault of our own: it must not end the other connections
-            log.exception("%s: failed; please report this", "handshake" if connection is None else connection.id)
+            known = None if connection is None else connection.id
+            log.exception("%s: failed; please report this", known or "handshake", extra={"connection": known})
         finally:
             if connection is not None:
                 self.forget(connection)
@@ -99,10 +100,17 @@ class Greeter:
         connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits, address)
         self._hub.add(connection)
         self._heartbeat.add(connection)
+        if log.isEnabledFor(logging.DEBUG):  # not the query, which may hold a token
+            fields = {"connection": connection.id, "address": connection.address}
+            log.debug("%s: open at %r", connection.id, request.path, extra=fields)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
+        if log.isEnabledFor(logging.DEBUG) and (closing := connection.closing) is not None:
+            fields = {"connection": connection.id, "code": closing.code, "reason": closing.reason}
+            # The reason is quoted, as the peer may have written it.
+            log.debug("%s: closed with %d %r", connection.id, closing.code, closing.reason, extra=fields)
         self._heartbeat.remove(connection)
         self._hub.remove(connection)
 

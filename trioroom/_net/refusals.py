@@ -47,5 +47,6 @@ class Refusals:
         """One line for a burst: the rest says the same."""
         now = trio.current_time()
         if now - self._last.get(verdict, -math.inf) > _BURST_GAP:
-            log.warning("turning away %s and others that come now: %s", address or "a stream", reason)
+            fields = {"address": address, "reason": reason}
+            log.warning("turning away %s and others that come now: %s", address or "a stream", reason, extra=fields)
         self._last[verdict] = now
