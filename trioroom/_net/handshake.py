@@ -150,8 +150,7 @@ class Greeter:
         if not (request.wants_upgrade or self._names_a_room(request)):
             return request, None, early, found.address
         acceptance = self.accept(request, found)
-        # What has been believed of a proxy is in the address.
-        kept = request.to_keep() if proxy is None else forwarding.strip(request).to_keep()
+        kept = self.to_keep(request, arrival)
         if not early and (proxy is None or forwarding.was_cut(request, told)):
             agreements.note(head, kept, acceptance)
         return kept, acceptance, early, found.address
@@ -168,6 +167,12 @@ class Greeter:
         told = self._forwarding.read(request, proxy)
         self._claim(arrival, told.address or proxy)
         return attrs.evolve(told, scheme=told.scheme or scheme)
+
+    def to_keep(self, request: Request, arrival: Arrival) -> Request:
+        """What a connection keeps of ``request``: not what has been believed of a proxy, as that is in the address."""
+        if arrival.address is not None and arrival.address in self._forwarding.trusted:
+            request = self._forwarding.strip(request)
+        return request.to_keep()
 
     def _claim(self, arrival: Arrival, address: str) -> str:
         verdict = arrival.place.claim(address, trio.current_time())

@@ -101,6 +101,7 @@ async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, 
     try:
         request = _to_request(asked)
         address = greeter.trace(request, arrival).address
+        request = greeter.to_keep(request, arrival)
         _check_origin(request, settings)
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
         greeter.check_admission(request, subprotocol)
