@@ -15,6 +15,7 @@ import trio
 from trioroom._core.api_key import ApiKey
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
+from trioroom._net.authentication import Authentication
 from trioroom._net.drain import drain
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
@@ -38,15 +39,26 @@ if TYPE_CHECKING:
     from trioroom._core.admission import Admission
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
+    from trioroom.identity import Authenticate
 
 _ANSWER_TIMEOUT = 5.0  # seconds an endpoint may take beyond what publishing may
 RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
-    """Which room class serves which names, and which files are served beside them."""
+    """Which room class serves which names, and which files are served beside them.
 
-    def __init__(self) -> None:
+    Args:
+        authenticate: an async function that says who a peer is: it takes `trioroom.Credentials` and returns a
+            `trioroom.Identity`, or None for a peer that may be anonymous, or raises `trioroom.AuthenticationRefused`.
+            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth` has one for JSON Web
+            Tokens. By default everybody comes in, and is anonymous.
+    """
+
+    def __init__(self, *, authenticate: Authenticate | None = None) -> None:
+        if not (authenticate is None or callable(authenticate)):
+            raise TypeError(f"authenticate={authenticate!r} must be an async function that takes Credentials")
+        self._authenticate = authenticate
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
@@ -226,7 +238,9 @@ def _start(
     assert app._backplane is not None
     readiness = open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
+    authenticate = app._authenticate
+    authentication = None if authenticate is None else Authentication(authenticate, settings.auth_timeout)
+    hub = app._hub = Hub(app._routes, app._backplane, settings, nursery, authentication)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
@@ -235,6 +249,8 @@ def _start(
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
+    if authentication is not None:
+        nursery.start_soon(authentication.run, name="expiry")
 
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     return Server(greeter, hub, admission, listeners)

@@ -65,6 +65,17 @@ class JoinRefused(TrioroomError):
         self.close_code = int(close_code)
 
 
+class AuthenticationRefused(TrioroomError):
+    """Raised by ``App(authenticate=...)`` for credentials that are not good enough; ``reason`` reaches the peer.
+
+    Without credentials, it says that there have to be some.
+    """
+
+    def __init__(self, reason: str = "not authenticated") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class BackplaneError(TrioroomError):
     """The link between the servers failed."""
 

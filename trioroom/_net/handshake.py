@@ -20,6 +20,7 @@ from trioroom._wire.http import HeadParser, Request, encode_response, length_of_
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
+    from trioroom._net.authentication import Verdict
     from trioroom._net.connection import Session
     from trioroom._net.heartbeat import Heartbeat
     from trioroom._net.http import HttpResponder
@@ -42,7 +43,8 @@ class Greeter:
         self._hub = hub
         self._http = http
         self._heartbeat = heartbeat
-        self._agreements = Agreements()
+        self._authentication = hub.authentication
+        self._agreements = Agreements(authenticates=hub.authentication is not None)
 
     async def serve(self, transport: Transport, leave: Callable[[], None] = _leave_nothing) -> None:
         """Serve one peer until it is gone, and then call ``leave``; never raises for what the peer does."""
@@ -73,14 +75,18 @@ class Greeter:
         finally:
             await transport.aclose()
 
-    def connect(self, transport: Transport, request: Request, acceptance: Acceptance) -> tuple[Connection, Session]:
-        """The connection of a peer that has been accepted; run it and then `forget` it."""
+    def connect(
+        self, transport: Transport, request: Request, acceptance: Acceptance, verdict: Verdict
+    ) -> tuple[Connection, Session]:
+        """The connection of a peer that has been accepted, as `authenticate` says; run it and then `forget` it."""
         codec = CODECS.get(acceptance.subprotocol or "")
         window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
         encoding = encoding_for(codec, window_bits)
         hub = self._hub
-        connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits)
+        connection = Connection(hub.new_id(), transport, request, encoding, hub.limits)
         self._hub.add(connection)
+        if self._authentication is not None:
+            self._authentication.begin(connection, verdict)
         self._heartbeat.add(connection)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
@@ -94,10 +100,11 @@ class Greeter:
         try:
             request, acceptance, early = await self._read_request(transport, deadline)
             if acceptance is not None:
+                verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
                 await _send(transport, acceptance.response, deadline)
                 if self._hub.draining:
                     raise ConnectionResetError("draining began while the peer was let in")
-                return *self.connect(transport, request, acceptance), early
+                return *self.connect(transport, request, acceptance, verdict), early
             answer = await self._http.respond(
                 request, deadline, partial(self._read_body, transport, request, early, deadline)
             )
@@ -119,7 +126,7 @@ class Greeter:
         if not (request.wants_upgrade or self._names_a_room(request)):
             return request, None, early
         acceptance = self.accept(request)
-        kept = request.to_keep()
+        kept = self.to_keep(request, acceptance)
         if not early:
             self._agreements.note(first, kept, acceptance)
         return kept, acceptance, early
@@ -133,6 +140,20 @@ class Greeter:
         while (request := parser.feed(data)) is None:
             data = await _receive(transport, deadline)
         return request, parser.trailing
+
+    def to_keep(self, request: Request, acceptance: Acceptance) -> Request:
+        """What a connection keeps of ``request``."""
+        return self._agreements.to_keep(request, acceptance)
+
+    async def authenticate(self, request: Request, subprotocol: str | None, deadline: float) -> Verdict:
+        """Who the peer is, where the app asks; the last thing before it is let in.
+
+        Raises:
+            HandshakeError: it may not come in, or nobody can say now.
+        """
+        if self._authentication is None:
+            return None
+        return await self._authentication.check_handshake(request, deadline, can_auth=subprotocol is not None)
 
     async def _read_body(self, transport: Transport, request: Request, early: bytes, deadline: float) -> bytes:
         length = length_of_body(request, self._hub.settings.max_request_bytes)

@@ -81,11 +81,17 @@ async def serve_websocket_request(greeter: Greeter, settings: Settings, asked: W
         _check_origin(request, settings)
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
         greeter.check_admission(request, subprotocol)
+        deadline = trio.current_time() + settings.handshake_timeout
+        verdict = await greeter.authenticate(request, subprotocol, deadline)
+        greeter.check_admission(request, subprotocol)  # draining may have begun meanwhile
     except HandshakeError as exc:
-        await asked.reject(exc.status, body=f"{exc}\n".encode())
+        headers = [(name.encode(), value.encode()) for name, value in exc.headers]
+        await asked.reject(exc.status, extra_headers=headers, body=f"{exc}\n".encode())
         return
     ws = await asked.accept(subprotocol=subprotocol)
-    connection, session = greeter.connect(WebSocketTransport(ws), request, Acceptance(subprotocol, None, b""))
+    acceptance = Acceptance(subprotocol, None, b"")
+    kept = greeter.to_keep(request, acceptance)
+    connection, session = greeter.connect(WebSocketTransport(ws), kept, acceptance, verdict)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, ws, connection, settings)

@@ -268,11 +268,13 @@ export const CloseCode: {
   readonly BAD_ENVELOPE: 4000;
   readonly JOIN_REFUSED: 4001;
   readonly KICKED: 4002;
+  readonly UNAUTHENTICATED: 4003;
   readonly UNKNOWN_ROOM: 4004;
   readonly DRAIN: 4101;
   readonly SLOW_CONSUMER: 4108;
   readonly PING_TIMEOUT: 4110;
   readonly OVERLOAD: 4113;
+  readonly TOKEN_EXPIRED: 4201;
 };
 
 /** Whether a client that was closed with `code` gains by coming back. */
