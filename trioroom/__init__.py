@@ -16,6 +16,7 @@ from trioroom.client import connect
 from trioroom.closecodes import CloseCode
 from trioroom.errors import (
     AuthenticationRefused,
+    AuthenticationUnavailable,
     BackplaneError,
     BackplaneUnavailable,
     ConnectionClosed,
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "App",
     "AuthenticationRefused",
+    "AuthenticationUnavailable",
     "BackplaneError",
     "BackplaneUnavailable",
     "CloseCode",

@@ -76,6 +76,15 @@ class AuthenticationRefused(TrioroomError):
         self.reason = reason
 
 
+class AuthenticationUnavailable(TrioroomError):
+    """Raised by ``App(authenticate=...)`` when it cannot tell now, such as for want of a database; peers come back.
+
+    It is not logged for each of them: whoever raises it says so once for all.
+    """
+
+    retry = True
+
+
 class BackplaneError(TrioroomError):
     """The link between the servers failed."""
 

@@ -208,6 +208,18 @@ async def test_fault_of_the_hook_is_logged_and_the_peer_told_to_come_back(
     assert logged_traceback(caplog, "authenticate failed")
 
 
+async def test_hook_that_cannot_tell_now_is_not_logged_for_each_peer(
+    server: trioroom.Server, hook: Hook, upgrade: Upgrade, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with open_v1_peer(server) as v1:
+        hook.failure = trioroom.AuthenticationUnavailable("no database")
+        assert (await answer_to(server, upgrade("/who/a?token=ann")))[0] == 503
+        answer = await v1.request("auth", token="ann")
+        assert (answer["code"], answer["retry"]) == ("failed", True)
+    assert not caplog.records
+
+
 async def test_refusal_in_a_nursery_of_the_hook_is_one(server: trioroom.Server, hook: Hook, upgrade: Upgrade) -> None:
     hook.failure = ExceptionGroup("", [trioroom.AuthenticationRefused("not you")])
     status, _, body = await answer_to(server, upgrade("/who/a?token=ann"))

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import trioroom
+import trioroom.auth
 import trioroom.client
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
@@ -19,11 +20,13 @@ def documented() -> list[str]:
 def test_reference_documents_every_public_name_once_and_no_other() -> None:
     shared = set(trioroom.__all__) - {"Message"}  # rooms have another one
     of_client = [f"client.{name}" for name in trioroom.client.__all__ if name not in shared]
-    assert sorted(documented()) == sorted([*trioroom.__all__, *of_client])
+    of_auth = [f"auth.{name}" for name in trioroom.auth.__all__]
+    assert sorted(documented()) == sorted([*trioroom.__all__, *of_auth, *of_client])
 
 
 def test_public_names_are_sorted() -> None:
     assert trioroom.__all__ == sorted(trioroom.__all__)
+    assert trioroom.auth.__all__ == sorted(trioroom.auth.__all__)
     assert trioroom.client.__all__ == sorted(trioroom.client.__all__)
 
 

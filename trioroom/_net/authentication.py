@@ -14,7 +14,7 @@ from trioroom._net.expiry import Expiry
 from trioroom._wire.credentials import token_of
 from trioroom._wire.envelopes import Auth, Error, Ok
 from trioroom.closecodes import CloseCode
-from trioroom.errors import AuthenticationRefused, HandshakeError
+from trioroom.errors import AuthenticationRefused, AuthenticationUnavailable, HandshakeError
 from trioroom.identity import Authenticate, Credentials, Identity
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ class Authentication:
             refusal = first_of(refusals)
             assert isinstance(refusal, AuthenticationRefused)
             verdict = refusal
+        except* AuthenticationUnavailable as error:
+            log.debug("authenticate cannot tell now: %s", first_of(error))  # who raised it has said so once for all
+            failed = True
         except* Exception as error:
             log.error("authenticate failed", exc_info=error)
             failed = True
