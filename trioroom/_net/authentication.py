@@ -25,7 +25,7 @@ log = logging.getLogger("trioroom.authentication")
 _RETRY_AFTER = 5  # seconds after which a peer may come back that could not be judged
 _EXPIRED = "the token has expired; come back with a fresh one"
 
-Verdict: TypeAlias = Identity | AuthenticationRefused | None
+Judgement: TypeAlias = Identity | AuthenticationRefused | None
 """Who the peer is; or why nobody knows; or that it may be anonymous."""
 
 
@@ -49,7 +49,7 @@ class Authentication:
         """End those that do not authenticate themselves in time, or whose time is over; until cancelled."""
         await self._expiry.run()
 
-    async def check_handshake(self, request: Request, deadline: float, *, can_auth: bool) -> Verdict:
+    async def check_handshake(self, request: Request, deadline: float, *, can_auth: bool) -> Judgement:
         """Whether the peer may come in; a refusal means that it has to ``auth``.
 
         Args:
@@ -68,7 +68,7 @@ class Authentication:
             raise _unauthorized(verdict, token)
         return verdict
 
-    def begin(self, connection: Connection, verdict: Verdict) -> None:
+    def begin(self, connection: Connection, verdict: Judgement) -> None:
         """The connection is open, with this verdict of its handshake; until `forget`."""
         if isinstance(verdict, AuthenticationRefused):
             self._waiting.add(connection)
@@ -122,9 +122,9 @@ class Authentication:
         else:
             connection.close(CloseCode.TOKEN_EXPIRED, _EXPIRED)
 
-    async def _ask(self, credentials: Credentials, deadline: float) -> Verdict:
+    async def _ask(self, credentials: Credentials, deadline: float) -> Judgement:
         """Raises `HookFailed`."""
-        verdict: Verdict = None
+        verdict: Judgement = None
         failed = False
         scope = trio.CancelScope(deadline=deadline)
         try:

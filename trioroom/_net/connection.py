@@ -57,7 +57,7 @@ class Connection:
     """Owned by the task that called `run`; over when that returns."""
 
     __slots__ = (
-        "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
+        "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
         "_straight", "_writing", "closing", "encoding", "heard", "id", "identity", "nursery", "outbox",
         "request", "session", "transport",
     )  # fmt: skip
@@ -65,8 +65,17 @@ class Connection:
     nursery: trio.Nursery
     session: Session
 
-    def __init__(self, id: str, transport: Transport, request: Request, encoding: Encoding, limits: Limits) -> None:
+    def __init__(
+        self,
+        id: str,
+        transport: Transport,
+        request: Request,
+        encoding: Encoding,
+        limits: Limits,
+        address: str | None = None,
+    ) -> None:
         self.id = id
+        self._address = address  # None while the socket knows it: connections are many, and few are asked
         self.transport = transport
         self.request = request
         self.identity: Identity | None = None  # see Authentication; None is for anonymous peers too
@@ -86,6 +95,13 @@ class Connection:
         self._parser = FrameParser(
             settings.max_message_bytes, settings.max_fragments, inflate=encoding.window_bits is not None
         )
+
+    @property
+    def address(self) -> str | None:
+        """The peer's; see `trioroom.Member.address`."""
+        if self._address is None:
+            self._address = self.transport.address()
+        return self._address
 
     async def run(self, session: Session, early: bytes) -> None:
         """Serve until the connection is over. ``early`` is what came right behind the handshake."""

@@ -18,6 +18,7 @@ from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
 from trioroom.cli.lifeline import Lifeline, take_lifeline
+from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -28,8 +29,8 @@ class ServeOptions:
 
     host: str
     port: int
-    certfile: Path | None
-    keyfile: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
     settings: Settings
     log_level: str
     backplane: str
@@ -44,7 +45,7 @@ class ServeOptions:
     @property
     def scheme(self) -> str:
         """What the server's addresses begin with."""
-        return "http" if self.certfile is None else "https"
+        return "http" if self.tls_cert is None else "https"
 
 
 class Stop:
@@ -118,9 +119,11 @@ async def _serve(
                 stop.serving = True
                 if lifeline is not None:
                     await lifeline.say_serving()
+                    await stop.begun.wait()
                 else:
-                    announce(server.addresses, options.scheme)
-                await stop.begun.wait()
+                    async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
+                        announce(server.addresses, options.scheme)
+                        await stop.begun.wait()
                 if server.connection_count and lifeline is None:
                     click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
 

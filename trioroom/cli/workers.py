@@ -51,16 +51,30 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
         click.ClickException: it cannot be, as said in one line; maybe in exception groups.
         click.exceptions.Exit: a worker cannot start, and has said why; with its exit code.
     """
-    if options.backplane == "memory":
-        raise click.UsageError(
-            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
-        )
+    check_linked(options)
+    check_ports(options)
     async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
         backplane = url if url != options.backplane else None
         ports = [of_worker[0][1] for of_worker in addresses]
         async with _open_starts(arguments, ports, backplane, against_forks) as starts:
             with stop.at_once:
                 await _keep_workers(starts, stop, partial(_announce, options, addresses))
+
+
+def check_linked(options: ServeOptions) -> None:
+    """Raise click.UsageError if there are workers and nothing that makes one server of them."""
+    if options.workers > 1 and options.backplane == "memory":
+        raise click.UsageError(
+            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
+        )
+
+
+def check_ports(options: ServeOptions) -> None:
+    """Raise click.UsageError if there are not as many ports as workers want."""
+    if options.port_per_worker and options.port + options.workers - 1 > _LAST_PORT:
+        raise click.UsageError(
+            f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
+        )
 
 
 async def _keep_workers(starts: Sequence[StartWorker], stop: Stop, announce_all: Callable[[], None]) -> None:
@@ -132,10 +146,6 @@ async def _reserve_ports(options: ServeOptions) -> AsyncIterator[list[Addresses]
         if not options.port_per_worker:
             yield [await _reserve_port(options, options.port, bound)] * options.workers
             return
-        if options.port + options.workers - 1 > _LAST_PORT:
-            raise click.UsageError(
-                f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
-            )
         ports = [options.port + number if options.port else 0 for number in range(options.workers)]
         yield [await _reserve_port(options, port, bound) for port in ports]
 
