@@ -60,8 +60,9 @@ class Member:
 
     @property
     def user(self) -> str:
-        """Who it is to the room's presence, 1 to 128 characters: the user of its `identity`, else its `id`, until
-        ``authorize`` or ``on_join`` set another.
+        """Who it is to the room's presence, 1 to 128 characters.
+
+        The user of its `identity`, else its `id`, until ``authorize`` or ``on_join`` set another.
 
         Connections of one user, on any servers, are listed as one. Set later, it changes nothing of the list.
         """
@@ -73,8 +74,9 @@ class Member:
 
     @property
     def info(self) -> object:
-        """What the list shows of the user, a JSON value of at most 1,024 bytes: that of its `identity`, else None,
-        until it is set as `user` is.
+        """What the list shows of the user, a JSON value of at most 1,024 bytes.
+
+        That of its `identity`, else None, until it is set as `user` is.
         """
         return decode_info(self._info)
 

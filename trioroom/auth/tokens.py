@@ -36,8 +36,8 @@ class JWTAuthenticator:
             somebody else.
         issuer: ``iss`` has to be this, or one of these; None does not look.
         leeway: seconds by which the clocks of issuer and server may differ.
-        user_claim: what `Identity.user` is.
-        info_claim: what `Identity.info` is, such as ``name``; None: nothing is shown.
+        user_claim: what `trioroom.Identity.user` is.
+        info_claim: what `trioroom.Identity.info` is, such as ``name``; None: nothing is shown.
         require: claims that have to be there. Without ``exp`` among them there may be tokens that last for ever.
         allow_anonymous: whether peers without a token come in, as nobody. One that is wrong is refused all the same.
         max_token_bytes: longer ones are not looked at.
