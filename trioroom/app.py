@@ -53,8 +53,8 @@ class App:
     Args:
         authenticate: an async function that says who a peer is: it takes `trioroom.Credentials` and returns a
             `trioroom.Identity`, or None for a peer that may be anonymous, or raises `trioroom.AuthenticationRefused`.
-            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth.JWTAuthenticator` is one for
-            JSON Web Tokens. By default everybody comes in, and is anonymous.
+            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth.JWTAuthenticator` is
+            one for JSON Web Tokens. By default everybody comes in, and is anonymous.
     """
 
     def __init__(self, *, authenticate: Authenticate | None = None) -> None:

@@ -47,7 +47,7 @@ class Identity:
     """1 to 128 characters; what `Member.user` is, unless the room says otherwise."""
     _info: bytes = attrs.field(default=None, converter=encode_info, repr=False)
     expires_at: float | None = attrs.field(default=None, validator=_check_time)
-    """Unix time at which the connection is closed with 4201, unless ``auth`` brings fresh credentials; None is never."""
+    """Unix time at which the connection is closed with 4201, unless ``auth`` brings a fresh token; None is never."""
     claims: Mapping[str, object] = attrs.field(factory=dict[str, Any], converter=_read_only, repr=False, hash=False)
     """What else is known, such as the claims of a token, for `Room.authorize`; not to be changed."""
 
