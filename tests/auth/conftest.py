@@ -76,6 +76,21 @@ class Issuer:
     hangs: bool = False
     asked: int = 0
     done: threading.Event = attrs.field(factory=threading.Event)
+    changed: threading.Condition = attrs.field(factory=threading.Condition)
+
+    def ask(self) -> None:
+        with self.changed:
+            self.asked += 1
+            self.changed.notify_all()
+
+    async def wait_asked(self, times: int) -> None:
+        """Until so many have asked; on no clock."""
+
+        def wait() -> None:
+            with self.changed:
+                assert self.changed.wait_for(lambda: self.asked >= times, 20)
+
+        await trio.to_thread.run_sync(wait)
 
 
 @pytest.fixture
@@ -84,7 +99,7 @@ def issuer() -> Iterator[Issuer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            served.asked += 1
+            served.ask()
             if served.hangs:
                 served.done.wait(20)
                 return

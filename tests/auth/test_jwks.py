@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trustme
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
 import trioroom
 from tests.auth.conftest import EC, OTHER_RSA, RSA, Issuer, jwk, jwks, refused, shown, token
@@ -129,8 +129,7 @@ async def test_server_that_hangs_holds_up_one_peer_and_no_other(issuer: Issuer, 
     mock_clock.jump(100)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(is_good, authenticate, OLD)
-        await wait_all_tasks_blocked(0.05)
-        assert issuer.asked == 2
+        await issuer.wait_asked(2)
         for _ in range(3):
             assert await is_good(authenticate, OLD)
         mock_clock.jump(6)
@@ -154,7 +153,7 @@ async def test_who_is_cancelled_while_it_fetches_leaves_the_set_usable(issuer: I
     authenticate = by(JwksUrl(issuer.url, min_interval=10))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(authenticate, shown(OLD))
-        await wait_all_tasks_blocked(0.05)
+        await issuer.wait_asked(1)
         nursery.cancel_scope.cancel()
     with pytest.raises(AuthenticationUnavailable):
         await authenticate(shown(OLD))
