@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "room": LEAVES | {"_core", "member"},
     "_net": BELOW_APP,
     "app": BELOW_APP,
+    "debug": LEAVES | {"_core"},
     "client": LEAVES | {"_core", "_wire", "room", "client"},
     "testing": BELOW_APP | {"", "testing", "app"},
     "": LEAVES
@@ -32,7 +33,8 @@ MAY_IMPORT = {
     "auth": LEAVES | {"auth", "identity"},
     "demo": LEAVES | {"", "demo", "app", "settings"},
     "bench": LEAVES | {"", "bench", "_wire"},
-    "cli": LEAVES | {"", "bench", "cli", "client", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
+    "cli": LEAVES
+    | {"", "bench", "cli", "client", "debug", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
     "__main__": {"cli"},
 }
 """Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""

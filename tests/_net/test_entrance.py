@@ -158,6 +158,11 @@ async def test_bounds_hold_under_tls_and_who_is_refused_is_closed(lobby: Lobby) 
             assert server._admission.refused == {Verdict.FULL: 2}
 
 
+async def test_large_bound_is_named_in_full(caplog: pytest.LogCaptureFixture) -> None:
+    Refusals(open_admission(settings_of(1_048_576))).answer(Verdict.FULL, "192.0.2.1")
+    assert "max_connections=1048576 reached" in caplog.text
+
+
 def test_default_leaves_descriptors_for_other_uses() -> None:
     with open_files(1_024):
         assert open_admission(Settings()).limits[Verdict.FULL] == 768

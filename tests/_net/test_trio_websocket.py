@@ -183,6 +183,7 @@ class Where(trioroom.Room):
 
     async def on_join(self, member: trioroom.Member) -> None:
         member.send(str(member.address))
+        member.send(str(member.request.header("x-forwarded-for")))
 
 
 @asynccontextmanager
@@ -202,6 +203,8 @@ async def test_address_is_the_socket_s_or_what_a_trusted_proxy_tells(trusted: tu
     async with mounted_where(trioroom.Settings(trusted_proxies=trusted, close_timeout=1.0)) as (_, url):
         async with open_websocket_url(url, extra_headers=headers) as there:
             assert await there.get_message() == address
+            kept = await there.get_message()
+            assert kept == ("None" if trusted else "203.0.113.66, 192.0.2.1"), "what is believed is in the address"
 
 
 @pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])

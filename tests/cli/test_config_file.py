@@ -5,9 +5,13 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from tests.cli.conftest import run
+from trioroom.cli.config_file import load_config_file
+from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand
 
 
 @pytest.mark.parametrize(
@@ -80,3 +84,32 @@ def test_paths_in_a_file_are_seen_from_where_it_is(tmp_path: Path, monkeypatch: 
     result = run("demo", "--check-config", "--config", "etc/server.toml")
     assert tomllib.loads(result.stdout)["tls-cert"] == "etc/cert.pem"
     assert "does not exist" not in result.output
+
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command(cls=ConfiguredCommand)
+@click.option("--config", type=_FILE, is_eager=True, cls=CommandLineOption, callback=load_config_file)
+@click.option("--ratio", type=click.FloatRange(0, 1), default=0.5)
+@click.option("--label", "labels", multiple=True)
+def other(config: Path, ratio: float, labels: tuple[str, ...]) -> None:
+    """A command with kinds of options that servers have not."""
+    click.echo(f"{ratio} {labels}")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ratio = 1", "1.0 ()"),
+        ("ratio = 0.25\nlabel = ['a', 'b']", "0.25 ('a', 'b')"),
+        ("ratio = 'half'", "ratio in {} must be a number"),
+        ("ratio = 2.0", "ratio in {}: 2.0 is not in the range"),
+        ("label = 'a'", "label in {} must be a list of texts"),
+        ("labels = ['a']", "labels in {} is no option of trioroom other; did you mean label?"),
+    ],
+)
+def test_options_of_other_kinds_have_their_types_too(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(text)
+    assert said.replace("{}", str(path)) in CliRunner().invoke(other, ["--config", str(path)]).output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shutil
@@ -146,6 +147,10 @@ def test_composition_names_what_there_is() -> None:
         assert server["environment"]["TRIOROOM_API_KEY_FILE"] == f"/run/secrets/{server['secrets'][0]}"
         assert set(server["secrets"]) <= {*composition["secrets"]}
     proxy = services["proxy"]
+    address = proxy["networks"]["default"]["ipv4_address"]
+    assert {server["environment"]["TRIOROOM_TRUSTED_PROXIES"] for server in servers} == {address}
+    (network,) = composition["networks"]["default"]["ipam"]["config"]
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(network["subnet"])
     assert {upstream.partition(":")[0] for upstream in proxy["environment"]["UPSTREAMS"].split()} <= {*services}
     caddyfile = (DEPLOY / "Caddyfile").read_text("utf-8")
     assert {*re.findall(r"\{\$(\w+):", caddyfile)} == {*proxy["environment"]}

@@ -7,6 +7,7 @@ import shutil
 import signal
 import ssl
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import trustme
 
 from tests.backplane.servers import free_port
 from tests.demo.conftest import program
-from trioroom import App, Room, Server, Settings, open_server
+from trioroom import App, Member, Room, Server, Settings, open_server
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.errors import ConnectionClosed
 from trioroom.testing import Peer
@@ -34,10 +35,19 @@ HANDSHAKE = (
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
+FORGED = "X-Forwarded-For: 192.0.2.1\r\nX-Forwarded-Host: evil.example\r\nForwarded: for=192.0.2.1\r\n"
+"""What a peer says of itself is not believed."""
 
 
 class Chat(Room):
     pass
+
+
+class Where(Room):
+    """Tells members where they are."""
+
+    async def on_join(self, member: Member) -> str:
+        return str(member.address)
 
 
 @attrs.frozen
@@ -65,23 +75,26 @@ class Site:
         return [running.server.connection_count for running in self.servers]
 
     @asynccontextmanager
-    async def member(self) -> AsyncIterator[Peer]:
+    async def member(self, path: str = "/chat/a", source: str | None = None) -> AsyncIterator[Peer]:
         """One that comes as a browser does, from a page of this site."""
-        async with await self._connect() as stream:
+        async with self._connection(source) as stream:
             peer = Peer(stream)
-            head = await self._ask(stream, "/chat/a", f"{HANDSHAKE}Origin: {self.origin}\r\n")
+            head = await self._ask(stream, path, f"{HANDSHAKE}Origin: {self.origin}\r\n{FORGED}")
             assert head.startswith(b"HTTP/1.1 101 "), head
             yield peer
 
     async def status(self, path: str, headers: str = "") -> int:
         """Of the answer to a GET."""
-        async with await self._connect() as stream:
+        async with self._connection() as stream:
             return int((await self._ask(stream, path, headers)).split()[1])
 
-    async def _connect(self) -> trio.SSLStream[trio.SocketStream]:
-        return await trio.open_ssl_over_tcp_stream("localhost", self.port, ssl_context=self._tls, https_compatible=True)
+    @asynccontextmanager
+    async def _connection(self, source: str | None = None) -> AsyncIterator[trio.abc.Stream]:
+        tcp = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=source)
+        async with trio.SSLStream(tcp, self._tls, server_hostname="localhost", https_compatible=True) as stream:
+            yield stream
 
-    async def _ask(self, stream: trio.SSLStream[trio.SocketStream], path: str, headers: str) -> bytes:
+    async def _ask(self, stream: trio.abc.Stream, path: str, headers: str) -> bytes:
         """The head of the answer; what follows is left in the stream."""
         await stream.send_all(f"GET {path} HTTP/1.1\r\nHost: localhost:{self.port}\r\n{headers}\r\n".encode())
         head = b""
@@ -162,7 +175,7 @@ async def open_site(proxy: str, directory: Path) -> AsyncIterator[Site]:
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(directory / "chat.pem"))
     tls = ssl.create_default_context()
     authority.configure_trust(tls)
-    settings = Settings(ping_interval=0.3, ping_timeout=0.25, drain_timeout=5)
+    settings = Settings(ping_interval=0.3, ping_timeout=0.25, drain_timeout=5, trusted_proxies=("127.0.0.1",))
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
@@ -184,6 +197,7 @@ async def _serve(
 ) -> None:
     app, stop = App(), trio.Event()
     app.route("chat/{name}", Chat)
+    app.route("where/{name}", Where)
     async with open_server(app, port=0, settings=settings, backplane=backplane) as server:
         task_status.started(RunningServer(app, server, stop))
         await stop.wait()
@@ -263,3 +277,11 @@ async def test_what_is_for_operators_stays_inside(proxy: str, tmp_path: Path) ->
         async with open_site(proxy, tmp_path) as site:
             assert [await site.status(path) for path in ADMIN_PATHS] == [404] * len(ADMIN_PATHS)
             assert await site.status("/trioroom.js") == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs several addresses on the loopback interface")
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_server_knows_where_its_members_are(proxy: str, tmp_path: Path) -> None:
+    with trio.fail_after(DEADLINE):
+        async with open_site(proxy, tmp_path) as site, site.member("/where/a", source="127.0.0.2") as member:
+            assert await member.receive() == "127.0.0.2"

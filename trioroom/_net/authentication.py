@@ -94,7 +94,7 @@ class Authentication:
         except HookFailed:
             return Error(request.id, "failed", "the token cannot be checked now; try again later", retry=True)
         if isinstance(verdict, AuthenticationRefused):
-            log.debug("%s: auth refused: %s", connection.id, verdict.reason)
+            log.debug("%s: auth refused: %s", connection.id, verdict.reason, extra={"connection": connection.id})
             return Error(request.id, "unauthenticated", verdict.reason)
         known = connection.identity
         if known is not None and (verdict is None or verdict.user != known.user):

@@ -246,7 +246,7 @@ class Connection:
         reason = f"slow consumer: {waits}; {advice}"
         outbox.clear(keep_control=self.closing is not None)  # then there is a close frame
         if self.closing is None:
-            log.info("%s: %s", self.id, reason)
+            log.info("%s: %s", self.id, reason, extra={"connection": self.id, "code": CloseCode.SLOW_CONSUMER})
             outbox.count_slow_consumer()
             self.close(CloseCode.SLOW_CONSUMER, reason)
 
@@ -332,13 +332,15 @@ class Connection:
         """Take ``member`` out of its room; the session decides what that means for the connection."""
         self.session.put_out(member, reason)
 
-    def hook_failed(self, hook: str, error: ExceptionGroup[Exception]) -> None:
+    def hook_failed(self, hook: str, error: ExceptionGroup[Exception], room: str) -> None:
         """A hook raised: log it, with its traceback if that is its own fault, and end this connection only."""
+        fields = {"connection": self.id, "hook": hook, "room": room}
         if is_unavailable(error):
-            log.debug("%s: %s failed: %s", self.id, hook, first_of(error))  # the backplane has said so once for all
+            # At DEBUG, as the backplane has said so once for all.
+            log.debug("%s: %s failed: %s", self.id, hook, first_of(error), extra=fields)
             self.close(CloseCode.TRY_AGAIN_LATER, UNAVAILABLE)
         else:
-            log.error("%s: %s failed", self.id, hook, exc_info=error)
+            log.error("%s: %s failed", self.id, hook, exc_info=error, extra=fields)
             self.close(CloseCode.INTERNAL_ERROR, f"{hook} failed; the server's log tells more")
 
 

@@ -160,7 +160,7 @@ class Entrance:
                 self._admission.refuse(Verdict.NO_HEADER)
                 self._refusals.log(Verdict.NO_HEADER, proxy, str(exc) or "its PROXY header did not come in time")
             except OSError as exc:
-                log.debug("%s: %s", proxy, exc)
+                log.debug("%s: %s", proxy, exc, extra={"address": proxy})
 
     def _refuse(self, sock: socket.socket, host: str, verdict: Verdict) -> None:
         refusal = self._refusals.answer(verdict, host)

@@ -72,7 +72,8 @@ class Greeter:
         except* GONE:
             pass
         except* Exception:  # a fault of our own: it must not end the other connections
-            log.exception("%s: failed; please report this", "handshake" if connection is None else connection.id)
+            known = None if connection is None else connection.id
+            log.exception("%s: failed; please report this", known or "handshake", extra={"connection": known})
         finally:
             if connection is not None:
                 self.forget(connection)
@@ -107,10 +108,17 @@ class Greeter:
         if self._authentication is not None:
             self._authentication.begin(connection, verdict)
         self._heartbeat.add(connection)
+        if log.isEnabledFor(logging.DEBUG):  # not the query, which may hold a token
+            fields = {"connection": connection.id, "address": connection.address}
+            log.debug("%s: open at %r", connection.id, request.path, extra=fields)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
+        if log.isEnabledFor(logging.DEBUG) and (closing := connection.closing) is not None:
+            fields = {"connection": connection.id, "code": closing.code, "reason": closing.reason}
+            # The reason is quoted, as the peer may have written it.
+            log.debug("%s: closed with %d %r", connection.id, closing.code, closing.reason, extra=fields)
         self._heartbeat.remove(connection)
         self._hub.remove(connection)
 
@@ -119,7 +127,9 @@ class Greeter:
         try:
             request, acceptance, early, address = await self._read_request(transport, arrival, deadline)
             if acceptance is not None:
-                verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
+                verdict = None
+                if self._authentication is not None:  # else not even a coroutine for it
+                    verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
                 await _send(transport, acceptance.response, deadline)
                 if self._hub.draining:
                     raise ConnectionResetError("draining began while the peer was let in")
@@ -151,8 +161,7 @@ class Greeter:
         if not (request.wants_upgrade or self._names_a_room(request)):
             return request, None, early, found.address
         acceptance = self.accept(request, found)
-        # What has been believed of a proxy is in the address.
-        kept = agreements.to_keep(request if proxy is None else forwarding.strip(request), acceptance)
+        kept = self.to_keep(request, acceptance, arrival)
         if not early and (proxy is None or forwarding.was_cut(request, told)):
             agreements.note(head, kept, acceptance)
         return kept, acceptance, early, found.address
@@ -170,6 +179,12 @@ class Greeter:
         self._claim(arrival, told.address or proxy)
         return attrs.evolve(told, scheme=told.scheme or scheme)
 
+    def to_keep(self, request: Request, acceptance: Acceptance, arrival: Arrival) -> Request:
+        """What a connection keeps of ``request``: not what has been believed of a proxy, as that is in the address."""
+        if arrival.address is not None and arrival.address in self._forwarding.trusted:
+            request = self._forwarding.strip(request)
+        return self._agreements[False, None].to_keep(request, acceptance)  # one is like another in that
+
     def _claim(self, arrival: Arrival, address: str) -> str:
         verdict = arrival.place.claim(address, trio.current_time())
         if verdict is not Verdict.ADMITTED:
@@ -185,10 +200,6 @@ class Greeter:
         while (request := parser.feed(data)) is None:
             data = await _receive(transport, deadline)
         return request, parser.trailing
-
-    def to_keep(self, request: Request, acceptance: Acceptance) -> Request:
-        """What a connection keeps of ``request``."""
-        return self._agreements[False, None].to_keep(request, acceptance)
 
     async def authenticate(self, request: Request, subprotocol: str | None, deadline: float) -> Judgement:
         """Who the peer is, where the app asks; the last thing before it is let in.

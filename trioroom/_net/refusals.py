@@ -38,7 +38,7 @@ class Refusals:
         if verdict is Verdict.NOT_A_PROXY:
             self.log(verdict, address, f"not in {setting}")
             return HandshakeError(403, _REASONS[verdict])
-        self.log(verdict, address, f"{setting}={self._admission.limits[verdict]:g} reached")
+        self.log(verdict, address, f"{setting}={self._admission.limits[verdict]:.15g} reached")
         wait = self._admission.due_in(verdict, address, trio.current_time()) or _RETRY_AFTER
         retry_after = math.ceil(wait + random.uniform(0, _SPREAD))
         return HandshakeError(503, _REASONS[verdict].format(setting=setting), (("Retry-After", str(retry_after)),))
@@ -47,5 +47,6 @@ class Refusals:
         """One line for a burst: the rest says the same."""
         now = trio.current_time()
         if now - self._last.get(verdict, -math.inf) > _BURST_GAP:
-            log.warning("turning away %s and others that come now: %s", address or "a stream", reason)
+            fields = {"address": address, "reason": reason}
+            log.warning("turning away %s and others that come now: %s", address or "a stream", reason, extra=fields)
         self._last[verdict] = now

@@ -101,8 +101,10 @@ async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, 
     try:
         request = _to_request(asked)
         address = greeter.trace(request, arrival).address
-        _check_origin(request, settings)
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
+        acceptance = Acceptance(subprotocol, None, b"")
+        request = greeter.to_keep(request, acceptance, arrival)
+        _check_origin(request, settings)
         greeter.check_admission(request, subprotocol)
         deadline = trio.current_time() + settings.handshake_timeout
         verdict = await greeter.authenticate(request, subprotocol, deadline)
@@ -111,9 +113,7 @@ async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, 
         await _reject(asked, exc)
         return
     ws = await asked.accept(subprotocol=subprotocol)
-    acceptance = Acceptance(subprotocol, None, b"")
-    kept = greeter.to_keep(request, acceptance)
-    connection, session = greeter.connect(WebSocketTransport(ws), kept, acceptance, verdict, address)
+    connection, session = greeter.connect(WebSocketTransport(ws), request, acceptance, verdict, address)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, ws, connection, settings)

@@ -54,7 +54,7 @@ def _values(command: click.Command, table: dict[str, Any], configuration: Config
             hint = did_you_mean(key, [*params, SETTINGS]) or f"; there are: {', '.join(params)}, and [{SETTINGS}]"
             _complain(configuration, key, f"is no option of trioroom {command.name}{hint}")
         elif (wanted := _unlike(param, value)) is not None:
-            _complain(configuration, key, f"must be {wanted}, without any conversion")
+            _complain(configuration, key, f"must be {wanted}")
         else:
             assert param.name is not None
             is_path = isinstance(param.type, click.Path)

@@ -22,8 +22,10 @@ from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
 from trioroom.cli.config_file import load_config_file
 from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand, configuration_of, is_check
+from trioroom.cli.dumps import ignore_dump_signal
 from trioroom.cli.forksafety import reason_against_forks
 from trioroom.cli.forkserver import fork_workers
+from trioroom.cli.logs import log_as_json, raise_or_log, set_up
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.secret_options import SecretOption, SecretUrlOption
@@ -88,6 +90,13 @@ def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None
     return value
 
 
+def _begin_logs(ctx: click.Context, param: click.Parameter, log_format: str) -> str:
+    """Before MODULE is imported, which may warn and fail."""
+    if log_format == "json" and not is_check(ctx):
+        log_as_json()
+    return log_format
+
+
 def _server_options(command: Command) -> Command:
     """Options of a server. Each of them is a variable and a key of the file, too, by what `ConfiguredCommand` does."""
     for option in reversed((
@@ -124,6 +133,10 @@ def _server_options(command: Command) -> Command:
         click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
         click.option("--fork-server", is_flag=True, hidden=True, help="Fork them; see trioroom.cli.forkserver."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
+        click.option(
+            "--log-format", default="text", type=click.Choice(["text", "json"]), is_eager=True, callback=_begin_logs,
+            help="json: one object a line on standard error, for what collects logs.",
+        ),
     )):  # fmt: skip
         command = option(command)
     return command
@@ -152,17 +165,17 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
         from trioroom.cli.check import check  # a server has no need of it
 
         check(app, options, [(("tls_cert", "tls_key"), _load_tls)])
-    pid = " [%(process)d]" if options.worker else ""
-    logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s{pid} %(levelname)s %(name)s: %(message)s")
+    set_up(options.log_level, tells_process=options.worker)
+    ignore_dump_signal()
     raise_limit_of_open_files()
     if options.worker:
         survive_hangups()
     else:
         for warning in configuration_of(click.get_current_context()).warnings:
             log.warning("%s", warning)
-    ssl_context = _load_tls(options)
     failures: list[BaseException] = []
     try:
+        ssl_context = _load_tls(options)
         if options.workers > 1:
             trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
         else:
@@ -170,7 +183,8 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
     for failure in failures:
-        raise failure
+        assert isinstance(failure, click.ClickException | click.exceptions.Exit)
+        raise_or_log(failure)
 
 
 def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
