@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import trio
 from trioroom._core.api_key import ApiKey
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
-from trioroom._net.drain import drain
+from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
@@ -23,7 +23,7 @@ from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
-from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
 from trioroom._net.readiness import Readiness, open_readiness
 from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
@@ -106,12 +106,20 @@ class App:
 class Server:
     """A running server; get it from `open_server`."""
 
-    def __init__(self, greeter: Greeter, hub: Hub, admission: Admission, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        greeter: Greeter,
+        hub: Hub,
+        admission: Admission,
+        listeners: list[socket.socket],
+        stop_listening: Callable[[], None],
+    ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
         self._admission = admission
+        self._stop_listening = stop_listening
 
     @property
     def port(self) -> int:
@@ -166,7 +174,8 @@ async def open_server(
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
-    Leaving the context drains: accepting stops, peers are closed with 4101 and may take
+    Leaving the context drains: the server is not ready any more, accepting stops after
+    ``settings.drain_delay``, peers are closed with 4101 at ``settings.reconnect_rate`` and may take
     ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
@@ -193,8 +202,7 @@ async def open_server(
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting)
+            server = _start(app, settings, ssl_context, listeners, endpoints, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -202,13 +210,12 @@ async def open_server(
             except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
             else:
-                accepting.cancel()
-                _close_all(listeners)  # what comes now is refused, not left waiting
-                await drain(server._hub, settings.drain_timeout)
+                await retire(server._hub, server._stop_listening)
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._hub = None
-        _close_all(listeners)
+        for listener in listeners:
+            listener.close()
     if failure is not None:
         raise failure
 
@@ -220,14 +227,13 @@ def _start(
     listeners: list[socket.socket],
     endpoints: Endpoints,
     nursery: trio.Nursery,
-    accepting: trio.CancelScope,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
     assert app._backplane is not None
     readiness = open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
-    http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
+    http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
     open_transport = partial(_open_transport, settings, readiness, ssl_context)
@@ -236,8 +242,9 @@ def _start(
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
 
+    accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, listeners)
+    return Server(greeter, hub, admission, listeners, partial(stop_accepting, listeners, entrance.take, accepting))
 
 
 def _open_transport(
@@ -249,11 +256,6 @@ def _open_transport(
         return SocketTransport(sock, readiness)
     stream = open_socket_stream(sock, settings)
     return StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
-
-
-def _close_all(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
 
 
 async def serve(
