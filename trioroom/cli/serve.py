@@ -20,7 +20,7 @@ from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
 from trioroom.cli.assignments import parse_settings
-from trioroom.cli.forksafety import reason_against_forks
+from trioroom.cli.forksafety import reason_of_system
 from trioroom.cli.forkserver import fork_workers
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
@@ -126,7 +126,8 @@ def _run(app: App, **chosen: Any) -> None:
     failures: list[BaseException] = []
     try:
         if options.workers > 1:
-            trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until they are there to be replaced, and when they are not
+            trio.run(serve_with_workers, options, sys.argv[1:], reason_of_system())
         else:
             _serve_here(app, options, ssl_context)
     except* (click.ClickException, click.exceptions.Exit) as group:
@@ -137,6 +138,8 @@ def _run(app: App, **chosen: Any) -> None:
 
 def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
     """In this process, or in each of its forks."""
+    if options.worker:  # SIGHUP is for the parent, who replaces us; a service manager may signal each of its processes
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if options.fork_server:
         for name in _LOADED_FOR_FORKS:
             importlib.import_module(name)
