@@ -96,6 +96,12 @@ class Server:
         self._draining += 1
         threading.Thread(target=self._wait_end, args=(pid, time.monotonic()), daemon=True).start()
 
+    def close(self) -> None:
+        """Once it has ended."""
+        self._reader.join()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
     def workers(self) -> list[int]:
         """Their pids, from what it has said."""
         return [int(found[1]) for line in self.lines if (found := re.search(r"serves \(pid (\d+)\)", line))]
@@ -108,9 +114,11 @@ class Server:
             self.lines.append(line)
 
     def _wait_end(self, pid: int, began: float) -> None:
+        descriptor = os.pidfd_open(pid)
         poll = select.poll()
-        poll.register(os.pidfd_open(pid), select.POLLIN)
+        poll.register(descriptor, select.POLLIN)
         poll.poll()
+        os.close(descriptor)
         self.drains.append(time.monotonic() - began)
         self._draining -= 1
 
@@ -137,13 +145,14 @@ def serving(url: str, settings: list[str]) -> Iterator[Server]:
     command = [sys.executable, "-m", "trioroom", "serve", "tests.benchmarks.drain:app", "--port", str(port)]
     command += ["--workers", "2", "--backplane", url, "--log-level", "debug", *(f"--set={each}" for each in settings)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    server = Server(process, port)
     try:
-        server = Server(process, port)
         wait_until(lambda: server.has_said("trioroom serves"), 30, "the server to serve")
         yield server
     finally:
         process.kill()
         process.wait()
+        server.close()
 
 
 class Publisher(threading.Thread):

@@ -18,6 +18,7 @@ from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
 from trioroom.cli.lifeline import Lifeline, take_lifeline
+from trioroom.cli.notify import READY, STOPPING, notify
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -120,7 +121,10 @@ async def _serve(
                     await lifeline.say_serving()
                 else:
                     announce(server.addresses, options.scheme)
+                    notify(READY)
                 await stop.begun.wait()
+                if lifeline is None:
+                    notify(STOPPING)
                 if server.connection_count and lifeline is None:
                     click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
 

@@ -20,6 +20,7 @@ import trio
 
 from trioroom._net.listener import bind_sockets
 from trioroom.backplane.embedded import open_embedded
+from trioroom.cli.notify import READY, STOPPING, notify, reloading
 from trioroom.cli.rolling import Workers
 from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
 from trioroom.cli.starting import Commands, open_starter
@@ -64,9 +65,11 @@ async def _serve_until_stop(
         await workers.start_others()
         if not stop.begun.is_set():
             announce_all()
-        nursery.start_soon(_replace_at_hangup, workers, hangups)
+            notify(READY)
+        nursery.start_soon(_replace_at_hangup, workers, stop, hangups)
         await stop.begun.wait()
         workers.retire()
+        notify(STOPPING)
         click.echo(f"stopping {workers.count} workers (Ctrl-C again stops at once)")
         nursery.cancel_scope.cancel()
 
@@ -77,9 +80,12 @@ async def _retire_at_stop(workers: Workers, stop: Stop) -> None:
     workers.retire()
 
 
-async def _replace_at_hangup(workers: Workers, hangups: AsyncIterator[int]) -> None:
+async def _replace_at_hangup(workers: Workers, stop: Stop, hangups: AsyncIterator[int]) -> None:
     async for _ in hangups:  # several that come while we replace are one
+        notify(reloading())
         await workers.replace()
+        if not stop.begun.is_set():
+            notify(READY)
 
 
 def _announce(options: ServeOptions, addresses: Sequence[Addresses]) -> None:
