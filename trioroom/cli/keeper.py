@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -47,6 +48,12 @@ class Keeper:
         self._start = start
         self._once = once
         self._retired = trio.Event()
+        self._serving: Process | None = None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the worker, if it serves."""
+        if self._serving is not None:
+            self._serving.send_signal(number)
 
     def retire(self) -> None:
         """Have the worker drain and end, and start no other."""
@@ -72,12 +79,12 @@ class Keeper:
             end = await self._run_worker(task_status)
             if self._retired.is_set():
                 if end.code:
-                    log.warning("%s when told to stop", end.happened)
+                    log.warning("%s when told to stop", end.happened, extra=end.fields)
                 return
             if self.pid is None and (self._once or end.code in _CONFIGURATION_ERRORS):
                 raise NeverServed(end.happened, end.code)
             delay = backoff.after(trio.current_time() - began, random.random())
-            log.error("%s; the next one starts in %.1f s", end.happened, delay)
+            log.error("%s; the next one starts in %.1f s", end.happened, delay, extra=end.fields)
             with trio.move_on_after(delay):
                 await self._retired.wait()
                 return
@@ -90,7 +97,7 @@ class Keeper:
                 with theirs:
                     process = await self._start(theirs)
             except WorkerNotStarted as exc:
-                return _End(f"worker {self.number} does not start: {exc}", exc.code)
+                return _End(f"worker {self.number} does not start: {exc}", exc.code, self.number, None)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hear_serving, lifeline, process, task_status)
@@ -98,15 +105,20 @@ class Keeper:
                     code = await process.wait()
                     nursery.cancel_scope.cancel()
             finally:
+                self._serving = None
                 await end_process(process, lifeline.stream.socket.close)
         cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
-        return _End(f"worker {self.number} (pid {process.pid}) ended by {cause}", code)
+        return _End(f"worker {self.number} (pid {process.pid}) ended by {cause}", code, self.number, process.pid)
 
     async def _hear_serving(self, lifeline: Lifeline, process: Process, task_status: trio.TaskStatus[None]) -> None:
         if not await lifeline.wait_serving():
             return
         first, self.pid = self.pid is None, process.pid
-        log.log(logging.DEBUG if first else logging.INFO, "worker %d serves (pid %d)", self.number, self.pid)
+        self._serving = process
+        fields = {"worker": self.number, "pid": self.pid}
+        log.log(
+            logging.DEBUG if first else logging.INFO, "worker %(worker)d serves (pid %(pid)d)", fields, extra=fields
+        )
         if first:
             task_status.started()
 
@@ -121,3 +133,10 @@ class _End:
 
     happened: str
     code: int | None
+    worker: int
+    pid: int | None
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """For a record on it."""
+        return {"worker": self.worker, "pid": self.pid, "exit_code": self.code}

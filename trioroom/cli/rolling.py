@@ -8,6 +8,7 @@ ends with the last of its workers. If the new ones do not serve, the old ones ar
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -99,6 +100,11 @@ class Workers:
         except NeverServed as exc:
             raise click.exceptions.Exit(exc.code or 1) from exc
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """To each that serves."""
+        for place in self._places.values():
+            place.keeper.send_signal(number)
+
     def retire(self) -> None:
         """Have all drain and end, those too that start just now, and replace none any more."""
         self._retired = True
@@ -113,18 +119,24 @@ class Workers:
         """Replace all, one by one; False when that was given up, and the log says why. Not for two at a time."""
         began, count = trio.current_time(), self.count
         with trio.CancelScope() as self._replacing:
-            log.info("restarting %d workers, one by one", count)
+            log.info("restarting %d workers, one by one", count, extra={"workers": count})
             generation = await self._open_generation()
             try:
                 for number in range(1, count + 1):
                     await self._replace_one(number, generation)
             except NeverServed as exc:
                 old = f"{count - number + 1} of {count} workers go on as they were"
-                log.error("restart given up: %s; %s; put that right, and send SIGHUP again", exc, old)
+                log.error(
+                    "restart given up: %s; %s; put that right, and send SIGHUP again",
+                    exc,
+                    old,
+                    extra={"exit_code": exc.code},
+                )
                 return False
             finally:
                 self._close_generations()
-            log.info("restarted %d workers in %.1f s", count, trio.current_time() - began)
+            took = trio.current_time() - began
+            log.info("restarted %d workers in %.1f s", count, took, extra={"workers": count, "seconds": took})
             return True
         return False
 
@@ -136,7 +148,8 @@ class Workers:
         if patience.cancelled_caught:
             raise NeverServed(f"worker {number} does not serve within {_SERVE_TIMEOUT:g} s", None)
         self._put(number, keeper, generation)
-        log.info("worker %d of %d: pid %s serves, pid %s drains", number, self.count, keeper.pid, old.pid)
+        fields = {"worker": number, "pid": keeper.pid, "old_pid": old.pid}
+        log.info("worker %d of %d: pid %s serves, pid %s drains", number, self.count, keeper.pid, old.pid, extra=fields)
         old.retire()
         await self._wait_drained(old)
 
@@ -146,7 +159,13 @@ class Workers:
         with trio.move_on_after(patience) as scope:
             await old.ended.wait()
         if scope.cancelled_caught:
-            log.warning("worker %d (pid %s) still drains after %.0f s; going on", old.number, old.pid, patience)
+            log.warning(
+                "worker %d (pid %s) still drains after %.0f s; going on",
+                old.number,
+                old.pid,
+                patience,
+                extra={"worker": old.number, "pid": old.pid},
+            )
 
     def _put(self, number: int, keeper: Keeper, generation: _Generation) -> None:
         self._places[number] = _Place(keeper, generation)

@@ -20,6 +20,8 @@ import trio
 
 from trioroom._net.listener import bind_sockets
 from trioroom.backplane.embedded import open_embedded
+from trioroom.cli.dumps import DUMP_SIGNAL, open_dumps
+from trioroom.cli.logs import say
 from trioroom.cli.notify import READY, STOPPING, notify, reloading
 from trioroom.cli.rolling import Workers
 from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
@@ -40,10 +42,8 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
         click.ClickException: it cannot be, as said in one line; maybe in exception groups.
         click.exceptions.Exit: a worker cannot start, and has said why; with its exit code.
     """
-    if options.backplane == "memory":
-        raise click.UsageError(
-            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
-        )
+    check_linked(options)
+    check_ports(options)
     with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
             commands = Commands(arguments, url if url != options.backplane else None)
@@ -52,7 +52,24 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
                     ports = [of_worker[0][1] for of_worker in addresses]
                     load = partial(open_starter, commands, against_forks)
                     workers = Workers(ports, options.settings, load, nursery)
-                    await _serve_until_stop(workers, stop, hangups, partial(_announce, options, addresses))
+                    async with open_dumps(partial(workers.send_signal, DUMP_SIGNAL)):
+                        await _serve_until_stop(workers, stop, hangups, partial(_announce, options, addresses))
+
+
+def check_linked(options: ServeOptions) -> None:
+    """Raise click.UsageError if there are workers and nothing that makes one server of them."""
+    if options.workers > 1 and options.backplane == "memory":
+        raise click.UsageError(
+            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
+        )
+
+
+def check_ports(options: ServeOptions) -> None:
+    """Raise click.UsageError if there are not as many ports as workers want."""
+    if options.port_per_worker and options.port + options.workers - 1 > _LAST_PORT:
+        raise click.UsageError(
+            f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
+        )
 
 
 async def _serve_until_stop(
@@ -70,7 +87,7 @@ async def _serve_until_stop(
         await stop.begun.wait()
         workers.retire()
         notify(STOPPING)
-        click.echo(f"stopping {workers.count} workers (Ctrl-C again stops at once)")
+        say(f"stopping {workers.count} workers (Ctrl-C again stops at once)")
         nursery.cancel_scope.cancel()
 
 
@@ -102,10 +119,6 @@ async def _reserve_ports(options: ServeOptions) -> AsyncIterator[list[Addresses]
         if not options.port_per_worker:
             yield [await _reserve_port(options, options.port, bound)] * options.workers
             return
-        if options.port + options.workers - 1 > _LAST_PORT:
-            raise click.UsageError(
-                f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
-            )
         ports = [options.port + number if options.port else 0 for number in range(options.workers)]
         yield [await _reserve_port(options, port, bound) for port in ports]
 
