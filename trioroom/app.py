@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,7 +18,7 @@ from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
 from trioroom._net.authentication import Authentication
-from trioroom._net.drain import drain
+from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
@@ -25,7 +26,7 @@ from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
-from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
 from trioroom._net.readiness import open_readiness
 from trioroom._net.refusals import Refusals
 from trioroom._net.transport import StreamTransport
@@ -135,6 +136,7 @@ class Server:
         entrance: Entrance,
         accepted: AcceptedSockets,
         listeners: list[socket.socket],
+        stop_listening: Callable[[], None],
     ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
@@ -143,6 +145,7 @@ class Server:
         self._admission = admission
         self._entrance = entrance
         self._accepted = accepted
+        self._stop_listening = stop_listening
 
     @property
     def port(self) -> int:
@@ -215,7 +218,8 @@ async def open_server(
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
-    Leaving the context drains: accepting stops, peers are closed with 4101 and may take
+    Leaving the context drains: the server is not ready any more, accepting stops after
+    ``settings.drain_delay``, peers are closed with 4101 at ``settings.reconnect_rate`` and may take
     ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
@@ -242,9 +246,8 @@ async def open_server(
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
             hub = app._hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
-            server = _start(app, hub, ssl_context, listeners, endpoints, nursery, accepting)
+            server = _start(app, hub, ssl_context, listeners, endpoints, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -252,13 +255,12 @@ async def open_server(
             except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
             else:
-                accepting.cancel()
-                _close_all(listeners)  # what comes now is refused, not left waiting
-                await drain(server._hub, settings.drain_timeout)
+                await retire(server._hub, server._stop_listening)
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._hub = None
-        _close_all(listeners)
+        for listener in listeners:
+            listener.close()
     if failure is not None:
         raise failure
 
@@ -286,12 +288,11 @@ def _start(
     listeners: list[socket.socket],
     endpoints: Endpoints,
     nursery: trio.Nursery,
-    accepting: trio.CancelScope,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
     settings, readiness = hub.settings, open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
+    http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     admission = open_admission(settings)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)
@@ -305,13 +306,10 @@ def _start(
     nursery.start_soon(hub.run, name="hub")
     if hub.authentication is not None:
         nursery.start_soon(hub.authentication.run, name="expiry")
+    accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, entrance, accepted, listeners)
-
-
-def _close_all(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
+    stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
+    return Server(greeter, hub, admission, entrance, accepted, listeners, stop_listening)
 
 
 async def serve(

@@ -295,11 +295,11 @@ class Connection:
         self.heard = False
         self.send_frame(_PING)
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake (RFC 6455 §7.1.2); the first call counts. Never blocks."""
+    def close(self, code: int, reason: str = "", *, farewell: bytes = b"") -> None:
+        """Begin the closing handshake (RFC 6455 §7.1.2), behind a last frame; the first call counts. Never blocks."""
         if self.closing is not None:
             return
-        frame = encode_close(code, reason)
+        frame = farewell + encode_close(code, reason)
         if self.outbox is not None:
             self.outbox.force(frame, trio.current_time())
         else:

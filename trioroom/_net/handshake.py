@@ -13,13 +13,16 @@ import trio
 
 from trioroom._core.admission import Verdict
 from trioroom._net.connection import GONE, Connection
+from trioroom._net.drain import REASON
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.forwarded import Forwarded, Forwarding
+from trioroom._wire.frames import encode_close
 from trioroom._wire.handshake import Acceptance, Agreements, accept
 from trioroom._wire.http import HeadParser, Request, encode_response, length_of_body
+from trioroom.closecodes import CloseCode
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trioroom.handshake")
 _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its socket closes
+_TOO_SLOW = encode_response(408, b"the request took too long; send it at once\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before it sends a body (RFC 9110 §10.1.1)
 
 
@@ -125,29 +129,43 @@ class Greeter:
     async def _open(self, transport: Transport, arrival: Arrival) -> tuple[Connection, Session, bytes] | None:
         deadline = arrival.deadline or trio.current_time() + self._hub.settings.handshake_timeout
         try:
-            request, acceptance, early, address = await self._read_request(transport, arrival, deadline)
+            first = await _receive(transport, deadline)
+        except trio.TooSlowError:
+            await _part_with(transport, _TOO_SLOW)
+            return None
+        self._hub.begin_answer()
+        try:
+            return await self._answer(transport, arrival, first, deadline)
+        finally:
+            self._hub.end_answer()
+
+    async def _answer(
+        self, transport: Transport, arrival: Arrival, first: bytes, deadline: float
+    ) -> tuple[Connection, Session, bytes] | None:
+        try:
+            request, acceptance, early, address = await self._read_request(transport, arrival, first, deadline)
             if acceptance is not None:
                 verdict = None
                 if self._authentication is not None:  # else not even a coroutine for it
                     verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
                 await _send(transport, acceptance.response, deadline)
-                if self._hub.draining:
-                    raise ConnectionResetError("draining began while the peer was let in")
-                return *self.connect(transport, request, acceptance, verdict, address), early
-            answer = await self._http.respond(
-                request, deadline, partial(self._read_body, transport, request, early, deadline)
-            )
+                if not self._hub.draining:
+                    return *self.connect(transport, request, acceptance, verdict, address), early
+                answer = encode_close(CloseCode.DRAIN, REASON)  # since we let it in
+            else:
+                answer = await self._http.respond(
+                    request, deadline, partial(self._read_body, transport, request, early, deadline)
+                )
         except HandshakeError as exc:
             answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         except trio.TooSlowError:
-            answer = encode_response(408, b"the request took too long; send it at once\n")
+            answer = _TOO_SLOW
         await _part_with(transport, answer)
         return None
 
-    async def _read_request(self, transport: Transport, arrival: Arrival, deadline: float) -> _Asked:
+    async def _read_request(self, transport: Transport, arrival: Arrival, first: bytes, deadline: float) -> _Asked:
         forwarding, address = self._forwarding, arrival.address
         proxy = None if address is None or address not in forwarding.trusted else address
-        first = await _receive(transport, deadline)
         head, told = (first, None) if proxy is None else forwarding.cut(first)
         agreements = self._agreements[proxy is not None, arrival.scheme]
         if (known := agreements.recall(head)) is not None:

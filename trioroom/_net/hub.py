@@ -53,9 +53,12 @@ class Hub:
         self._totals = Totals()
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
-        self.draining = False
+        self.retiring = False  # not ready any more, which load balancers have to see; peers still get in
+        self.draining = False  # who comes now is told to go elsewhere
         self._nursery = nursery
         self._empty = trio.Event()
+        self._answering = 0
+        self._answered = trio.Event()
 
     async def run(self) -> None:
         """Until cancelled: then every connection stops, also those that other nurseries own."""
@@ -64,6 +67,13 @@ class Hub:
         finally:
             for connection in list(self.connections):
                 connection.stop()
+
+    @property
+    def unready(self) -> str | None:
+        """Why peers had better go to other servers, if so."""
+        if self.retiring:
+            return "the server drains"
+        return None if self.backplane.ready else "the backplane is down"
 
     def add(self, connection: Connection) -> None:
         """``connection`` is open."""
@@ -84,6 +94,23 @@ class Hub:
         await trio.lowlevel.checkpoint()
         while self.connections:
             await self._empty.wait()
+
+    def begin_answer(self) -> None:
+        """A peer that is not connected yet has asked for something."""
+        self._answering += 1
+
+    def end_answer(self) -> None:
+        """It has its answer, or is gone."""
+        self._answering -= 1
+        if not self._answering and self.draining:
+            self._answered.set()
+
+    async def wait_answered(self) -> None:
+        """Once `draining` is set: until nobody waits for an answer; always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while self._answering:
+            self._answered = trio.Event()
+            await self._answered.wait()
 
     def deliveries(self) -> dict[Overflow, Deliveries]:
         """Where the messages of all rooms went, by the rooms' policy."""
