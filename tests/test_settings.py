@@ -10,6 +10,7 @@ from trioroom.settings import Settings
 
 DEFAULTS: dict[str, object] = {
     "handshake_timeout": 10.0,
+    "auth_timeout": 10.0,
     "max_head_bytes": 16_384,
     "max_headers": 64,
     "max_request_bytes": 1_048_576,

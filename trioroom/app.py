@@ -17,6 +17,7 @@ from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
+from trioroom._net.authentication import Authentication
 from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
@@ -42,15 +43,26 @@ if TYPE_CHECKING:
     from trioroom._core.admission import Admission
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
+    from trioroom.identity import Authenticate
 
 _ANSWER_TIMEOUT = 5.0  # seconds an endpoint may take beyond what publishing may
 RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
-    """Which room class serves which names, and which files are served beside them."""
+    """Which room class serves which names, and which files are served beside them.
 
-    def __init__(self) -> None:
+    Args:
+        authenticate: an async function that says who a peer is: it takes `trioroom.Credentials` and returns a
+            `trioroom.Identity`, or None for a peer that may be anonymous, or raises `trioroom.AuthenticationRefused`.
+            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth.JWTAuthenticator` is
+            one for JSON Web Tokens. By default everybody comes in, and is anonymous.
+    """
+
+    def __init__(self, *, authenticate: Authenticate | None = None) -> None:
+        if not (authenticate is None or callable(authenticate)):
+            raise TypeError(f"authenticate={authenticate!r} must be an async function that takes Credentials")
+        self._authenticate = authenticate
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
@@ -234,7 +246,7 @@ async def open_server(
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            hub = app._hub = _make_hub(app._routes, backplane, settings, nursery, tracer_provider)
+            hub = app._hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
             server = _start(app, hub, ssl_context, listeners, endpoints, nursery)
             try:
                 yield server
@@ -254,17 +266,19 @@ async def open_server(
 
 
 def _make_hub(
-    routes: Routes[type[Room]],
+    app: App,
     backplane: Backplane,
     settings: Settings,
     nursery: trio.Nursery,
     tracer_provider: TracerProvider | None,
 ) -> Hub:
+    authenticate = app._authenticate
+    authentication = None if authenticate is None else Authentication(authenticate, settings.auth_timeout)
     if tracer_provider is None:
-        return Hub(routes, backplane, settings, nursery)
+        return Hub(app._routes, backplane, settings, nursery, authentication)
     from trioroom._net.tracing import TracedHub  # which needs an extra
 
-    return TracedHub(routes, backplane, settings, nursery, tracer_provider)
+    return TracedHub(app._routes, backplane, settings, nursery, authentication, tracer_provider)
 
 
 def _start(
@@ -290,7 +304,8 @@ def _start(
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
-
+    if hub.authentication is not None:
+        nursery.start_soon(hub.authentication.run, name="expiry")
     accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)

@@ -45,6 +45,10 @@ class Settings:
 
     handshake_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """The whole opening handshake, absolute rather than per read, so that one byte a second is no way in."""
+    auth_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long a v1 peer without credentials in its handshake may take to show some by ``auth``, else it is closed with
+    4003; also what ``authenticate`` may take for them. As long as a handshake: it is the second half of one. Only where
+    an app authenticates, and not for peers that it lets in as anonymous."""
     max_head_bytes: int = attrs.field(default=16_384, validator=_COUNT)
     """Request line and headers together."""
     max_headers: int = attrs.field(default=64, validator=_COUNT)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trioroom._net.transport import Transport
     from trioroom._wire.encoding import Encoding
     from trioroom._wire.http import Request
+    from trioroom.identity import Identity
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.connection")
@@ -57,8 +58,8 @@ class Connection:
 
     __slots__ = (
         "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
-        "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
-        "session", "transport",
+        "_straight", "_writing", "closing", "encoding", "heard", "id", "identity", "nursery", "outbox",
+        "request", "session", "transport",
     )  # fmt: skip
 
     nursery: trio.Nursery
@@ -77,6 +78,7 @@ class Connection:
         self._address = address  # None while the socket knows it: connections are many, and few are asked
         self.transport = transport
         self.request = request
+        self.identity: Identity | None = None  # see Authentication; None is for anonymous peers too
         self.encoding = encoding
         self.outbox: Outbox | None = None
         self.closing: Close | None = None

@@ -27,6 +27,7 @@ from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
     from trioroom._net.arrival import Arrival
+    from trioroom._net.authentication import Judgement
     from trioroom._net.connection import Session
     from trioroom._net.heartbeat import Heartbeat
     from trioroom._net.http import HttpResponder
@@ -54,10 +55,13 @@ class Greeter:
         self._hub = hub
         self._http = http
         self._heartbeat = heartbeat
+        self._authentication = hub.authentication
         self._forwarding = forwarding
         self._refusals = refusals
         # What is agreed on depends on who is believed and on the scheme, besides the head.
-        self._agreements: defaultdict[tuple[bool, str | None], Agreements] = defaultdict(Agreements)
+        self._agreements: defaultdict[tuple[bool, str | None], Agreements] = defaultdict(
+            partial(Agreements, authenticates=hub.authentication is not None)
+        )
 
     async def serve(self, transport: Transport, arrival: Arrival) -> None:
         """Serve one peer until it is gone, and give its place back; never raises for what the peer does."""
@@ -90,19 +94,23 @@ class Greeter:
             await transport.aclose()
 
     def connect(
-        self, transport: Transport, request: Request, acceptance: Acceptance, address: str | None
+        self, transport: Transport, request: Request, acceptance: Acceptance, verdict: Judgement, address: str | None
     ) -> tuple[Connection, Session]:
         """The connection of a peer that has been accepted; run it and then `forget` it.
 
         Args:
+            request: what it keeps of it.
+            verdict: what `authenticate` says.
             address: where the peer is, if that is not what the transport says.
         """
         codec = CODECS.get(acceptance.subprotocol or "")
         window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
         encoding = encoding_for(codec, window_bits)
         hub = self._hub
-        connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits, address)
+        connection = Connection(hub.new_id(), transport, request, encoding, hub.limits, address)
         self._hub.add(connection)
+        if self._authentication is not None:
+            self._authentication.begin(connection, verdict)
         self._heartbeat.add(connection)
         if log.isEnabledFor(logging.DEBUG):  # not where: the path and the query of v1 may hold anything
             fields = {"connection": connection.id, "address": connection.address}
@@ -137,9 +145,12 @@ class Greeter:
         try:
             request, acceptance, early, address = await self._read_request(transport, arrival, first, deadline)
             if acceptance is not None:
+                verdict = None
+                if self._authentication is not None:  # else not even a coroutine for it
+                    verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
                 await _send(transport, acceptance.response, deadline)
                 if not self._hub.draining:
-                    return *self.connect(transport, request, acceptance, address), early
+                    return *self.connect(transport, request, acceptance, verdict, address), early
                 answer = encode_close(CloseCode.DRAIN, REASON)  # since we let it in
             else:
                 answer = await self._http.respond(
@@ -168,7 +179,7 @@ class Greeter:
         if not (request.wants_upgrade or self._names_a_room(request)):
             return request, None, early, found.address
         acceptance = self.accept(request, found)
-        kept = self.to_keep(request, arrival)
+        kept = self.to_keep(request, acceptance, arrival)
         if not early and (proxy is None or forwarding.was_cut(request, told)):
             agreements.note(head, kept, acceptance)
         return kept, acceptance, early, found.address
@@ -186,11 +197,11 @@ class Greeter:
         self._claim(arrival, told.address or proxy)
         return attrs.evolve(told, scheme=told.scheme or scheme)
 
-    def to_keep(self, request: Request, arrival: Arrival) -> Request:
+    def to_keep(self, request: Request, acceptance: Acceptance, arrival: Arrival) -> Request:
         """What a connection keeps of ``request``: not what has been believed of a proxy, as that is in the address."""
         if arrival.address is not None and arrival.address in self._forwarding.trusted:
             request = self._forwarding.strip(request)
-        return request.to_keep()
+        return self._agreements[False, None].to_keep(request, acceptance)  # one is like another in that
 
     def _claim(self, arrival: Arrival, address: str) -> str:
         verdict = arrival.place.claim(address, trio.current_time())
@@ -207,6 +218,16 @@ class Greeter:
         while (request := parser.feed(data)) is None:
             data = await _receive(transport, deadline)
         return request, parser.trailing
+
+    async def authenticate(self, request: Request, subprotocol: str | None, deadline: float) -> Judgement:
+        """Who the peer is, where the app asks; the last thing before it is let in.
+
+        Raises:
+            HandshakeError: it may not come in, or nobody can say now.
+        """
+        if self._authentication is None:
+            return None
+        return await self._authentication.check_handshake(request, deadline, can_auth=subprotocol is not None)
 
     async def _read_body(self, transport: Transport, request: Request, early: bytes, deadline: float) -> bytes:
         length = length_of_body(request, self._hub.settings.max_request_bytes)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trioroom._core.history import Position
     from trioroom._core.overflow import Overflow
     from trioroom._core.routes import Routes
+    from trioroom._net.authentication import Authentication
     from trioroom._net.connection import Connection
     from trioroom._net.room_history import Place
     from trioroom._wire.message import Data
@@ -36,11 +37,18 @@ class Hub:
     """One per server; its rooms run in ``nursery``, which the server owns."""
 
     def __init__(
-        self, routes: Routes[type[Room]], backplane: Backplane, settings: Settings, nursery: trio.Nursery
+        self,
+        routes: Routes[type[Room]],
+        backplane: Backplane,
+        settings: Settings,
+        nursery: trio.Nursery,
+        authentication: Authentication | None = None,
     ) -> None:
         self.routes = routes
         self.backplane = backplane
         self.settings = settings
+        self.authentication = authentication
+        """Says who the peers are; None: nobody asks."""
         self.limits = Limits(settings)
         self._totals = Totals()
         self.connections: set[Connection] = set()
@@ -76,6 +84,8 @@ class Hub:
     def remove(self, connection: Connection) -> None:
         """It is over, and out of all its rooms."""
         self.connections.remove(connection)
+        if self.authentication is not None:
+            self.authentication.forget(connection)
         if not self.connections:
             self._empty.set()
 
