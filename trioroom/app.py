@@ -24,6 +24,8 @@ from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.metrics import Metrics
+from trioroom._net.overview import Overview
 from trioroom._net.readiness import Readiness, open_readiness
 from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
@@ -35,7 +37,7 @@ from trioroom.settings import Settings
 if TYPE_CHECKING:
     from trio_websocket import WebSocketRequest
 
-    from trioroom._core.admission import Admission
+    from trioroom._net.siblings import Siblings
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
 
@@ -106,12 +108,12 @@ class App:
 class Server:
     """A running server; get it from `open_server`."""
 
-    def __init__(self, greeter: Greeter, hub: Hub, admission: Admission, listeners: list[socket.socket]) -> None:
+    def __init__(self, greeter: Greeter, hub: Hub, overview: Overview, listeners: list[socket.socket]) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
-        self._admission = admission
+        self._overview = overview
 
     @property
     def port(self) -> int:
@@ -125,15 +127,7 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """How many connections and rooms there are, what waits, and where the messages went."""
-        hub = self._hub
-        return ServerStatistics(
-            connections=len(hub.connections),
-            refused_connections=self._admission.refused.total(),
-            rooms=len(hub.rooms),
-            queued_bytes=hub.limits.budget.used,
-            dropped_queues=hub.limits.budget.dropped,
-            deliveries=hub.deliveries(),
-        )
+        return self._overview.statistics()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one peer that came by other ways than the listener: TLS, a Unix socket, memory.
@@ -163,6 +157,7 @@ async def open_server(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    siblings: Siblings | None = None,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
@@ -175,6 +170,7 @@ async def open_server(
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
         api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
+        siblings: other servers for which this one answers too; given by ``trioroom serve --workers``.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
@@ -194,7 +190,7 @@ async def open_server(
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting)
+            server = _start(app, settings, ssl_context, listeners, endpoints, siblings, nursery, accepting)
             try:
                 yield server
             except trio.Cancelled:
@@ -219,6 +215,7 @@ def _start(
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     endpoints: Endpoints,
+    siblings: Siblings | None,
     nursery: trio.Nursery,
     accepting: trio.CancelScope,
 ) -> Server:
@@ -230,14 +227,16 @@ def _start(
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
+    overview = Overview(hub, admission)
+    endpoints.add("/metrics", Metrics(overview.look, siblings).answer, public=settings.public_metrics)
     open_transport = partial(_open_transport, settings, readiness, ssl_context)
     entrance = Entrance(admission, greeter, nursery, open_transport, answers=ssl_context is None)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
-
+    nursery.start_soon(overview.vitals.run, name="vitals")
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, listeners)
+    return Server(greeter, hub, overview, listeners)
 
 
 def _open_transport(

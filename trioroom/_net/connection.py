@@ -20,7 +20,7 @@ from trioroom._core.backlog import Verdict
 from trioroom._core.batch import Batch, single
 from trioroom._core.causes import first_of
 from trioroom._core.outbox import Outbox
-from trioroom._core.overflow import CONTROL, Feed
+from trioroom._core.overflow import CONTROL, Feed, SlowConsumer
 from trioroom._core.statistics import NO_LAG, Lag
 from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, Pong, encode_close, encode_frame
@@ -119,6 +119,7 @@ class Connection:
                 else:
                     self.heard = True
                     events = self._parser.feed(data, _BUSY_BEFORE_CHECKPOINT)
+                    self._limits.meters.received_bytes += len(data) - len(self._parser.rest)
                     for event in events:
                         if type(event) is Message:
                             self.count_messages(1)
@@ -153,6 +154,7 @@ class Connection:
             RemoteProtocolError: that is more than it may.
         """
         self._messages += messages
+        self._limits.meters.messages_received += messages
         if self._messages >= self._limits.counted_together:
             limits, now = self._limits, trio.current_time()
             self._messages_full_at = limits.message_rate.spend(self._messages_full_at, now, self._messages)
@@ -175,13 +177,17 @@ class Connection:
             self._send_pong(event.payload)
 
     def send(self, batch: Batch) -> None:
-        """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""
+        """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer.
+
+        Who calls this has counted the bytes as sent, of many sends at once; what is not is taken off here.
+        """
         if (send_nowait := self._straight) is not None:
             try:
                 sent = send_nowait(batch.data)
             except BlockingIOError:
                 sent = 0
             except OSError:
+                self._limits.meters.sent_bytes -= len(batch.data)
                 self.abort()
                 return batch.give_up()
             if sent != len(batch.data):
@@ -191,9 +197,11 @@ class Connection:
 
     def send_frame(self, frame: bytes) -> None:
         """Send a frame that is no message of a room."""
+        self._limits.meters.sent_bytes += len(frame)
         self.send(single(CONTROL, frame))
 
     def _begin_outbox(self, batch: Batch, sent: int) -> None:
+        self._limits.meters.sent_bytes -= len(batch.data) - sent
         self._straight = None
         outbox = self.outbox = self.new_outbox()
         outbox.begin(batch, sent, trio.current_time())
@@ -211,25 +219,30 @@ class Connection:
         return outbox
 
     def queue(self, outbox: Outbox | None, batch: Batch) -> None:
-        """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection."""
+        """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection.
+
+        It has been counted as sent, see `send`.
+        """
+        self._limits.meters.sent_bytes -= len(batch.data)
         if outbox is None or self.closing is not None:
             return batch.give_up()
         if outbox.offer(batch, trio.current_time()) is Verdict.OVERFLOW:
-            self._drop_slow_consumer(outbox, "read faster or ask for less")
+            self._drop_slow_consumer(outbox, SlowConsumer.OVERFLOW, "read faster or ask for less")
         self._limits.budget.relieve()
 
     def _make_room(self, outbox: Outbox) -> None:
-        self._drop_slow_consumer(outbox, "the most of all as max_queued_bytes ran out")
+        self._drop_slow_consumer(outbox, SlowConsumer.MEMORY, "the most of all as max_queued_bytes ran out")
 
-    def _drop_slow_consumer(self, outbox: Outbox, advice: str) -> None:
+    def _drop_slow_consumer(self, outbox: Outbox, cause: SlowConsumer, advice: str) -> None:
         """Forget what waits in ``outbox`` and close with 4108, saying how much that was."""
         lag = outbox.lag(trio.current_time())
         waits = f"{lag.messages} messages, {lag.queued_bytes} bytes queued for {lag.age:.1f} s"
         reason = f"slow consumer: {waits}; {advice}"
-        outbox.clear(keep_control=self.closing is not None)  # then there is a close frame
+        outbox.clear(cause, keep_control=self.closing is not None)  # then there is a close frame
         if self.closing is None:
             log.info("%s: %s", self.id, reason)
             outbox.count_slow_consumer()
+            self._limits.meters.slow_consumers[cause] += 1
             self.close(CloseCode.SLOW_CONSUMER, reason)
 
     def seal(self, feed: Feed) -> None:
@@ -259,11 +272,13 @@ class Connection:
                     self._pong = None
                     with trio.move_on_after(timeout) as step:
                         await self.transport.send_from(outbox)
+                    self._limits.meters.sent_bytes += outbox.take_written()
                     if step.cancelled_caught:
-                        self._drop_slow_consumer(outbox, f"nothing read for {timeout:g} s")
+                        self._drop_slow_consumer(outbox, SlowConsumer.WRITE_TIMEOUT, f"nothing read for {timeout:g} s")
         except GONE:
             self.abort()
         finally:
+            self._limits.meters.sent_bytes += outbox.take_written()
             if outbox:
                 self.transport.give_up()
             outbox.discard()

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from trioroom._core.meters import Outcome
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.handshake import Acceptance, Agreements, accept
-from trioroom._wire.http import HeadParser, Request, encode_response, length_of_body
+from trioroom._wire.http import HeadParser, Request, encode_response, length_of_body, status_of
+from trioroom.closecodes import CloseCode
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class Greeter:
         self._http = http
         self._heartbeat = heartbeat
         self._agreements = Agreements()
+        self.meters = hub.limits.meters
 
     async def serve(self, transport: Transport, leave: Callable[[], None] = _leave_nothing) -> None:
         """Serve one peer until it is gone, and then call ``leave``; never raises for what the peer does."""
@@ -82,12 +85,15 @@ class Greeter:
         connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits)
         self._hub.add(connection)
         self._heartbeat.add(connection)
+        self.meters.open(connection.encoding.speaks)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
         self._heartbeat.remove(connection)
         self._hub.remove(connection)
+        closing = connection.closing
+        self.meters.close(connection.encoding.speaks, CloseCode.ABNORMAL if closing is None else closing.code)
 
     async def _open(self, transport: Transport) -> tuple[Connection, Session, bytes] | None:
         deadline = trio.current_time() + self._hub.settings.handshake_timeout
@@ -101,10 +107,16 @@ class Greeter:
             answer = await self._http.respond(
                 request, deadline, partial(self._read_body, transport, request, early, deadline)
             )
+            self.meters.end_handshake(Outcome.HTTP, status_of(answer))
         except HandshakeError as exc:
+            self.meters.end_handshake(Outcome.REFUSED, exc.status)
             answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         except trio.TooSlowError:
+            self.meters.end_handshake(Outcome.TIMED_OUT, 408)
             answer = encode_response(408, b"the request took too long; send it at once\n")
+        except GONE:
+            self.meters.end_handshake(Outcome.FAILED)
+            raise
         await _part_with(transport, answer)
         return None
 

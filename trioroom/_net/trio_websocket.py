@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest
 
+from trioroom._core.meters import Outcome
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
 from trioroom._wire.codec import CODECS
@@ -82,6 +83,7 @@ async def serve_websocket_request(greeter: Greeter, settings: Settings, asked: W
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
         greeter.check_admission(request, subprotocol)
     except HandshakeError as exc:
+        greeter.meters.end_handshake(Outcome.REFUSED, exc.status)
         await asked.reject(exc.status, body=f"{exc}\n".encode())
         return
     ws = await asked.accept(subprotocol=subprotocol)

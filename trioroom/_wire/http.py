@@ -307,6 +307,11 @@ def encode_response(
     return head if head_only else head + body
 
 
+def status_of(response: bytes) -> int:
+    """What is answered."""
+    return int(response[len("HTTP/1.1 ") :][:3])
+
+
 def without_body(response: bytes) -> bytes:
     """The head of ``response``, as the answer to HEAD has it."""
     return response[: response.index(_HEAD_END) + len(_HEAD_END)]
