@@ -5,7 +5,7 @@ Counting is done elsewhere, in plain numbers. Here they are read and put into wo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING
@@ -63,8 +63,8 @@ class Metrics:
         return encode_response(200, body, content_type=format.value)
 
     async def _tell_own(self, format: Format) -> bytes:
-        worker = () if self._siblings is None else ((WORKER, str(self._siblings.number)),)
-        return _write(_metrics_of(await self._look(), dict(worker)), format)
+        worker = None if self._siblings is None else self._siblings.number
+        return expose(await self._look(), worker, format)
 
     async def _tell_all(self, format: Format, siblings: Siblings) -> bytes:
         others = await siblings.ask(format.path)
@@ -97,9 +97,10 @@ def join(expositions: Iterable[bytes], format: Format) -> bytes:
 # -- from our numbers to Prometheus' words ---------------------------------------------------------
 
 
-def _metrics_of(moment: Moment, more_labels: Mapping[str, str]) -> Iterator[Metric]:
-    for family in FAMILIES:
-        yield _to_metric(family, family.read(moment), more_labels)
+def expose(moment: Moment, worker: int | None, format: Format) -> bytes:
+    """All families of one server, with its number as a label if it has one."""
+    more_labels = {} if worker is None else {WORKER: str(worker)}
+    return _write((_to_metric(family, family.read(moment), more_labels) for family in FAMILIES), format)
 
 
 def _to_metric(family: Family, samples: Samples, more_labels: Mapping[str, str]) -> Metric:

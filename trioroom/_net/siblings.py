@@ -1,4 +1,4 @@
-"""The other servers of one port, as one of them sees them: who is asked for all of them asks the others."""
+"""The other servers of one port, as one of them sees them: whoever is asked for all of them asks the others."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Answer = Callable[[], Awaitable[bytes]]
 
 
 class Siblings(Protocol):
-    """Workers that `trioroom serve --workers` has started; see `trioroom.cli.siblings`."""
+    """Workers that share a port; see `trioroom.cli.siblings`."""
 
     @property
     def number(self) -> int:
-        """Which of them we are, from 1."""
+        """Which of them we are, from 1; 0 while another one has taken our place."""
         ...
 
     def serve(self, path: str, answer: Answer) -> None:

@@ -18,6 +18,7 @@ from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
 from trioroom.cli.lifeline import Lifeline, take_lifeline
+from trioroom.cli.siblings import open_siblings
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -130,10 +131,11 @@ async def _listening(
     app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None, backplane: Backplane
 ) -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
+        siblings = await stack.enter_async_context(open_siblings()) if options.worker else None
         with errors_of_listening(options.host, options.port):
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
-                backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
+                backplane=backplane, reuse_port=options.worker, api_key=options.api_key, siblings=siblings,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server

@@ -30,6 +30,7 @@ from trioroom.cli.forkserver import WorkerNotStarted, open_fork_server
 from trioroom.cli.lifeline import Lifeline, open_lifeline
 from trioroom.cli.processes import Process, end_process
 from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
+from trioroom.cli.siblings import open_roster
 
 log = logging.getLogger("trioroom.workers")
 
@@ -59,8 +60,8 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
         backplane = url if url != options.backplane else None
         ports = [of_worker[0][1] for of_worker in addresses]
         async with _open_starts(arguments, ports, backplane, against_forks) as starts:
-            with stop.at_once:
-                await _keep_workers(starts, stop, partial(_announce, options, addresses))
+            with stop.at_once, open_roster() as roster:
+                await _keep_workers(roster.entering(starts), stop, partial(_announce, options, addresses))
 
 
 async def _keep_workers(starts: Sequence[StartWorker], stop: Stop, announce_all: Callable[[], None]) -> None:
