@@ -45,14 +45,10 @@ async def test_counts_agree_with_a_course_of_events() -> None:
     assert found["messages_received_total",] == 2
     assert {found["connections", mode] for mode in ("plain", "v1.json", "v1.msgpack")} == {0}
     assert found["rooms",] == found["members",] == 0
-    assert [found["hook_seconds_count", hook] for hook in ("authorize", "on_join", "on_leave", "on_close")] == [
-        2,
-        2,
-        2,
-        1,
-    ]
+    hooks = ("authorize", "on_join", "on_leave", "on_close")  # of which the room has two
+    assert [found["hook_seconds_count", hook] for hook in hooks] == [0, 2, 2, 0]
     assert statistics.opened_connections == 2
-    assert statistics.closed_connections == {"1000": 1, "1006": 1}
+    assert {code: count for code, count in statistics.closed_connections.items() if count} == {"1000": 1, "1006": 1}
     assert statistics.messages_received == 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
+from pathlib import Path
 
 import pytest
 import trio
@@ -71,12 +72,12 @@ async def test_files_are_listed_where_their_number_is_not_told(monkeypatch: pyte
         return os.stat_result(fields)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module.os, "stat", tell_no_size)
+        patch.setattr(os, "stat", tell_no_size)
         assert (await read_process_figures()).open_files == exact
 
 
 async def test_what_the_system_does_not_tell_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_FILES", "_PAGES", "_STATUS"):
-        monkeypatch.setattr(module, name, module.Path("/nowhere"))
+        monkeypatch.setattr(module, name, Path("/nowhere"))
     figures = await read_process_figures()
     assert (figures.resident_bytes, figures.open_files, figures.started_at) == (None, None, None)

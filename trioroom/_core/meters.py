@@ -18,17 +18,15 @@ from trioroom.closecodes import CloseCode
 OTHER = "other"
 """What is none of those that have names."""
 HOOKS = ("authorize", "on_open", "on_join", "on_message", "on_call", "on_leave", "on_close")
-MESSAGES_PER_TIMING = 8
+MESSAGES_PER_TIMING = 16
 """Of so many calls of ``on_message`` one is timed: two looks at the clock and a bisection are 2 % of an echo."""
 GAP_REASONS = ("overflow", "backplane", "expired")
 _CLOSE_CODES = frozenset(CloseCode)
 
 
 class Outcome(Enum):
-    """What became of one who was let in to speak."""
+    """What became of one who was let in to speak, and is no connection."""
 
-    ACCEPTED = "accepted"
-    """It is a connection."""
     HTTP = "http"
     """It wanted no WebSocket, and got an answer."""
     REFUSED = "refused"
@@ -74,11 +72,11 @@ class Meters:
     connections: Counter[str] = attrs.field(factory=Counter)
     """That are open, by what they speak."""
     opened: int = 0
-    """Connections."""
-    closed: Counter[str] = attrs.field(factory=Counter)
-    """Connections, by their close codes."""
+    """Connections: handshakes that came to something."""
+    closed: Counter[int] = attrs.field(factory=Counter)
+    """Connections, by their close codes; 0 is all that are not in the catalogue."""
     handshakes: Counter[tuple[Outcome, int | None]] = attrs.field(factory=Counter)
-    """By what became of them, and the status that was answered."""
+    """The others, by what became of them and the status that was answered."""
     slow_consumers: Counter[SlowConsumer] = attrs.field(factory=Counter)
     """Connections, by why they were."""
     gaps: Counter[str] = attrs.field(factory=Counter)
@@ -91,14 +89,13 @@ class Meters:
 
     def open(self, speaks: str) -> None:
         """A connection was accepted."""
-        self.end_handshake(Outcome.ACCEPTED, 101)
         self.opened += 1
         self.connections[speaks] += 1
 
     def close(self, speaks: str, code: int) -> None:
         """It is over. The code may be the peer's choice."""
         self.connections[speaks] -= 1
-        self.closed[str(int(code)) if code in _CLOSE_CODES else OTHER] += 1
+        self.closed[code if code in _CLOSE_CODES else 0] += 1
 
     def lose(self, reason: str) -> None:
         """A room has a gap; the reason is the backplane's."""
@@ -120,3 +117,8 @@ class LinkMeters:
         """Seconds from a publication to its delivery here, as probes find it."""
         self.batches = Histogram(COUNTS)
         """Commands that went to the broker together."""
+
+
+def closed_by_code(closed: Counter[int]) -> dict[str, int]:
+    """What `Meters.closed` has, for people: each code, those that nobody was closed with too, and `OTHER`."""
+    return {**{str(code.value): closed[code] for code in CloseCode}, OTHER: closed[0]}

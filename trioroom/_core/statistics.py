@@ -83,7 +83,7 @@ class ServerStatistics:
     opened_connections: int
     """Connections that were accepted."""
     closed_connections: Mapping[str, int]
-    """Connections that are over, by their close code; ``other`` is all that `CloseCode` does not list."""
+    """Connections that are over, by each `CloseCode`; ``other`` is all that are none of these."""
     messages_received: int
     """Messages of peers; requests, in v1."""
     received_bytes: int

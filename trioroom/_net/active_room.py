@@ -194,7 +194,8 @@ class ActiveRoom:
         timeout = self._limits.settings.close_timeout + 2 * self._limits.settings.leave_timeout
         with trio.move_on_after(timeout, shield=True):
             await self._empty.wait()
-        await self._call_shielded("on_close", self.room.on_close)
+        if type(self.room).on_close is not Room.on_close:
+            await self._call_shielded("on_close", self.room.on_close)
 
     async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:
         """Whether ``fn`` is not at fault; that it raised, or took too long, is logged."""
@@ -252,7 +253,8 @@ class ActiveRoom:
                 await self._opened.wait()
             if self.ending:
                 raise self._refusal()
-            await timed(self._timings["authorize"], self.room.authorize, member)
+            if type(self.room).authorize is not Room.authorize:  # what does nothing is not called at all
+                await timed(self._timings["authorize"], self.room.authorize, member)
             if position is not None and self.history is not None:
                 await self.history.reach_position(position)
             if self.ending:  # it failed meanwhile
@@ -261,7 +263,9 @@ class ActiveRoom:
                 raise RoomFull(self.room.name, limit)
             began = True
             place = self._members.begin_join(member, position)
-            state = await timed(self._timings["on_join"], self.room.on_join, member)
+            state = None
+            if type(self.room).on_join is not Room.on_join:
+                state = await timed(self._timings["on_join"], self.room.on_join, member)
             if member._put_out is not None:
                 raise JoinRefused(member._put_out, CloseCode.KICKED)
             welcome(state, place)
@@ -292,7 +296,9 @@ class ActiveRoom:
             if member._tasks is not None:
                 with trio.move_on_after(self._limits.settings.leave_timeout, shield=True):
                     await member._tasks.aclose()
-            if not await self._call_shielded("on_leave", self.room.on_leave, member, reason):
+            if type(self.room).on_leave is not Room.on_leave and not await self._call_shielded(
+                "on_leave", self.room.on_leave, member, reason
+            ):
                 member._connection.close(CloseCode.INTERNAL_ERROR, "on_leave failed; the server's log tells more")
         finally:
             self.release_place()

@@ -119,7 +119,7 @@ class Connection:
                 else:
                     self.heard = True
                     events = self._parser.feed(data, _BUSY_BEFORE_CHECKPOINT)
-                    self._limits.meters.received_bytes += len(data) - len(self._parser.rest)
+                    self._limits.meters.received_bytes += len(data)
                     for event in events:
                         if type(event) is Message:
                             self.count_messages(1)
@@ -135,7 +135,11 @@ class Connection:
                     if busy >= _BUSY_BEFORE_CHECKPOINT:
                         busy = 0
                         await trio.lowlevel.checkpoint()
-                data = self._parser.rest or transport.receive_nowait()
+                if rest := self._parser.rest:
+                    self._limits.meters.received_bytes -= len(rest)  # it comes again
+                    data = rest
+                else:
+                    data = transport.receive_nowait()
         except RemoteProtocolError as flood:
             await self._refuse(flood)
 
@@ -154,7 +158,6 @@ class Connection:
             RemoteProtocolError: that is more than it may.
         """
         self._messages += messages
-        self._limits.meters.messages_received += messages
         if self._messages >= self._limits.counted_together:
             limits, now = self._limits, trio.current_time()
             self._messages_full_at = limits.message_rate.spend(self._messages_full_at, now, self._messages)

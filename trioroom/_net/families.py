@@ -18,7 +18,6 @@ from trioroom._core.histogram import Histogram
 from trioroom._core.meters import GAP_REASONS, OTHER, LinkMeters, Meters, Outcome
 from trioroom._core.overflow import SlowConsumer
 from trioroom._core.statistics import ServerStatistics
-from trioroom.closecodes import CloseCode
 
 if TYPE_CHECKING:
     from trioroom._net.vitals import ProcessFigures, Vitals
@@ -88,13 +87,13 @@ def _connections(moment: Moment) -> Samples:
 
 
 def _closed(moment: Moment) -> Samples:
-    codes = [*(str(code.value) for code in CloseCode), OTHER]
-    return (((code,), moment.meters.closed[code]) for code in codes)
+    return (((code,), count) for code, count in moment.statistics.closed_connections.items())
 
 
 def _handshakes(moment: Moment) -> Samples:
-    seen = {(Outcome.ACCEPTED, 101): 0, (Outcome.TIMED_OUT, 408): 0, (Outcome.FAILED, None): 0}
-    for (outcome, status), count in {**seen, **moment.meters.handshakes}.items():
+    yield ("accepted", "101"), moment.meters.opened
+    always = {(Outcome.TIMED_OUT, 408): 0, (Outcome.FAILED, None): 0}
+    for (outcome, status), count in {**always, **moment.meters.handshakes}.items():
         yield (outcome.value, "" if status is None else str(status)), count
     for verdict in Verdict:
         if verdict is not Verdict.ADMITTED:
@@ -198,7 +197,9 @@ WORK = (
         _one(lambda m: m.meters.timings.passes),
     ),
     Family("fanout_batch_size", _HISTOGRAM, "Publications in each pass.", (), _one(lambda m: m.meters.timings.batches)),
-    Family("hook_seconds", _HISTOGRAM, "Calls of hooks; of on_message one in eight.", ("hook",), _hooks),
+    Family(
+        "hook_seconds", _HISTOGRAM, "Calls of hooks that rooms have; one in sixteen of on_message.", ("hook",), _hooks
+    ),
     Family(
         "event_loop_lag_seconds",
         _HISTOGRAM,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from trioroom._core.meters import closed_by_code
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.families import Moment
 from trioroom._net.vitals import Vitals, read_process_figures
@@ -39,7 +40,7 @@ class Overview:
             members=sum(room.member_count for room in hub.rooms.values()),
             outboxes=budget.droppable,
             opened_connections=meters.opened,
-            closed_connections=dict(meters.closed),
+            closed_connections=closed_by_code(meters.closed),
             messages_received=meters.messages_received,
             received_bytes=meters.received_bytes,
             sent_bytes=meters.sent_bytes,

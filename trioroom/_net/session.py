@@ -86,7 +86,9 @@ class PlainSession:
         if member is None:
             return
         try:
-            await hear(self._hub.limits.meters, member, message)
+            meters = self._hub.limits.meters
+            meters.messages_received += 1
+            await hear(meters, member, message)
         except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
             self._connection.hook_failed("on_message", error)
 
@@ -130,6 +132,7 @@ class V1Session:
             return self._connection.close(exc.close_code, str(exc))
         if len(requests) > 1:  # the connection has counted one
             self._connection.count_messages(len(requests) - 1)
+        self._hub.limits.meters.messages_received += len(requests)
         for number, request in enumerate(requests, start=1):
             if number % _REQUESTS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()  # a frame may hold a thousand of them

@@ -28,8 +28,7 @@ async def timed(histogram: Histogram, hook: Callable[[*Args], Awaitable[T]], *ar
 
 
 def hear(meters: Meters, member: Member, message: Message) -> Awaitable[None]:
-    """`Room.on_message`, of which not every call is timed."""
-    on_message = member.room.on_message
+    """`Room.on_message`, of which not every call is timed; ``message`` has been counted."""
     if meters.messages_received % MESSAGES_PER_TIMING:
-        return on_message(member, message)
-    return timed(meters.timings.hooks["on_message"], on_message, member, message)
+        return member.room.on_message(member, message)
+    return timed(meters.timings.hooks["on_message"], member.room.on_message, member, message)
