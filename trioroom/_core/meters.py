@@ -71,6 +71,8 @@ class Meters:
     """Made here, and not taken."""
     connections: Counter[str] = attrs.field(factory=Counter)
     """That are open, by what they speak."""
+    members: int = 0
+    """In rooms now, joining ones included."""
     opened: int = 0
     """Connections: handshakes that came to something."""
     closed: Counter[int] = attrs.field(factory=Counter)

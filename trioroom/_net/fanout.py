@@ -102,6 +102,7 @@ class FanOut:
         """From now on messages are held for ``member``; what it missed since ``position`` goes before them."""
         self._joining[member.id] = member
         member._present = True
+        self._meters.members += 1
         member._hold()
         if self._history is None:
             return Place(None, None if position is None else False)
@@ -122,6 +123,7 @@ class FanOut:
         if not member._present:
             return False
         member._present = False
+        self._meters.members -= 1
         member._forget_held()
         member._connection.seal(member._feed)
         if self._joining.pop(member.id, None) is None:

@@ -28,7 +28,7 @@ class Overview:
     vitals: Vitals = attrs.field(factory=Vitals)
 
     def statistics(self) -> ServerStatistics:
-        """As things stand; takes a third of a microsecond for each active room."""
+        """As things stand; takes some half a microsecond for each active room."""
         hub, budget, meters = self.hub, self.hub.limits.budget, self.hub.limits.meters
         return ServerStatistics(
             connections=len(hub.connections),
@@ -37,7 +37,7 @@ class Overview:
             queued_bytes=budget.used,
             dropped_queues=budget.dropped,
             deliveries=hub.deliveries(),
-            members=sum(room.member_count for room in hub.rooms.values()),
+            members=meters.members,
             outboxes=budget.droppable,
             opened_connections=meters.opened,
             closed_connections=closed_by_code(meters.closed),
