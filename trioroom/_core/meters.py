@@ -64,7 +64,11 @@ class Meters:
     received_bytes: int = 0
     """From connections, as they come over the wire but for TLS."""
     sent_bytes: int = 0
-    """To connections, likewise; handed to the kernel or to TLS."""
+    """To connections, likewise; handed to the kernel or to TLS.
+
+    Whoever offers a frame to connections counts it, of many at once, as mostly all is sent. A connection takes off what
+    has to wait or is lost, and its writer counts that again when it goes out.
+    """
     publications: int = 0
     """Made here, and taken by the backplane."""
     failed_publications: int = 0

@@ -18,15 +18,15 @@ import trio
 
 from trioroom._core.backlog import Verdict
 from trioroom._core.batch import Batch, single
-from trioroom._core.causes import first_of
 from trioroom._core.outbox import Outbox
 from trioroom._core.overflow import CONTROL, Feed, SlowConsumer
 from trioroom._core.statistics import NO_LAG, Lag
+from trioroom._net.failures import log_failure
 from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, Pong, encode_close, encode_frame
 from trioroom._wire.message import Message
 from trioroom.closecodes import CloseCode
-from trioroom.errors import BackplaneUnavailable, RemoteProtocolError
+from trioroom.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from trioroom._net.limits import Limits
@@ -39,7 +39,6 @@ log = logging.getLogger("trioroom.connection")
 _BUSY_BEFORE_CHECKPOINT = 4  # reads and what came in them: a peer that never lets up must let others run
 _PING = encode_frame(Opcode.PING, b"")
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
-UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -56,7 +55,7 @@ class Connection:
     """Owned by the task that called `run`; over when that returns."""
 
     __slots__ = (
-        "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
+        "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
         "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
         "session", "transport",
     )  # fmt: skip
@@ -64,8 +63,17 @@ class Connection:
     nursery: trio.Nursery
     session: Session
 
-    def __init__(self, id: str, transport: Transport, request: Request, encoding: Encoding, limits: Limits) -> None:
+    def __init__(
+        self,
+        id: str,
+        transport: Transport,
+        request: Request,
+        encoding: Encoding,
+        limits: Limits,
+        address: str | None = None,
+    ) -> None:
         self.id = id
+        self._address = address  # None while the socket knows it: connections are many, and few are asked
         self.transport = transport
         self.request = request
         self.encoding = encoding
@@ -84,6 +92,13 @@ class Connection:
         self._parser = FrameParser(
             settings.max_message_bytes, settings.max_fragments, inflate=encoding.window_bits is not None
         )
+
+    @property
+    def address(self) -> str | None:
+        """The peer's; see `trioroom.Member.address`."""
+        if self._address is None:
+            self._address = self.transport.address()
+        return self._address
 
     async def run(self, session: Session, early: bytes) -> None:
         """Serve until the connection is over. ``early`` is what came right behind the handshake."""
@@ -119,7 +134,7 @@ class Connection:
                 else:
                     self.heard = True
                     events = self._parser.feed(data, _BUSY_BEFORE_CHECKPOINT)
-                    self._limits.meters.received_bytes += len(data)
+                    self._limits.meters.received_bytes += len(data) - len(self._parser.rest)
                     for event in events:
                         if type(event) is Message:
                             self.count_messages(1)
@@ -135,11 +150,7 @@ class Connection:
                     if busy >= _BUSY_BEFORE_CHECKPOINT:
                         busy = 0
                         await trio.lowlevel.checkpoint()
-                if rest := self._parser.rest:
-                    self._limits.meters.received_bytes -= len(rest)  # it comes again
-                    data = rest
-                else:
-                    data = transport.receive_nowait()
+                data = self._parser.rest or transport.receive_nowait()
         except RemoteProtocolError as flood:
             await self._refuse(flood)
 
@@ -180,10 +191,7 @@ class Connection:
             self._send_pong(event.payload)
 
     def send(self, batch: Batch) -> None:
-        """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer.
-
-        Who calls this has counted the bytes as sent, of many sends at once; what is not is taken off here.
-        """
+        """Send whole frames: now, or from the outbox. Never blocks, never raises for a bad peer."""
         if (send_nowait := self._straight) is not None:
             try:
                 sent = send_nowait(batch.data)
@@ -222,10 +230,7 @@ class Connection:
         return outbox
 
     def queue(self, outbox: Outbox | None, batch: Batch) -> None:
-        """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection.
-
-        It has been counted as sent, see `send`.
-        """
+        """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection."""
         self._limits.meters.sent_bytes -= len(batch.data)
         if outbox is None or self.closing is not None:
             return batch.give_up()
@@ -243,7 +248,7 @@ class Connection:
         reason = f"slow consumer: {waits}; {advice}"
         outbox.clear(cause, keep_control=self.closing is not None)  # then there is a close frame
         if self.closing is None:
-            log.info("%s: %s", self.id, reason)
+            log.info("%s: %s", self.id, reason, extra={"connection": self.id, "code": CloseCode.SLOW_CONSUMER})
             outbox.count_slow_consumer()
             self._limits.meters.slow_consumers[cause] += 1
             self.close(CloseCode.SLOW_CONSUMER, reason)
@@ -332,16 +337,6 @@ class Connection:
         """Take ``member`` out of its room; the session decides what that means for the connection."""
         self.session.put_out(member, reason)
 
-    def hook_failed(self, hook: str, error: ExceptionGroup[Exception]) -> None:
-        """A hook raised: log it, with its traceback if that is its own fault, and end this connection only."""
-        if is_unavailable(error):
-            log.debug("%s: %s failed: %s", self.id, hook, first_of(error))  # the backplane has said so once for all
-            self.close(CloseCode.TRY_AGAIN_LATER, UNAVAILABLE)
-        else:
-            log.error("%s: %s failed", self.id, hook, exc_info=error)
-            self.close(CloseCode.INTERNAL_ERROR, f"{hook} failed; the server's log tells more")
-
-
-def is_unavailable(error: ExceptionGroup[Exception]) -> bool:
-    """Whether it is all because the backplane cannot be reached now."""
-    return error.split(BackplaneUnavailable)[1] is None
+    def hook_failed(self, hook: str, error: ExceptionGroup[Exception], room: str) -> None:
+        """A hook raised: log it, and end this connection only."""
+        self.close(*log_failure(self.id, hook, error, room))

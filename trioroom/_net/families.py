@@ -97,7 +97,10 @@ def _handshakes(moment: Moment) -> Samples:
         yield (outcome.value, "" if status is None else str(status)), count
     for verdict in Verdict:
         if verdict is not Verdict.ADMITTED:
-            yield (verdict.value, "503"), moment.refused.get(verdict, 0)
+            yield (verdict.value, _ANSWERED.get(verdict, "503")), moment.refused.get(verdict, 0)
+
+
+_ANSWERED = {Verdict.NOT_A_PROXY: "403", Verdict.NO_HEADER: ""}
 
 
 def _deliveries(moment: Moment) -> Samples:

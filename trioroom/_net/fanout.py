@@ -165,7 +165,8 @@ class FanOut:
                 if isinstance(delivery, Kept):
                     passing.offsets.append(delivery.offset)
             except msgspec.DecodeError as exc:
-                log.warning("room %s: dropped what is no publication: %s", self._room.name, exc)
+                name = self._room.name
+                log.warning("room %s: dropped what is no publication: %s", name, exc, extra={"room": name})
             if isinstance(delivery, Kept):
                 passing.kept.append(delivery)
             if len(passing.publications) >= _MAX_BATCH or size >= _MAX_BATCH_BYTES:
@@ -241,7 +242,7 @@ class FanOut:
                 await trio.lowlevel.checkpoint()  # members may come and go here
             part = [member for member in members[start : start + step] if member._present]
             tally.offered += len(part) * messages
-            self._meters.sent_bytes += len(part) * len(batch.data)  # see `Connection.send`
+            self._meters.sent_bytes += len(part) * len(batch.data)  # see `Meters`
             for member in part:
                 if member._held is None:
                     member._connection.send(batch)  # the loop that a broadcast spends its time in
