@@ -17,7 +17,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from trioroom._core.histogram import Histogram
-from trioroom._net.families import FAMILIES, WORKER, WORKER_UP, Family, Kind, Moment, Samples
+from trioroom._net.families import FAMILIES, WORKER, WORKER_UP, Family, Kind
+from trioroom._net.moment import Moment, Samples
 from trioroom._wire.http import encode_response, split_list
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import attrs
 
 from trioroom._core.meters import closed_by_code
 from trioroom._core.statistics import ServerStatistics
-from trioroom._net.families import Moment
+from trioroom._net.moment import Moment
 from trioroom._net.vitals import Vitals, read_process_figures
 from trioroom.backplane.base import Counting
 
