@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,8 @@ from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
-from trioroom._net.drain import drain
+from trioroom._net.authentication import Authentication
+from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
@@ -24,7 +26,7 @@ from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
-from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
 from trioroom._net.metrics import Metrics
 from trioroom._net.overview import Overview
 from trioroom._net.readiness import open_readiness
@@ -37,20 +39,32 @@ from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
     from trio_websocket import WebSocketRequest
 
     from trioroom._net.siblings import Siblings
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
+    from trioroom.identity import Authenticate
 
 _ANSWER_TIMEOUT = 5.0  # seconds an endpoint may take beyond what publishing may
 RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
-    """Which room class serves which names, and which files are served beside them."""
+    """Which room class serves which names, and which files are served beside them.
 
-    def __init__(self) -> None:
+    Args:
+        authenticate: an async function that says who a peer is: it takes `trioroom.Credentials` and returns a
+            `trioroom.Identity`, or None for a peer that may be anonymous, or raises `trioroom.AuthenticationRefused`.
+            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth.JWTAuthenticator` is
+            one for JSON Web Tokens. By default everybody comes in, and is anonymous.
+    """
+
+    def __init__(self, *, authenticate: Authenticate | None = None) -> None:
+        if not (authenticate is None or callable(authenticate)):
+            raise TypeError(f"authenticate={authenticate!r} must be an async function that takes Credentials")
+        self._authenticate = authenticate
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
@@ -124,6 +138,7 @@ class Server:
         entrance: Entrance,
         accepted: AcceptedSockets,
         listeners: list[socket.socket],
+        stop_listening: Callable[[], None],
     ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
@@ -132,6 +147,7 @@ class Server:
         self._overview = overview
         self._entrance = entrance
         self._accepted = accepted
+        self._stop_listening = stop_listening
 
     @property
     def port(self) -> int:
@@ -192,11 +208,13 @@ async def open_server(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
     siblings: Siblings | None = None,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
-    Leaving the context drains: accepting stops, peers are closed with 4101 and may take
+    Leaving the context drains: the server is not ready any more, accepting stops after
+    ``settings.drain_delay``, peers are closed with 4101 at ``settings.reconnect_rate`` and may take
     ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
@@ -205,6 +223,7 @@ async def open_server(
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
         api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
+        tracer_provider: OpenTelemetry's (extra ``otel``), for spans around hooks and publications. None traces nothing.
         siblings: other servers for which this one answers too; given by ``trioroom serve --workers``.
     Raises:
         OSError: the address is taken or not ours.
@@ -223,8 +242,8 @@ async def open_server(
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = _start(app, settings, ssl_context, listeners, endpoints, siblings, nursery, accepting)
+            hub = app._hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
+            server = _start(app, hub, ssl_context, listeners, endpoints, siblings, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -232,33 +251,45 @@ async def open_server(
             except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
             else:
-                accepting.cancel()
-                _close_all(listeners)  # what comes now is refused, not left waiting
-                await drain(server._hub, settings.drain_timeout)
+                await retire(server._hub, server._stop_listening)
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._hub = None
-        _close_all(listeners)
+        for listener in listeners:
+            listener.close()
     if failure is not None:
         raise failure
 
 
+def _make_hub(
+    app: App,
+    backplane: Backplane,
+    settings: Settings,
+    nursery: trio.Nursery,
+    tracer_provider: TracerProvider | None,
+) -> Hub:
+    authenticate = app._authenticate
+    authentication = None if authenticate is None else Authentication(authenticate, settings.auth_timeout)
+    if tracer_provider is None:
+        return Hub(app._routes, backplane, settings, nursery, authentication)
+    from trioroom._net.tracing import TracedHub  # which needs an extra
+
+    return TracedHub(app._routes, backplane, settings, nursery, authentication, tracer_provider)
+
+
 def _start(
     app: App,
-    settings: Settings,
+    hub: Hub,
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     endpoints: Endpoints,
     siblings: Siblings | None,
     nursery: trio.Nursery,
-    accepting: trio.CancelScope,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
-    assert app._backplane is not None
-    readiness = open_readiness()
+    settings, readiness = hub.settings, open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
-    http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
+    http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     admission = open_admission(settings)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)
@@ -273,13 +304,12 @@ def _start(
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
     nursery.start_soon(overview.vitals.run, name="vitals")
+    if hub.authentication is not None:
+        nursery.start_soon(hub.authentication.run, name="expiry")
+    accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, overview, entrance, accepted, listeners)
-
-
-def _close_all(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
+    stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
+    return Server(greeter, hub, overview, entrance, accepted, listeners, stop_listening)
 
 
 async def serve(
@@ -292,6 +322,7 @@ async def serve(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
@@ -300,7 +331,7 @@ async def serve(
     """
     opened = open_server(
         app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane, reuse_port=reuse_port,
-        api_key=api_key,
+        api_key=api_key, tracer_provider=tracer_provider,
     )  # fmt: skip
     async with opened as server:
         with server_gc_policy():

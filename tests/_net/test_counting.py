@@ -303,7 +303,7 @@ async def test_server_that_has_drained_still_tells_what_it_did(autojump_clock: M
             nursery.start_soon(stay)
         await wait_all_tasks_blocked()
         assert server.statistics().connections == 3
-        nursery.start_soon(drain, server._hub, 10.0)
+        nursery.start_soon(drain, server._hub)
     found = await told(server)
     assert found["connections_closed_total", "4101"] == found["connections_opened_total",] == 3
     assert found["connections", "plain"] == found["members",] == found["rooms",] == found["outboxes",] == 0

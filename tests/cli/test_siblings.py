@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import stat
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,8 +17,7 @@ from trio.testing import MockClock
 from tests.cli.conftest import DEADLINE, open_command, open_remote_peer
 from tests.scraping import Numbers, scrape, until
 from trioroom.cli import siblings
-from trioroom.cli.processes import Process
-from trioroom.cli.siblings import ROSTER_VARIABLE, UnixSiblings, open_roster, open_siblings
+from trioroom.cli.siblings import ROSTER_VARIABLE, Roster, UnixSiblings, open_roster, open_siblings
 
 TWO = ("--workers", "2", "--backplane", "embedded", "--port", "0")
 OPENMETRICS = "Accept: application/openmetrics-text"
@@ -88,7 +86,6 @@ async def test_roster_of_a_parent_that_was_killed_is_removed_by_its_workers(pids
         await command.wait_port()
         (roster,) = rosters(command.process.pid)
         command.process.kill()
-        await command.process.wait()  # as who started it would; a process that nobody has waited for is still there
         await command.wait_ended()
     assert not roster.exists()
 
@@ -105,15 +102,14 @@ async def open_worker() -> AsyncIterator[tuple[UnixSiblings, UnixSiblings]]:
     """This process as worker 1, and worker 2 as it would see it."""
     with open_roster() as roster:
         assert roster.directory is not None
-        note(roster.directory, 1, os.getpid())
-        note(roster.directory, 2, OTHER_PID)
+        roster.note(1, os.getpid())
+        roster.note(2, OTHER_PID)
         async with open_siblings() as one:
             assert one is not None
             yield one, UnixSiblings(roster.directory, OTHER_PID)
 
 
 OTHER_PID = 1 << 30  # of nobody: more than the kernel gives
-note = siblings._note
 
 
 async def test_sibling_is_asked_by_a_path_and_tells_what_is_there() -> None:
@@ -180,7 +176,7 @@ async def hang(stream: trio.SocketStream) -> None:
 
 async def test_process_that_took_our_place_is_the_one_that_is_asked() -> None:
     async with open_worker() as (one, _):
-        note(one._directory, 1, OTHER_PID)
+        Roster(one._directory).note(1, OTHER_PID)
         assert one.number == 0
 
 
@@ -195,15 +191,11 @@ async def test_where_no_directory_can_be_made_workers_serve_without(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
 
-    async def start(lifeline: socket.socket) -> Process:
-        return process
-
-    process = await trio.lowlevel.open_process(["true"])
-    with open_roster() as roster, socket.socket() as lifeline:
+    with open_roster() as roster:
         assert ROSTER_VARIABLE not in os.environ
-        (noting,) = roster.entering([start])
-        assert await noting(lifeline) is process
-    await process.wait()
+        roster.note(1, os.getpid())
+        async with open_siblings() as none:
+            assert none is None
     assert "each worker tells its own metrics only" in caplog.text
 
 

@@ -17,7 +17,7 @@ from trioroom.closecodes import CloseCode
 
 OTHER = "other"
 """What is none of those that have names."""
-HOOKS = ("authorize", "on_open", "on_join", "on_message", "on_call", "on_leave", "on_close")
+HOOKS = ("authenticate", "authorize", "on_open", "on_join", "on_message", "on_call", "on_leave", "on_close")
 MESSAGES_PER_TIMING = 16
 """Of so many calls of ``on_message`` one is timed: two looks at the clock and a bisection are 2 % of an echo."""
 GAP_REASONS = ("overflow", "backplane", "expired")

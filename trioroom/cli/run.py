@@ -20,8 +20,9 @@ from trioroom.backplane.open import open_backplane
 from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
-from trioroom.cli.processes import Process
+from trioroom.cli.notify import READY, STOPPING, notify
 from trioroom.cli.siblings import open_siblings
+from trioroom.cli.telemetry import configured_provider
 from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
@@ -38,6 +39,7 @@ class ServeOptions:
     settings: Settings
     log_level: str
     log_format: str
+    opentelemetry: bool
     backplane: str
     api_key: str | None = attrs.field(repr=False)
     workers: int
@@ -68,8 +70,6 @@ class Stop:
         """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
         self.all = trio.CancelScope()
         """Around everything; ended by a signal while nobody is served yet."""
-        self.workers: set[Process] = set()
-        """Of the parent: those that serve, for a signal that is meant for all."""
 
     def ask(self) -> None:
         """As a signal does."""
@@ -130,7 +130,9 @@ async def _serve(
                 else:
                     async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
                         announce(server.addresses, options.scheme)
+                        notify(READY)
                         await stop.begun.wait()
+                    notify(STOPPING)
                 if server.connection_count and lifeline is None:
                     count = server.connection_count
                     say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)
@@ -145,7 +147,9 @@ async def _listening(
         with errors_of_listening(options.host, options.port):
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
-                backplane=backplane, reuse_port=options.worker, api_key=options.api_key, siblings=siblings,
+                backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
+                tracer_provider=configured_provider() if options.opentelemetry else None,
+                siblings=siblings,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server

@@ -8,14 +8,14 @@ of it is to be read by whoever may read our files anyway.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +24,6 @@ import trio
 
 if TYPE_CHECKING:
     from trioroom._net.siblings import Answer
-    from trioroom.cli.processes import Process
-    from trioroom.cli.workers import StartWorker
 
 log = logging.getLogger("trioroom.workers")
 
@@ -36,6 +34,7 @@ _MAX_QUESTION_BYTES = 256
 _MAX_ANSWER_BYTES = 16 << 20  # a scrape is some 30 KB
 _READ_BYTES = 65_536
 _BACKLOG = 16
+_LOCK = "parent"  # a file that the parent holds locked as long as it lives
 
 # -- the parent's side -----------------------------------------------------------------------------
 
@@ -46,23 +45,17 @@ class Roster:
 
     directory: Path | None
 
-    def entering(self, starts: Sequence[StartWorker]) -> list[StartWorker]:
-        """``starts``, the first one of worker 1, which note each worker as soon as there is a process."""
-        return [partial(self._start, number, start) for number, start in enumerate(starts, start=1)]
-
-    async def _start(self, number: int, start: StartWorker, lifeline: socket.socket) -> Process:
-        process = await start(lifeline)
+    def note(self, number: int, pid: int) -> None:
+        """Worker ``number`` is this process from now on."""
         if self.directory is not None:
-            _note(self.directory, number, process.pid)
-        return process
+            new = self.directory / "new"
+            with suppress(OSError):  # a full disk: then it is not asked
+                new.unlink(missing_ok=True)
+                new.symlink_to(str(pid))
+                new.replace(self.directory / str(number))  # at once: there is no moment without one
 
 
-def _note(directory: Path, number: int, pid: int) -> None:
-    new = directory / "new"
-    with suppress(OSError):  # a full disk: then it is told as down
-        new.unlink(missing_ok=True)
-        new.symlink_to(str(pid))
-        new.replace(directory / str(number))  # at once: there is no moment without one
+NO_ROSTER = Roster(None)
 
 
 @contextmanager
@@ -72,9 +65,10 @@ def open_roster() -> Iterator[Roster]:
         temporary = tempfile.TemporaryDirectory(prefix=f"trioroom-{os.getpid()}-", ignore_cleanup_errors=True)
     except OSError as exc:
         log.warning("each worker tells its own metrics only: no directory for the others: %s", exc)
-        yield Roster(None)
+        yield NO_ROSTER
         return
-    with temporary as directory:
+    with temporary as directory, open(Path(directory) / _LOCK, "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         os.environ[ROSTER_VARIABLE] = directory
         try:
             yield Roster(Path(directory))
@@ -207,9 +201,7 @@ async def _listen(address: str) -> trio.SocketListener:
 
 
 def _tidy_up(directory: Path) -> None:
-    """Remove the roster of a parent that was killed and could not."""
-    parent = int(directory.name.split("-")[1])
-    try:
-        os.kill(parent, 0)
-    except ProcessLookupError:
+    """Remove the roster of a parent that was killed and could not: with it went the lock that it had."""
+    with suppress(OSError), open(directory / _LOCK, "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(directory, ignore_errors=True)
