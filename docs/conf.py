@@ -29,13 +29,17 @@ default_role = "py:obj"  # `Room` in a docstring is a link
 nitpick_ignore_regex = [
     # Of other projects, which an offline build cannot link to.
     (r"py:.*", r"(trio|msgspec|ssl|socket|attrs|click|pathlib|collections\.abc)\..*"),
-    (r"py:.*", r"(Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext|WebSocketRequest)"),
+    (
+        r"py:.*",
+        r"(TracerProvider|Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext|WebSocketRequest)",
+    ),
     # Internal types in public signatures: they are told in words, and are free to change.
     (
         r"py:.*",
-        r"(Data|Json|Request|Members|Membership|Connection|ActiveRoom|Greeter|Hub|Admission|Backplane|Budget|Args|T)",
+        r"(Data|Json|Request|Members|Membership|Connection|ActiveRoom|Authenticate|Greeter|Hub|Admission|Backplane|Budget|Args|T)",
     ),
     (r"py:.*", r"trioroom\._.*"),
+    (r"py:.*", r"trioroom\.auth\.keys\..*"),
     (r"py:.*", r"trioroom\.client\.\w+\..*"),  # its modules: the names are documented in the package
     (r"py:.*", r"trioroom\.backplane\.(base|redis)\.(Backplane|backplane|\w+\.).*"),
 ]

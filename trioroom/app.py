@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +17,8 @@ from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
-from trioroom._net.drain import drain
+from trioroom._net.authentication import Authentication
+from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
@@ -25,8 +27,10 @@ from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.http_api import HttpApi
 from trioroom._net.hub import Hub
-from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
+from trioroom._net.metrics import Metrics
 from trioroom._net.operator import ANSWER_TIMEOUT, Operator
+from trioroom._net.overview import Overview
 from trioroom._net.readiness import open_readiness
 from trioroom._net.refusals import Refusals
 from trioroom._net.transport import StreamTransport
@@ -38,21 +42,33 @@ from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
     from trio_websocket import WebSocketRequest
 
-    from trioroom._core.admission import Admission
     from trioroom._core.revocation import Revocation
+    from trioroom._net.siblings import Siblings
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
+    from trioroom.identity import Authenticate
 
 _ANSWER_TIMEOUT = 5.0  # seconds an endpoint may take beyond what publishing may
 RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
-    """Which room class serves which names, and which files are served beside them."""
+    """Which room class serves which names, and which files are served beside them.
 
-    def __init__(self) -> None:
+    Args:
+        authenticate: an async function that says who a peer is: it takes `trioroom.Credentials` and returns a
+            `trioroom.Identity`, or None for a peer that may be anonymous, or raises `trioroom.AuthenticationRefused`.
+            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth.JWTAuthenticator` is
+            one for JSON Web Tokens. By default everybody comes in, and is anonymous.
+    """
+
+    def __init__(self, *, authenticate: Authenticate | None = None) -> None:
+        if not (authenticate is None or callable(authenticate)):
+            raise TypeError(f"authenticate={authenticate!r} must be an async function that takes Credentials")
+        self._authenticate = authenticate
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
@@ -151,18 +167,20 @@ class Server:
         self,
         greeter: Greeter,
         hub: Hub,
-        admission: Admission,
+        overview: Overview,
         entrance: Entrance,
         accepted: AcceptedSockets,
         listeners: list[socket.socket],
+        stop_listening: Callable[[], None],
     ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
-        self._admission = admission
+        self._overview = overview
         self._entrance = entrance
         self._accepted = accepted
+        self._stop_listening = stop_listening
 
     @property
     def port(self) -> int:
@@ -193,15 +211,7 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """How many connections and rooms there are, what waits, and where the messages went."""
-        hub = self._hub
-        return ServerStatistics(
-            connections=len(hub.connections),
-            refused_connections=self._admission.refused.total(),
-            rooms=len(hub.rooms),
-            queued_bytes=hub.limits.budget.used,
-            dropped_queues=hub.limits.budget.dropped,
-            deliveries=hub.deliveries(),
-        )
+        return self._overview.statistics()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one peer that came by other ways than the listener: TLS, a Unix socket, memory.
@@ -231,10 +241,13 @@ async def open_server(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
+    siblings: Siblings | None = None,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
-    Leaving the context drains: accepting stops, peers are closed with 4101 and may take
+    Leaving the context drains: the server is not ready any more, accepting stops after
+    ``settings.drain_delay``, peers are closed with 4101 at ``settings.reconnect_rate`` and may take
     ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
@@ -243,6 +256,8 @@ async def open_server(
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
         api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
+        tracer_provider: OpenTelemetry's (extra ``otel``), for spans around hooks and publications. None traces nothing.
+        siblings: other servers for which this one answers too; given by ``trioroom serve --workers``.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
@@ -261,8 +276,9 @@ async def open_server(
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = await _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting, linked)
+            hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
+            operator = app._operator = Operator(hub, backplane if linked else None)
+            server = await _start(app, operator, ssl_context, listeners, endpoints, siblings, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -270,35 +286,46 @@ async def open_server(
             except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
             else:
-                accepting.cancel()
-                _close_all(listeners)  # what comes now is refused, not left waiting
-                await drain(server._hub, settings.drain_timeout)
+                await retire(server._hub, server._stop_listening)
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._operator = None
-        _close_all(listeners)
+        for listener in listeners:
+            listener.close()
     if failure is not None:
         raise failure
 
 
+def _make_hub(
+    app: App,
+    backplane: Backplane,
+    settings: Settings,
+    nursery: trio.Nursery,
+    tracer_provider: TracerProvider | None,
+) -> Hub:
+    authenticate = app._authenticate
+    authentication = None if authenticate is None else Authentication(authenticate, settings.auth_timeout)
+    if tracer_provider is None:
+        return Hub(app._routes, backplane, settings, nursery, authentication)
+    from trioroom._net.tracing import TracedHub  # which needs an extra
+
+    return TracedHub(app._routes, backplane, settings, nursery, authentication, tracer_provider)
+
+
 async def _start(
     app: App,
-    settings: Settings,
+    operator: Operator,
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     endpoints: Endpoints,
+    siblings: Siblings | None,
     nursery: trio.Nursery,
-    accepting: trio.CancelScope,
-    linked: bool,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
-    assert app._backplane is not None
-    readiness = open_readiness()
+    hub, settings, readiness = operator.hub, operator.hub.settings, open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    hub = Hub(app._routes, app._backplane, settings, nursery)
-    operator = app._operator = Operator(hub, app._backplane if linked else None)
     HttpApi(operator).add_to(endpoints)
-    http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
+    http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     admission = open_admission(settings)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)
@@ -307,17 +334,19 @@ async def _start(
     entrance = Entrance(
         settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
     )
+    overview = Overview(hub, admission)
+    endpoints.add("/metrics", Metrics(overview.look, siblings).answer, public=settings.public_metrics)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
+    nursery.start_soon(overview.vitals.run, name="vitals")
+    if hub.authentication is not None:
+        nursery.start_soon(hub.authentication.run, name="expiry")
     await nursery.start(operator.control.run, name="control")  # before anybody can be connected: no order is missed
+    accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, entrance, accepted, listeners)
-
-
-def _close_all(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
+    stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
+    return Server(greeter, hub, overview, entrance, accepted, listeners, stop_listening)
 
 
 async def serve(
@@ -330,6 +359,7 @@ async def serve(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
@@ -338,7 +368,7 @@ async def serve(
     """
     opened = open_server(
         app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane, reuse_port=reuse_port,
-        api_key=api_key,
+        api_key=api_key, tracer_provider=tracer_provider,
     )  # fmt: skip
     async with opened as server:
         with server_gc_policy():

@@ -83,6 +83,11 @@ class Admission:
         self._knows_networks = self._rates is not None or self._by_network is not None
         self._uncounted = Place(self)
 
+    @property
+    def max_connections(self) -> float:
+        """How many may be in; ``math.inf`` is no bound."""
+        return self.limits[Verdict.FULL]
+
     def enter(self, address: str | None, now: float) -> Verdict:
         """Take a place for a connection from ``address``, if there is one; `place` gives it.
 

@@ -14,12 +14,14 @@ from trioroom._core.statistics import Deliveries, Totals
 from trioroom._net.active_room import ActiveRoom
 from trioroom._net.limits import Limits
 from trioroom._wire.publication import check_publication_id, encode_publication
+from trioroom.errors import BackplaneError
 from trioroom.member import Member
 
 if TYPE_CHECKING:
     from trioroom._core.history import Position
     from trioroom._core.overflow import Overflow
     from trioroom._core.routes import Routes
+    from trioroom._net.authentication import Authentication
     from trioroom._net.connection import Connection
     from trioroom._net.room_history import Place
     from trioroom._wire.message import Data
@@ -36,18 +38,30 @@ class Hub:
     """One per server; its rooms run in ``nursery``, which the server owns."""
 
     def __init__(
-        self, routes: Routes[type[Room]], backplane: Backplane, settings: Settings, nursery: trio.Nursery
+        self,
+        routes: Routes[type[Room]],
+        backplane: Backplane,
+        settings: Settings,
+        nursery: trio.Nursery,
+        authentication: Authentication | None = None,
     ) -> None:
         self.routes = routes
         self.backplane = backplane
         self.settings = settings
+        self.authentication = authentication
+        """Says who the peers are; None: nobody asks."""
         self.limits = Limits(settings)
+        if authentication is not None:
+            authentication.timing = self.limits.meters.timings.hooks["authenticate"]
         self._totals = Totals()
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
-        self.draining = False
+        self.retiring = False  # not ready any more, which load balancers have to see; peers still get in
+        self.draining = False  # who comes now is told to go elsewhere
         self._nursery = nursery
         self._empty = trio.Event()
+        self._answering = 0
+        self._answered = trio.Event()
 
     async def run(self) -> None:
         """Until cancelled: then every connection stops, also those that other nurseries own."""
@@ -56,6 +70,13 @@ class Hub:
         finally:
             for connection in list(self.connections):
                 connection.stop()
+
+    @property
+    def unready(self) -> str | None:
+        """Why peers had better go to other servers, if so."""
+        if self.retiring:
+            return "the server drains"
+        return None if self.backplane.ready else "the backplane is down"
 
     def add(self, connection: Connection) -> None:
         """``connection`` is open."""
@@ -66,6 +87,8 @@ class Hub:
     def remove(self, connection: Connection) -> None:
         """It is over, and out of all its rooms."""
         self.connections.remove(connection)
+        if self.authentication is not None:
+            self.authentication.forget(connection)
         if not self.connections:
             self._empty.set()
 
@@ -74,6 +97,23 @@ class Hub:
         await trio.lowlevel.checkpoint()
         while self.connections:
             await self._empty.wait()
+
+    def begin_answer(self) -> None:
+        """A peer that is not connected yet has asked for something."""
+        self._answering += 1
+
+    def end_answer(self) -> None:
+        """It has its answer, or is gone."""
+        self._answering -= 1
+        if not self._answering and self.draining:
+            self._answered.set()
+
+    async def wait_answered(self) -> None:
+        """Once `draining` is set: until nobody waits for an answer; always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while self._answering:
+            self._answered = trio.Event()
+            await self._answered.wait()
 
     def deliveries(self) -> dict[Overflow, Deliveries]:
         """Where the messages of all rooms went, by the rooms' policy."""
@@ -145,11 +185,18 @@ class Hub:
             raise ValueError(fault)
         match = self.routes.match(name)
         history = None if match is None else match[0].history
-        if history is not None:
-            assert self.backplane.history is not None, "open_server has asked it"
-            return await self.backplane.history.publish(name, payload, history, publication_id)
-        await self.backplane.publish(name, payload, publication_id)
-        return None
+        position: Position | None = None
+        try:
+            if history is not None:
+                assert self.backplane.history is not None, "open_server has asked it"
+                position = await self.backplane.history.publish(name, payload, history, publication_id)
+            else:
+                await self.backplane.publish(name, payload, publication_id)
+        except BackplaneError:
+            self.limits.meters.failed_publications += 1
+            raise
+        self.limits.meters.publications += 1
+        return position
 
     def _open(self, name: str) -> ActiveRoom:
         room_class, params = self.route(name)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trioroom._net.connection import Connection
     from trioroom._net.hub import Hub
 
+T = TypeVar("T")
 _SLICE = 2_048  # members, rooms or connections looked at between two checkpoints: some 0.3 ms
 
 
@@ -36,20 +37,28 @@ async def carry_out(hub: Hub, command: Command) -> Result:
 
 
 async def _connections_of(hub: Hub, user: str) -> Iterable[Connection]:
-    """Those of which any member is the user.
+    """Those whose identity is the user's, or that have a member who is.
 
-    All members are looked at, some 7 million a second: an index would cost each of them memory for what is rare. Who
-    joins meanwhile in a room that has been looked at is one who came after the order.
+    All are looked at, and others run in between: a million members take 0.13 s in one room, 0.6 s in 100,000. An index
+    would cost each of them memory for what is rare. Who joins a room behind us is one who came after the order.
     """
     found: dict[Connection, None] = {}
+    async for connections in _slices(list(hub.connections)):
+        for connection in connections:
+            if connection.identity is not None and connection.identity.user == user:
+                found[connection] = None
     for active in list(hub.rooms.values()):
-        members = active.snapshot()
-        for start in range(0, max(1, len(members)), _SLICE):
-            for member in members[start : start + _SLICE]:
+        async for members in _slices(active.snapshot()):
+            for member in members:
                 if member.user == user:
                     found[member._connection] = None
-            await trio.lowlevel.checkpoint()
     return found
+
+
+async def _slices(items: list[T]) -> AsyncIterator[list[T]]:
+    for start in range(0, len(items), _SLICE):
+        yield items[start : start + _SLICE]
+        await trio.lowlevel.checkpoint()
 
 
 async def _close(connections: Iterable[Connection], command: Disconnect) -> Done:

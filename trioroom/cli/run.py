@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -20,8 +19,11 @@ from trioroom.backplane.open import open_backplane
 from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
-from trioroom.cli.processes import Process
-from trioroom.cli.tls import reload_on_hangup, tls_files
+from trioroom.cli.notify import READY, STOPPING, notify
+from trioroom.cli.siblings import open_siblings
+from trioroom.cli.signals import Stop, open_stop
+from trioroom.cli.telemetry import configured_provider
+from trioroom.cli.tls import reload_at_hangups, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -37,6 +39,7 @@ class ServeOptions:
     settings: Settings
     log_level: str
     log_format: str
+    opentelemetry: bool
     backplane: str
     api_key: str | None = attrs.field(repr=False)
     workers: int
@@ -50,54 +53,6 @@ class ServeOptions:
     def scheme(self) -> str:
         """What the server's addresses begin with."""
         return "http" if self.tls_cert is None else "https"
-
-
-class Stop:
-    """What SIGINT and SIGTERM ask for; see `open_stop`."""
-
-    def __init__(self, *, patient: bool = False) -> None:
-        self.patient = patient
-        """Take further signals for the first one again: a service manager may signal each process of ours, and the
-        parent of workers does too."""
-        self.serving = False
-        """Set by whoever serves: from then on the first signal is a request to drain."""
-        self.begun = trio.Event()
-        """Drain and end."""
-        self.at_once = trio.CancelScope()
-        """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
-        self.all = trio.CancelScope()
-        """Around everything; ended by a signal while nobody is served yet."""
-        self.workers: set[Process] = set()
-        """Of the parent: those that serve, for a signal that is meant for all."""
-
-    def ask(self) -> None:
-        """As a signal does."""
-        if not self.serving or (self.begun.is_set() and not self.patient):
-            self.insist()
-        self.begun.set()
-
-    def insist(self) -> None:
-        """As the second signal does."""
-        self.at_once.cancel()
-        if not self.serving:
-            self.all.cancel()
-
-
-@asynccontextmanager
-async def open_stop(*, patient: bool = False) -> AsyncIterator[Stop]:
-    """Heed signals while the context is open; its body is in ``all``, and ends silently when that is cancelled."""
-    stop = Stop(patient=patient)
-
-    async def heed(signals: AsyncIterator[int]) -> None:
-        async for _ in signals:
-            stop.ask()
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(heed, signals)
-            with stop.all:
-                yield stop
-            nursery.cancel_scope.cancel()
 
 
 async def serve_until_signal(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
@@ -127,9 +82,14 @@ async def _serve(
                     await lifeline.say_serving()
                     await stop.begun.wait()
                 else:
-                    async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
+                    async with trio.open_nursery() as nursery:
+                        files = tls_files(options.tls_cert, options.tls_key)
+                        nursery.start_soon(reload_at_hangups, server, files, stop.wait_hangup)
                         announce(server.addresses, options.scheme)
+                        notify(READY)
                         await stop.begun.wait()
+                        nursery.cancel_scope.cancel()
+                    notify(STOPPING)
                 if server.connection_count and lifeline is None:
                     count = server.connection_count
                     say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)
@@ -140,10 +100,13 @@ async def _listening(
     app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None, backplane: Backplane
 ) -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
+        siblings = await stack.enter_async_context(open_siblings()) if options.worker else None
         with errors_of_listening(options.host, options.port):
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
                 backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
+                tracer_provider=configured_provider() if options.opentelemetry else None,
+                siblings=siblings,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server
