@@ -89,7 +89,7 @@ class ServerStatistics:
     received_bytes: int
     """Of connections, after their handshakes and without TLS."""
     sent_bytes: int
-    """To connections, likewise: handed to the kernel, or to TLS."""
+    """To connections, likewise, as far as the kernel or TLS has them."""
     publications: int
     """Messages published on this server that the backplane has taken."""
     failed_publications: int
