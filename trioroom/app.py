@@ -15,6 +15,7 @@ import trio
 from trioroom._core.api_key import ApiKey
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
+from trioroom._net.dashboard import Dashboard
 from trioroom._net.drain import drain
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
@@ -25,6 +26,7 @@ from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
 from trioroom._net.readiness import Readiness, open_readiness
+from trioroom._net.snapshot import Snapshots
 from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
 from trioroom._net.transport import SocketTransport, StreamTransport, Transport
 from trioroom._net.trio_websocket import serve_websocket_request
@@ -230,6 +232,7 @@ def _start(
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
+    Dashboard(Snapshots(hub, admission).gather).add_to(endpoints)
     open_transport = partial(_open_transport, settings, readiness, ssl_context)
     entrance = Entrance(admission, greeter, nursery, open_transport, answers=ssl_context is None)
     nursery.start_soon(readiness.run, name="readiness")

@@ -34,6 +34,11 @@ class Admission:
         self._counts_networks = max_per_address != float("inf")
         self._leave_uncounted = partial(self._leave, None)
 
+    @property
+    def max_connections(self) -> float:
+        """How many may be in; ``math.inf`` is no bound."""
+        return self.limits[Verdict.FULL]
+
     def enter(self, host: str) -> Verdict:
         """Take a place for a connection from the address ``host``, if there is one."""
         verdict = Verdict.ADMITTED

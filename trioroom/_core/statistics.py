@@ -92,12 +92,16 @@ class Totals:
                 self._closed[policy].add(tally)
         self._closing = still
 
-    def deliveries(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Deliveries]:
+    def tallies(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Tally]:
         """The sums, with those of the rooms that are ``active``."""
         sums = {policy: attrs.evolve(tally) for policy, tally in self._closed.items()}
         for policy, tally in [*self._closing, *active]:
             sums[policy].add(tally)
-        return {policy: deliveries_of(tally) for policy, tally in sums.items()}
+        return sums
+
+    def deliveries(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Deliveries]:
+        """As `tallies`, in the words for the public."""
+        return {policy: deliveries_of(tally) for policy, tally in self.tallies(active).items()}
 
 
 def deliveries_of(tally: Tally) -> Deliveries:

@@ -100,6 +100,11 @@ class ActiveRoom:
         """Members on this node, joining ones included."""
         return len(self._members)
 
+    @property
+    def waiting(self) -> int:
+        """Publications that wait for the fan-out."""
+        return len(self._channel)
+
     def feed(self, encoding: Encoding) -> Feed:
         """The rules for what waits of this room for a peer that is spoken to like this."""
         return self._members.feed(encoding)
@@ -111,7 +116,7 @@ class ActiveRoom:
 
     def statistics(self) -> RoomStatistics:
         """The room at this moment."""
-        return RoomStatistics(len(self._members), self.room.overflow, len(self._channel), deliveries_of(self.tally))
+        return RoomStatistics(len(self._members), self.room.overflow, self.waiting, deliveries_of(self.tally))
 
     def snapshot(self) -> list[Member]:
         """The members of this moment."""

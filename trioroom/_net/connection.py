@@ -197,6 +197,7 @@ class Connection:
         self._straight = None
         outbox = self.outbox = self.new_outbox()
         outbox.begin(batch, sent, trio.current_time())
+        self._limits.behind.add(self)
         # Cancelling the connection must not tear a frame, nor keep the close frame back: the writer has
         # a scope of its own, whose deadline `close` and `stop` set.
         self._writing = trio.CancelScope(shield=True)
@@ -267,6 +268,7 @@ class Connection:
             if outbox:
                 self.transport.give_up()
             outbox.discard()
+            self._limits.behind.remove(self)
             self.outbox = self._writing = None
         self._straight = self.transport.send_nowait if self.closing is None else None
         if self._half_close:

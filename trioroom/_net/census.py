@@ -1,0 +1,85 @@
+"""A walk over all rooms and all slow connections of a server, in slices: there may be very many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from trioroom._core.leaders import Leaders, take_in_turn
+from trioroom._core.snapshot import MAX_ROWS, BusyRoom, SlowConnection, clip
+
+if TYPE_CHECKING:
+    from trioroom._core.overflow import Overflow, Tally
+    from trioroom._net.active_room import ActiveRoom
+    from trioroom._net.connection import Connection
+    from trioroom._net.hub import Hub
+
+T = TypeVar("T")
+_SLICE = 256  # rooms or connections between two checkpoints, some 0.3 ms
+
+
+class Census:
+    """One walk, and what it has found.
+
+    Counts never fall from one walk to the next: those of closed rooms and the list of the others are of one moment,
+    and a room that is closed while we walk goes on counting where it did.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.members = 0
+        """Of all rooms."""
+        self.tallies: dict[Overflow, Tally] = hub.tallies_of_closed_rooms()
+        """Where the messages of all rooms went, by their policy."""
+        self.cost = 0.0
+        """Seconds that the walk took, without what others did meanwhile."""
+        self._rooms = list(hub.rooms.values())
+        self._behind = list(hub.limits.behind)
+        self._largest: Leaders[ActiveRoom] = Leaders(MAX_ROWS)
+        self._busiest: Leaders[ActiveRoom] = Leaders(MAX_ROWS)
+        self._latest: Leaders[ActiveRoom] = Leaders(MAX_ROWS)
+        self._fattest: Leaders[Connection] = Leaders(MAX_ROWS)
+
+    async def run(self) -> None:
+        """Look at everything once."""
+        await self._walk(self._rooms, self._look_at_rooms)
+        await self._walk(self._behind, self._look_at_connections)
+
+    async def _walk(self, all_of_them: Collection[T], look: Callable[[Iterable[T]], None]) -> None:
+        unseen = iter(all_of_them)
+        for _ in range(0, len(all_of_them), _SLICE):
+            begun = perf_counter()
+            look(islice(unseen, _SLICE))
+            self.cost += perf_counter() - begun
+            await trio.lowlevel.checkpoint()
+
+    def _look_at_rooms(self, rooms: Iterable[ActiveRoom]) -> None:
+        largest, busiest, latest, tallies = self._largest, self._busiest, self._latest, self.tallies
+        for room in rooms:
+            tally = room.tally
+            tallies[room.room.overflow].add(tally)
+            self.members += (members := room.member_count)
+            if members > largest.floor:
+                largest.put(members, room)
+            if tally.offered > busiest.floor:
+                busiest.put(tally.offered, room)
+            if (waiting := room.waiting) > latest.floor:
+                latest.put(waiting, room)
+
+    def _look_at_connections(self, connections: Iterable[Connection]) -> None:
+        for connection in connections:
+            if (outbox := connection.outbox) is not None:  # else all has been sent since we began
+                self._fattest.put(outbox.queued_bytes, connection)
+
+    def busy_rooms(self) -> list[BusyRoom]:
+        """Those that are behind, those with the most members and those with the most deliveries, in turn."""
+        rooms = take_in_turn((self._latest, self._largest, self._busiest), MAX_ROWS)
+        return [BusyRoom(clip(room.room.name), room.member_count, room.waiting, room.tally.offered) for room in rooms]
+
+    def slow_connections(self) -> list[SlowConnection]:
+        """Those for which most waits, by what does so now."""
+        lags = [(connection.id, connection.lag()) for connection in self._fattest]
+        return [SlowConnection(id, lag.messages, lag.queued_bytes, lag.age) for id, lag in lags if lag.messages]
