@@ -16,6 +16,7 @@ nox.options.error_on_missing_interpreters = True
 RUFF = "ruff~=0.17.6"
 MYPY = "mypy~=2.4"
 
+SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))  # where Debian has daemons
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -84,8 +85,8 @@ def provide_programs(session: nox.Session) -> None:
         )
     if missing := missing_programs():
         session.warn(
-            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser or "
-            "Node skip, and in CI fail; those of Redis run on the Valkey that pip brings"
+            f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser, Node or "
+            "a proxy skip, and in CI fail; those of Redis run on the Valkey that pip brings"
         )
 
 
@@ -94,6 +95,8 @@ def missing_programs() -> list[str]:
     there = {
         "chromium": any(shutil.which(name) for name in BROWSERS),
         "chromium-driver": shutil.which("chromedriver"),
+        "haproxy": shutil.which("haproxy", path=SYSTEM_PATH),
+        "nginx": shutil.which("nginx", path=SYSTEM_PATH),
         "nodejs": shutil.which("node"),
         "npm": shutil.which("npm"),
         "redis-server": shutil.which("redis-server"),

@@ -92,7 +92,7 @@ class Recorder(AwaitedTransport):
             f"GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{offer}"
             "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
         )
-        nursery.start_soon(server._greeter.serve, self)  # no public way leads to a transport that is no stream
+        nursery.start_soon(server._entrance.serve_transport, self)  # no public way leads to one that is no stream
 
     def settle(self) -> None:
         """Forget what has been sent so far: the answer to the handshake, and a hello."""

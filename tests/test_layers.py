@@ -24,12 +24,14 @@ MAY_IMPORT = {
     "room": LEAVES | {"_core", "member"},
     "_net": BELOW_APP,
     "app": BELOW_APP,
+    "debug": LEAVES | {"_core"},
     "client": LEAVES | {"_core", "_wire", "room", "client"},
     "testing": BELOW_APP | {"", "testing", "app"},
     "": LEAVES | {"_core", "_wire", "app", "backplane", "client", "settings", "member", "room"},  # the facade
     "demo": LEAVES | {"", "demo", "app", "settings"},
     "bench": LEAVES | {"", "bench", "_wire"},
-    "cli": LEAVES | {"", "bench", "cli", "client", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
+    "cli": LEAVES
+    | {"", "bench", "cli", "client", "debug", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
     "__main__": {"cli"},
 }
 """Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""

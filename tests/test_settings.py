@@ -42,6 +42,13 @@ DEFAULTS: dict[str, object] = {
     "backlog": 4_096,
     "max_connections": None,
     "max_connections_per_address": math.inf,
+    "max_handshake_rate": math.inf,
+    "handshake_burst": 1_000,
+    "max_handshake_rate_per_address": math.inf,
+    "handshake_burst_per_address": 100,
+    "trusted_proxies": (),
+    "forwarded_header": "X-Forwarded-For",
+    "proxy_protocol": False,
     "socket_unsent_bytes": 16_384,
     "socket_send_bytes": 65_536,
     "socket_receive_bytes": 65_536,
@@ -192,3 +199,31 @@ def test_settings_are_given_by_name_and_stay_as_they_are() -> None:
 def test_changed_copy_is_checked_again() -> None:
     with pytest.raises(ValueError, match="ping_timeout"):
         attrs.evolve(Settings(), ping_interval=5.0)
+
+
+@pytest.mark.parametrize("networks", [(), ("10.0.0.0/8", "fd00::/8"), ("192.0.2.1", "2001:db8::1")])
+def test_proxies_are_networks_or_addresses(networks: tuple[str, ...]) -> None:
+    assert Settings(trusted_proxies=networks).trusted_proxies == networks
+
+
+@pytest.mark.parametrize("network", ["*", "", "10.0.0.1/8", "10.0.0.0/33", "proxy.example", "10.0.0.0/8 "])
+def test_proxy_that_is_no_network_is_refused(network: str) -> None:
+    with pytest.raises(ValueError, match=r"trusted_proxies='.*' is no network such as 10\.0\.0\.0/8: "):
+        Settings(trusted_proxies=(network,))
+
+
+def test_proxies_given_as_one_string_are_refused() -> None:
+    with pytest.raises(TypeError, match="trusted_proxies"):
+        make_settings(trusted_proxies="10.0.0.0/8")
+
+
+@pytest.mark.parametrize("header", ["X-Real-IP", "x-forwarded-for", "", None])
+def test_header_that_proxies_tell_by_is_one_of_two(header: object) -> None:
+    with pytest.raises(ValueError, match="forwarded_header"):
+        make_settings(forwarded_header=header)
+
+
+def test_proxy_protocol_without_proxies_is_refused() -> None:
+    assert Settings(proxy_protocol=True, trusted_proxies=("10.0.0.1",)).proxy_protocol
+    with pytest.raises(ValueError, match="proxy_protocol=True needs trusted_proxies: without them nobody may connect"):
+        Settings(proxy_protocol=True)

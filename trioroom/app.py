@@ -6,15 +6,16 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from trioroom._core.api_key import ApiKey
+from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
+from trioroom._net.accepted import AcceptedSockets
 from trioroom._net.dashboard import Dashboard
 from trioroom._net.drain import drain
 from trioroom._net.endpoints import Endpoints
@@ -25,11 +26,12 @@ from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners
-from trioroom._net.readiness import Readiness, open_readiness
+from trioroom._net.readiness import open_readiness
+from trioroom._net.refusals import Refusals
 from trioroom._net.snapshot import Snapshots
-from trioroom._net.tcp import INHERITED, open_socket_stream, set_options
-from trioroom._net.transport import SocketTransport, StreamTransport, Transport
+from trioroom._net.transport import StreamTransport
 from trioroom._net.trio_websocket import serve_websocket_request
+from trioroom._wire.forwarded import Forwarding
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
@@ -105,20 +107,53 @@ class App:
         await self._hub.publish(room, data, key, publication_id)
 
 
+def check_rooms(app: App, backplane: Backplane) -> None:
+    """Raise ValueError if a room class of ``app`` asks for what ``backplane`` cannot do."""
+    for room_class in app._routes.targets():
+        check_abilities(room_class, backplane)
+
+
 class Server:
     """A running server; get it from `open_server`."""
 
-    def __init__(self, greeter: Greeter, hub: Hub, admission: Admission, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        greeter: Greeter,
+        hub: Hub,
+        admission: Admission,
+        entrance: Entrance,
+        accepted: AcceptedSockets,
+        listeners: list[socket.socket],
+    ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
         self._admission = admission
+        self._entrance = entrance
+        self._accepted = accepted
 
     @property
     def port(self) -> int:
         """The port of the listening sockets; the one that was picked when 0 was asked for."""
         return self.addresses[0][1]
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """The TLS context that new connections get; None if there is no TLS.
+
+        Set another one to serve a renewed certificate: connections that are open stay as they are.
+
+        Raises:
+            ValueError: when set, it would begin or end TLS on a port that is in use.
+        """
+        return self._accepted.ssl_context
+
+    @ssl_context.setter
+    def ssl_context(self, ssl_context: ssl.SSLContext | None) -> None:
+        if (ssl_context is None) != (self._accepted.ssl_context is None):
+            raise ValueError("a server that runs cannot begin or end TLS; open another one")
+        self._accepted.ssl_context = ssl_context
 
     @property
     def connection_count(self) -> int:
@@ -142,7 +177,7 @@ class Server:
 
         Returns when the peer is gone; closes ``stream``. Cancelling closes with 1001.
         """
-        await self._greeter.serve(StreamTransport(stream))
+        await self._entrance.serve_transport(StreamTransport(stream))
 
     async def serve_websocket_request(self, request: WebSocketRequest) -> None:
         """Serve a peer of a trio-websocket server: call this in the handler you gave to ``serve_websocket``.
@@ -151,7 +186,7 @@ class Server:
         is rejected with 404. Browsers get in when ``Settings.allowed_origins`` names where they come from.
         Returns when the peer is gone.
         """
-        await serve_websocket_request(self._greeter, self._hub.settings, request)
+        await serve_websocket_request(self._entrance, self._greeter, self._hub.settings, request)
 
 
 @asynccontextmanager
@@ -189,8 +224,7 @@ async def open_server(
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
     backplane = MemoryBackplane() if backplane is None else backplane
-    for room_class in app._routes.targets():
-        check_abilities(room_class, backplane)
+    check_rooms(app, backplane)
     app._backplane = backplane  # before we await: it marks the app as taken
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
@@ -230,28 +264,21 @@ def _start(
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
-    greeter = Greeter(hub, http, heartbeat)
     admission = open_admission(settings)
+    refusals = Refusals(admission)
+    proxies = Networks(settings.trusted_proxies)
+    greeter = Greeter(hub, http, heartbeat, Forwarding(proxies, settings.forwarded_header), refusals)
+    accepted = AcceptedSockets(settings, readiness, ssl_context)
+    entrance = Entrance(
+        settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
+    )
     Dashboard(Snapshots(hub, admission).gather).add_to(endpoints)
-    open_transport = partial(_open_transport, settings, readiness, ssl_context)
-    entrance = Entrance(admission, greeter, nursery, open_transport, answers=ssl_context is None)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
 
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, listeners)
-
-
-def _open_transport(
-    settings: Settings, readiness: Readiness, ssl_context: ssl.SSLContext | None, sock: socket.socket
-) -> Transport:
-    if not INHERITED:
-        set_options(sock, settings)
-    if ssl_context is None:
-        return SocketTransport(sock, readiness)
-    stream = open_socket_stream(sock, settings)
-    return StreamTransport(trio.SSLStream(stream, ssl_context, server_side=True, https_compatible=True))
+    return Server(greeter, hub, admission, entrance, accepted, listeners)
 
 
 def _close_all(listeners: list[socket.socket]) -> None:

@@ -83,11 +83,21 @@ class Member:
 
     @property
     def request(self) -> Request:
-        """The opening HTTP request, with its path, query and headers but for ``Sec-WebSocket-Key``.
+        """The opening HTTP request, with its path, query and headers but for ``Sec-WebSocket-Key``, and for what a
+        trusted proxy has put into ``Settings.forwarded_header``: that is in `address`.
 
         Kept until the connection ends.
         """
         return self._connection.request
+
+    @property
+    def address(self) -> str | None:
+        """The peer's IP address, as far as trusted proxies tell it; None for one that came without a network.
+
+        It is looked up when it is first asked for, and then kept. So ask in ``on_join`` if ``on_leave`` needs it: a
+        connection that is lost may not tell it any more, which is None too.
+        """
+        return self._connection.address
 
     @property
     def lag(self) -> Lag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from typing import Any
@@ -11,7 +12,9 @@ from attrs import validators
 
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
 _COUNT_OR_NONE: Any = validators.optional(_COUNT)  # Any: mypy would have it that the default is never None
-_ORIGINS = validators.optional(validators.deep_iterable(validators.instance_of(str), validators.instance_of(tuple)))
+_TEXTS = validators.deep_iterable(validators.instance_of(str), validators.instance_of(tuple))
+_ORIGINS = validators.optional(_TEXTS)
+_FORWARDED_HEADERS = ("X-Forwarded-For", "Forwarded")
 
 
 def _check_pattern(_: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -19,6 +22,14 @@ def _check_pattern(_: object, attribute: attrs.Attribute[str], value: str) -> No
         re.compile(value)
     except (TypeError, re.error) as exc:
         raise ValueError(f"{attribute.name}={value!r} is no regular expression: {exc}") from exc
+
+
+def _check_networks(_: object, attribute: attrs.Attribute[tuple[str, ...]], value: tuple[str, ...]) -> None:
+    for network in value:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as exc:
+            raise ValueError(f"{attribute.name}={network!r} is no network such as 10.0.0.0/8: {exc}") from exc
 
 
 def _count_or_infinite(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -45,8 +56,8 @@ class Settings:
     allowed_origins: tuple[str, ...] | None = attrs.field(default=None, validator=_ORIGINS)
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
     max_connections: int | None = attrs.field(default=None, validator=_COUNT_OR_NONE)
-    """Peers that this process's listener may have at a time, from accept to close, so those in the handshake too.
-    One more is answered with HTTP 503, or just closed if it speaks TLS.
+    """Peers that this server may have at a time, from accept to close, so those in the handshake too. One more is
+    answered with HTTP 503, or just closed if it speaks TLS.
 
     ``None`` is what the limit of open files allows (``ulimit -n``; the command raises it to the hard one), less a
     reserve of a quarter and at most 2,048: half of that is for peers that are being refused, the other half for
@@ -55,9 +66,35 @@ class Settings:
     max_connections_per_address: float = attrs.field(default=math.inf, validator=_count_or_infinite)
     """Of those, peers from one IPv4 address or one IPv6 network of 64 bits; one more is refused as above.
 
-    Off (``math.inf``), as behind a proxy all peers have one address, and behind a NAT many. Workers do not know of
-    each other's peers: with N of them an address may have up to N times as many.
+    Off (``math.inf``), as behind a NAT many peers have one address, and behind a proxy all, unless ``trusted_proxies``
+    names it. Workers do not know of each other's peers: with N of them an address may have up to N times as many.
     """
+    max_handshake_rate: float = attrs.field(default=math.inf, validator=validators.gt(0))
+    """Connections a second that this server takes in, those that ask for a file or its health too. More are answered
+    with 503 and ``Retry-After``, or just closed if they speak TLS, before anything of them is read.
+
+    Off (``math.inf``), as what a server can take in differs by an order of magnitude with its machine, TLS and what
+    ``on_join`` does; ``trioroom bench connect`` measures it. Each of several workers takes in as many.
+    """
+    handshake_burst: int = attrs.field(default=1_000, validator=_COUNT)
+    """Connections it takes in at once after a quiet time, as the size of a token bucket: a quarter of ``backlog``."""
+    max_handshake_rate_per_address: float = attrs.field(default=math.inf, validator=validators.gt(0))
+    """Connections a second from one address, as ``max_connections_per_address`` counts them; more are refused as above.
+
+    Off (``math.inf``), for the same reasons. The 65,536 addresses that came last are remembered, in 15 MB at most;
+    with more of them those before begin anew.
+    """
+    handshake_burst_per_address: int = attrs.field(default=100, validator=_COUNT)
+    """Connections from one address at once, such as those of an office that comes back."""
+    trusted_proxies: tuple[str, ...] = attrs.field(default=(), validator=[_TEXTS, _check_networks])
+    """Addresses or networks (``10.0.0.0/8``) of proxies that are believed when they tell whom they speak for. Nobody
+    else is: name no network from which peers come themselves."""
+    forwarded_header: str = attrs.field(default="X-Forwarded-For", validator=validators.in_(_FORWARDED_HEADERS))
+    """In which header they tell it: ``X-Forwarded-For`` (with ``X-Forwarded-Proto`` and ``X-Forwarded-Host``) or
+    ``Forwarded``, RFC 7239. The other one is not looked at, as a proxy lets through what a client puts there."""
+    proxy_protocol: bool = attrs.field(default=False, validator=validators.instance_of(bool))
+    """Expect each connection to begin with a PROXY header, version 1 or 2, before TLS. Then only ``trusted_proxies``
+    may connect at all, and without that header they may not either."""
     backlog: int = attrs.field(default=4_096, validator=_COUNT)
     """Connections the kernel holds for us before they are accepted (capped by net.core.somaxconn)."""
 
@@ -178,3 +215,5 @@ class Settings:
                 f"ping_timeout={self.ping_timeout:g} must be below ping_interval={self.ping_interval:g}: "
                 "the verdict on a ping comes before the next one"
             )
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise ValueError("proxy_protocol=True needs trusted_proxies: without them nobody may connect")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioroom._core.ratelimit import RateLimit
+from trioroom._core.ratelimit import Buckets, RateLimit
 
 
 def spend_all(limit: RateLimit, at: list[float], tokens: int = 1) -> list[bool]:
@@ -68,3 +68,60 @@ def test_it_grants_what_a_bucket_of_tokens_grants(burst: int, rate: float, steps
         if bucket >= tokens:
             bucket -= tokens
             full_at = after
+
+
+# -- a bucket for each -----------------------------------------------------------------------------
+
+
+def test_time_until_a_token_is_told() -> None:
+    limit = RateLimit(0.5, 2)
+    assert limit.due_in(0.0, 100.0) == 0
+    full_at = limit.spend(limit.spend(0.0, 100.0), 100.0)
+    due_in = limit.due_in(full_at, 100.0)
+    assert due_in == pytest.approx(2, abs=1e-5)
+    assert limit.spend(full_at, 100.0 + due_in - 0.01) == math.inf
+    assert limit.spend(full_at, 100.0 + due_in) < math.inf
+
+
+def test_each_spender_has_a_bucket_of_its_own() -> None:
+    buckets = Buckets(RateLimit(1.0, 2), 10)
+    assert [buckets.spend("a", 0.0) for _ in range(3)] == [True, True, False]
+    assert buckets.spend("b", 0.0)
+    assert buckets.due_in("a", 0.0) == pytest.approx(1, abs=1e-5)
+    assert buckets.due_in("b", 0.0) == 0
+    assert buckets.due_in("never came", 0.0) == 0
+    assert buckets.spend("a", 1.0)
+
+
+def test_those_who_did_not_come_for_longest_go_first_when_there_are_too_many() -> None:
+    buckets = Buckets(RateLimit(0.001, 1), 3)
+    for spender in ("a", "b", "c"):
+        assert buckets.spend(spender, 0.0)
+    assert not buckets.spend("a", 1.0)
+    assert buckets.spend("d", 1.0)
+    assert len(buckets) == 3
+    assert not buckets.spend("b", 1.0)
+    assert not buckets.spend("c", 1.0)
+    assert buckets.spend("a", 1.0), "it begins anew"
+
+
+def test_who_has_a_full_bucket_again_costs_nothing() -> None:
+    buckets = Buckets(RateLimit(10.0, 5), 1_000_000)
+    for number in range(10_000):
+        assert buckets.spend(str(number), number / 1_000)  # a thousand a second, full again after 0.1 s
+        assert len(buckets) <= 110
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([0.0, 0.1, 1.0, 3.0])), max_size=60),
+)
+def test_with_room_for_all_nobody_gets_more_than_alone(comings: list[tuple[str, float]]) -> None:
+    limit = RateLimit(1.0, 2)
+    buckets, alone = Buckets(limit, 100), dict.fromkeys("abcdef", 0.0)
+    now = 0.0
+    for spender, pause in comings:
+        now += pause
+        full_at = limit.spend(alone[spender], now)
+        assert buckets.spend(spender, now) is (full_at < math.inf)
+        if full_at < math.inf:
+            alone[spender] = full_at

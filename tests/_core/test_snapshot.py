@@ -19,7 +19,7 @@ def test_goes_through_json_and_back() -> None:
 
 
 def test_is_small_whatever_rooms_are_called_and_however_much_there_is() -> None:
-    name = clip('"\\𝕏' * 10_000)  # two that JSON doubles, and one of four bytes
+    name = clip('"\\\U0001f600' * 10_000)  # two that JSON doubles, and one of four bytes
     snapshot = make_snapshot(
         "f" * 16,
         label="h" * 253 + ":4194304",

@@ -269,7 +269,7 @@ async def test_peer_that_never_lets_up_lets_others_run(
     app.route("count", Count)
     async with open_test_server(app) as server:
         torrent = Torrent(upgrade("/count"))
-        nursery.start_soon(server._greeter.serve, torrent)
+        nursery.start_soon(server._entrance.serve_transport, torrent)
         while not handled:
             await trio.lowlevel.checkpoint()
         before = handled
@@ -284,7 +284,7 @@ async def test_http_peer_that_sends_on_after_its_answer_lets_others_run(
 ) -> None:
     async with open_test_server(lobby.app) as server:
         torrent = Torrent(b"GET /nothing HTTP/1.1\r\nHost: test\r\n\r\n")
-        nursery.start_soon(server._greeter.serve, torrent)
+        nursery.start_soon(server._entrance.serve_transport, torrent)
         for _ in range(100):
             await trio.lowlevel.checkpoint()
         torrent.flowing = False

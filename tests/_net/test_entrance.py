@@ -21,7 +21,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
 from trioroom._core.admission import Verdict
+from trioroom._core.networks import Networks
 from trioroom._net.entrance import Entrance, open_admission
+from trioroom._net.refusals import Refusals
 from trioroom._net.transport import Transport
 from trioroom.settings import Settings
 from trioroom.testing import open_peer, open_test_server
@@ -61,6 +63,11 @@ async def answer_to(stream: trio.abc.Stream, request: bytes = REQUEST) -> bytes:
     return answer
 
 
+def retry_after(head: bytes) -> int:
+    """The seconds that a refusal tells."""
+    return int(head.partition(b"\r\nRetry-After: ")[2].partition(b"\r\n")[0])
+
+
 @contextmanager
 def open_files(limit: int) -> Iterator[None]:
     """As if the process could have no descriptor from ``limit`` on; those above stay open."""
@@ -81,7 +88,7 @@ async def test_one_too_many_is_told_so_and_the_others_stay(lobby: Lobby) -> None
             async with connecting(server) as late:
                 head, _, body = (await answer_to(late)).partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 503 ")
-            assert b"\r\nRetry-After: 5" in head
+            assert 5 <= retry_after(head) <= 10
             assert body == b"this server has as many connections as max_connections allows; try again later\n"
             await present.send("still served")
             assert await present.receive() == "still served"
@@ -151,9 +158,14 @@ async def test_bounds_hold_under_tls_and_who_is_refused_is_closed(lobby: Lobby) 
             assert server._admission.refused == {Verdict.FULL: 2}
 
 
+async def test_large_bound_is_named_in_full(caplog: pytest.LogCaptureFixture) -> None:
+    Refusals(open_admission(settings_of(1_048_576))).answer(Verdict.FULL, "192.0.2.1")
+    assert "max_connections=1048576 reached" in caplog.text
+
+
 def test_default_leaves_descriptors_for_other_uses() -> None:
     with open_files(1_024):
-        assert open_admission(Settings()).limits == {Verdict.FULL: 768, Verdict.ADDRESS_FULL: math.inf}
+        assert open_admission(Settings()).limits[Verdict.FULL] == 768
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert open_admission(Settings()).limits[Verdict.FULL] == soft - min(2_048, soft // 4)
     if hard == resource.RLIM_INFINITY:
@@ -165,8 +177,11 @@ async def test_peer_that_cannot_be_served_leaves_no_trace(nursery: trio.Nursery)
     def fail(sock: socket.socket) -> Transport:
         raise OSError(errno.ENOSPC, "max_user_watches reached")  # as epoll_ctl(2) says it
 
-    admission = open_admission(settings_of(1))
-    entrance = Entrance(admission, cast("Greeter", None), nursery, fail, answers=True)
+    settings = settings_of(1)
+    admission = open_admission(settings)
+    entrance = Entrance(
+        settings, admission, Refusals(admission), Networks(), cast("Greeter", None), nursery, fail, tls=False
+    )
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(OSError, match="max_user_watches"):
         entrance.take(ours, "127.0.0.1")

@@ -173,3 +173,50 @@ async def test_peer_that_is_gone_when_something_is_sent_leaves(
         await trio.aclose_forcefully(stream)
         assert await here.receive() == "left: connection lost"
         assert server.connection_count == 1
+
+
+# -- who comes in ----------------------------------------------------------------------------------
+
+
+class Where(trioroom.Room):
+    """Tells members where they are."""
+
+    async def on_join(self, member: trioroom.Member) -> None:
+        member.send(str(member.address))
+        member.send(str(member.request.header("x-forwarded-for")))
+
+
+@asynccontextmanager
+async def mounted_where(settings: trioroom.Settings) -> AsyncIterator[tuple[trioroom.Server, str]]:
+    app = trioroom.App()
+    app.route("where/{name}", Where)
+    with trio.fail_after(20):
+        async with open_test_server(app, settings) as server, trio.open_nursery() as nursery:
+            other = await nursery.start(serve_websocket, server.serve_websocket_request, "127.0.0.1", 0, None)
+            yield server, f"ws://127.0.0.1:{other.port}/where/a"
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("trusted", "address"), [((), "127.0.0.1"), (("127.0.0.1",), "192.0.2.1")])
+async def test_address_is_the_socket_s_or_what_a_trusted_proxy_tells(trusted: tuple[str, ...], address: str) -> None:
+    headers = [(b"X-Forwarded-For", b"203.0.113.66, 192.0.2.1")]
+    async with mounted_where(trioroom.Settings(trusted_proxies=trusted, close_timeout=1.0)) as (_, url):
+        async with open_websocket_url(url, extra_headers=headers) as there:
+            assert await there.get_message() == address
+            kept = await there.get_message()
+            assert kept == ("None" if trusted else "203.0.113.66, 192.0.2.1"), "what is believed is in the address"
+
+
+@pytest.mark.parametrize("trusted", [(), ("127.0.0.1",)])
+async def test_bounds_of_connections_hold(trusted: tuple[str, ...], upgrade: Callable[..., bytes]) -> None:
+    settings = trioroom.Settings(max_connections_per_address=1, trusted_proxies=trusted, close_timeout=1.0)
+    async with mounted_where(settings) as (server, url):
+        asked = upgrade("/where/a", ("X-Forwarded-For: 192.0.2.1",))
+        for _ in range(2):  # the place comes back
+            async with open_websocket_url(url, extra_headers=[(b"X-Forwarded-For", b"192.0.2.1")]) as there:
+                await there.get_message()
+                status, body = await answer_to(url.removesuffix("/where/a"), asked)
+                assert status == "503"
+                assert body.startswith("your address has as many connections as max_connections_per_address allows")
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert server._admission.present == 0

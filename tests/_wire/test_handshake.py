@@ -311,3 +311,35 @@ def test_only_so_many_kinds_of_heads_are_kept() -> None:
     kept = [one for one in heads if agreements.recall(one) is not None]
     assert 0 < len(kept) <= 256
     assert kept[-1] == heads[-1]
+
+
+# -- what the peer connected to, when a proxy stands before us -------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin", "allowed"),
+    [
+        ("https", None, "https://example.com", True),
+        ("https", None, "http://example.com", False),
+        ("http", None, "https://example.com", False),
+        (None, None, "http://example.com", True),
+        ("https", "shown.example", "https://shown.example", True),
+        ("https", "shown.example", "https://example.com", False),
+        (None, "shown.example:8443", "https://shown.example:8443", True),
+        (None, "shown.example:8443", "https://shown.example", False),
+    ],
+)
+def test_page_is_of_the_same_host_as_the_peer_sees_it(
+    scheme: str | None, host: str | None, origin: str, allowed: bool
+) -> None:
+    try:
+        accept(request(origin=origin), scheme=scheme, host=host)
+    except HandshakeError as exc:
+        assert exc.status == 403  # noqa: PT017  # either outcome is right, for some
+        assert not allowed
+    else:
+        assert allowed
+
+
+def test_listed_origins_count_whatever_the_scheme_is() -> None:
+    accept(request(origin="http://a.example"), allowed_origins=["http://a.example"], scheme="https")

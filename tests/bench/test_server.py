@@ -22,6 +22,13 @@ def test_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
         pass
 
 
+def test_server_is_configured_by_the_bench_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("HOST", "192.0.2.1"), ("PORT", "x"), ("CONFIG", "nowhere.toml"), ("MAX_CONNECTIONS", "1")):
+        monkeypatch.setenv(f"TRIOROOM_{name}", value)
+    with open_own_server(1) as server:
+        assert listeners(server.ports) == (server.pid,)
+
+
 def test_server_that_ends_by_itself_is_told() -> None:
     def end() -> None:
         with open_own_server(1) as server:

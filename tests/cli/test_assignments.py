@@ -21,6 +21,9 @@ from trioroom.settings import Settings
         ("compression=false", False),
         ("allowed_origins=https://a.example,https://b.example", ("https://a.example", "https://b.example")),
         ("allowed_origins=none", None),
+        ("trusted_proxies=", ()),
+        ("trusted_proxies=10.0.0.0/8,::1", ("10.0.0.0/8", "::1")),
+        ("allowed_origins=", ()),
         ("max_connections=500", 500),
         ("max_connections=none", None),
         ("max_connections_per_address=20", 20),
@@ -41,6 +44,8 @@ def test_every_setting_can_be_given_its_default() -> None:
     assignments = []
     for name, value in attrs.asdict(Settings()).items():
         text = str(value).lower() if value is None or isinstance(value, bool) else str(value)
+        if isinstance(value, tuple):
+            text = ",".join(value)
         assignments.append(f"{name}={text}")
     assert parse_settings(assignments) == Settings()
 

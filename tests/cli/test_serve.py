@@ -164,8 +164,8 @@ def test_wrong_setting_is_a_usage_error(setting: str, complaint: str) -> None:
 
 def test_key_without_certificate_is_a_usage_error(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("no key")
-    assert "--keyfile needs --certfile" in run("demo", "--keyfile", str(tmp_path / "key.pem")).output
-    assert "give certificate and key as PEM" in run("demo", "--certfile", str(tmp_path / "key.pem")).output
+    assert "--tls-key needs --tls-cert" in run("demo", "--tls-key", str(tmp_path / "key.pem")).output
+    assert "give certificate and key as PEM" in run("demo", "--tls-cert", str(tmp_path / "key.pem")).output
 
 
 async def test_publish_reaches_the_room(chat: Path) -> None:

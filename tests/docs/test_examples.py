@@ -237,6 +237,15 @@ async def test_server_in_a_program_serves_until_interrupted() -> None:
         stop(process)
 
 
+def test_server_in_a_program_dumps_its_tasks_on_a_signal() -> None:
+    with running("-c", "import trio, dump_on_signal as d; trio.run(d.main, 0)") as process:
+        url_of(process)
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout is not None
+        assert "tasks, counted in" in process.stdout.readline()
+        stop(process)
+
+
 async def test_tls_server_is_reached_by_wss(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")

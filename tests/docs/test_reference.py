@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trioroom
 import trioroom.client
+import trioroom.debug
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
 DIRECTIVE = re.compile(r"^\.\. auto\w+:: trioroom\.([\w.]+)$", re.M)
@@ -19,7 +20,8 @@ def documented() -> list[str]:
 def test_reference_documents_every_public_name_once_and_no_other() -> None:
     shared = set(trioroom.__all__) - {"Message"}  # rooms have another one
     of_client = [f"client.{name}" for name in trioroom.client.__all__ if name not in shared]
-    assert sorted(documented()) == sorted([*trioroom.__all__, *of_client])
+    of_debug = [f"debug.{name}" for name in trioroom.debug.__all__]
+    assert sorted(documented()) == sorted([*trioroom.__all__, *of_client, *of_debug])
 
 
 def test_public_names_are_sorted() -> None:

@@ -44,4 +44,4 @@ def take_in_turn(lists: Iterable[Iterable[T]], size: int) -> list[T]:
     nothing = object()
     ranks = zip_longest(*lists, fillvalue=nothing)
     different = dict.fromkeys(item for rank in ranks for item in rank if item is not nothing)
-    return list(different)[:size]  # type: ignore[arg-type]  # what fills up is left out
+    return list(different)[:size]  # type: ignore[return-value]  # what fills up is left out

@@ -9,7 +9,7 @@ import attrs
 from trioroom._core.snapshot import NodeReport, Report, Snapshot
 
 STALE_FOR = 15.0
-"""Seconds for which a node that does not answer is shown: a worker that crashed, or a stall that somebody looks into."""
+"""Seconds for which a node that does not answer is shown: it may have crashed, or stall while somebody looks on."""
 _MAX_STALE = 100  # nodes; some hundred restarts within that time are not to grow what is asked for each second
 
 

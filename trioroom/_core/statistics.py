@@ -63,7 +63,7 @@ class ServerStatistics:
     connections: int
     """WebSocket connections that are open."""
     refused_connections: int
-    """Connections that found as many as there may be, in all or from their address."""
+    """Connections that were turned away: by the limits of their number or rate, or as no proxy that is trusted."""
     rooms: int
     """Rooms that are active."""
     queued_bytes: int

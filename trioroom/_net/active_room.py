@@ -143,12 +143,15 @@ class ActiveRoom:
 
     def _failed(self, error: ExceptionGroup[Exception]) -> None:
         code, reason = CloseCode.INTERNAL_ERROR, "the room failed; the server's log tells more"
+        name = self.room.name
+        fields: dict[str, object] = {"room": name, "code": code}
         if is_unavailable(error):
             code, reason = CloseCode.TRY_AGAIN_LATER, UNAVAILABLE
+            fields["code"] = code
             self._failure = BackplaneUnavailable(str(first_of(error)))
-            log.debug("room %s failed; its members are closed with 1013: %s", self.room.name, self._failure)
+            log.debug("room %s failed; its members are closed with 1013: %s", name, self._failure, extra=fields)
         else:
-            log.error("room %s failed; its members are closed with 1011", self.room.name, exc_info=error)
+            log.error("room %s failed; its members are closed with 1011", name, exc_info=error, extra=fields)
         for member in self._members:
             member._connection.close(code, reason)
 
@@ -197,18 +200,19 @@ class ActiveRoom:
     async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:
         """Whether ``fn`` is not at fault; that it raised, or took too long, is logged."""
         timeout = self._limits.settings.leave_timeout
-        failed = False
+        name, failed = self.room.name, False
+        fields = {"room": name, "hook": hook}
         with trio.move_on_after(timeout, shield=True) as scope:
             try:
                 await fn(*args)
             except* Exception as error:  # one that is cut off may fail over it, in a group with Cancelled
                 if is_unavailable(error):
-                    log.debug("room %s: %s failed: %s", self.room.name, hook, first_of(error))
+                    log.debug("room %s: %s failed: %s", name, hook, first_of(error), extra=fields)
                 else:
                     failed = True
-                    log.error("room %s: %s failed", self.room.name, hook, exc_info=error)
+                    log.error("room %s: %s failed", name, hook, exc_info=error, extra=fields)
         if scope.cancelled_caught:
-            log.error("room %s: %s cut off after leave_timeout=%g s", self.room.name, hook, timeout)
+            log.error("room %s: %s cut off after leave_timeout=%g s", name, hook, timeout, extra=fields)
         return not failed
 
     # -- members -----------------------------------------------------------------------------
@@ -333,4 +337,4 @@ async def _run_member_task(member: Member, fn: Callable[[*Args], Awaitable[objec
     try:
         await fn(*args)
     except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
-        member._connection.hook_failed(getattr(fn, "__qualname__", repr(fn)), error)
+        member._connection.hook_failed(getattr(fn, "__qualname__", repr(fn)), error, member.room.name)

@@ -56,7 +56,7 @@ class Connection:
     """Owned by the task that called `run`; over when that returns."""
 
     __slots__ = (
-        "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
+        "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
         "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
         "session", "transport",
     )  # fmt: skip
@@ -64,8 +64,17 @@ class Connection:
     nursery: trio.Nursery
     session: Session
 
-    def __init__(self, id: str, transport: Transport, request: Request, encoding: Encoding, limits: Limits) -> None:
+    def __init__(
+        self,
+        id: str,
+        transport: Transport,
+        request: Request,
+        encoding: Encoding,
+        limits: Limits,
+        address: str | None = None,
+    ) -> None:
         self.id = id
+        self._address = address  # None while the socket knows it: connections are many, and few are asked
         self.transport = transport
         self.request = request
         self.encoding = encoding
@@ -84,6 +93,13 @@ class Connection:
         self._parser = FrameParser(
             settings.max_message_bytes, settings.max_fragments, inflate=encoding.window_bits is not None
         )
+
+    @property
+    def address(self) -> str | None:
+        """The peer's; see `trioroom.Member.address`."""
+        if self._address is None:
+            self._address = self.transport.address()
+        return self._address
 
     async def run(self, session: Session, early: bytes) -> None:
         """Serve until the connection is over. ``early`` is what came right behind the handshake."""
@@ -229,7 +245,7 @@ class Connection:
         reason = f"slow consumer: {waits}; {advice}"
         outbox.clear(keep_control=self.closing is not None)  # then there is a close frame
         if self.closing is None:
-            log.info("%s: %s", self.id, reason)
+            log.info("%s: %s", self.id, reason, extra={"connection": self.id, "code": CloseCode.SLOW_CONSUMER})
             outbox.count_slow_consumer()
             self.close(CloseCode.SLOW_CONSUMER, reason)
 
@@ -316,13 +332,15 @@ class Connection:
         """Take ``member`` out of its room; the session decides what that means for the connection."""
         self.session.put_out(member, reason)
 
-    def hook_failed(self, hook: str, error: ExceptionGroup[Exception]) -> None:
+    def hook_failed(self, hook: str, error: ExceptionGroup[Exception], room: str) -> None:
         """A hook raised: log it, with its traceback if that is its own fault, and end this connection only."""
+        fields = {"connection": self.id, "hook": hook, "room": room}
         if is_unavailable(error):
-            log.debug("%s: %s failed: %s", self.id, hook, first_of(error))  # the backplane has said so once for all
+            # At DEBUG, as the backplane has said so once for all.
+            log.debug("%s: %s failed: %s", self.id, hook, first_of(error), extra=fields)
             self.close(CloseCode.TRY_AGAIN_LATER, UNAVAILABLE)
         else:
-            log.error("%s: %s failed", self.id, hook, exc_info=error)
+            log.error("%s: %s failed", self.id, hook, exc_info=error, extra=fields)
             self.close(CloseCode.INTERNAL_ERROR, f"{hook} failed; the server's log tells more")
 
 

@@ -157,7 +157,8 @@ class FanOut:
                 if isinstance(delivery, Kept):
                     passing.offsets.append(delivery.offset)
             except msgspec.DecodeError as exc:
-                log.warning("room %s: dropped what is no publication: %s", self._room.name, exc)
+                name = self._room.name
+                log.warning("room %s: dropped what is no publication: %s", name, exc, extra={"room": name})
             if isinstance(delivery, Kept):
                 passing.kept.append(delivery)
             if len(passing.publications) >= _MAX_BATCH or size >= _MAX_BATCH_BYTES:

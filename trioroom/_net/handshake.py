@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
+from trioroom._core.admission import Verdict
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
+from trioroom._wire.forwarded import Forwarded, Forwarding
 from trioroom._wire.handshake import Acceptance, Agreements, accept
 from trioroom._wire.http import HeadParser, Request, encode_response, length_of_body
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
+    from trioroom._net.arrival import Arrival
     from trioroom._net.connection import Session
     from trioroom._net.heartbeat import Heartbeat
     from trioroom._net.http import HttpResponder
     from trioroom._net.hub import Hub
+    from trioroom._net.refusals import Refusals
     from trioroom._net.transport import Transport
 
 log = logging.getLogger("trioroom.handshake")
@@ -31,37 +36,44 @@ _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its so
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before it sends a body (RFC 9110 §10.1.1)
 
 
-def _leave_nothing() -> None:
-    """For peers that took no place."""
+_Asked = tuple[Request, Acceptance | None, bytes, str | None]
+"""What a peer asks for, how to accept that (None: it wants no WebSocket), what came behind the head, and where the
+peer is, if a proxy told that. A bare tuple, as there is one for each handshake."""
 
 
 class Greeter:
     """Takes streams in: an HTTP answer for most, a connection for those that upgrade."""
 
-    def __init__(self, hub: Hub, http: HttpResponder, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, hub: Hub, http: HttpResponder, heartbeat: Heartbeat, forwarding: Forwarding, refusals: Refusals
+    ) -> None:
         self._hub = hub
         self._http = http
         self._heartbeat = heartbeat
-        self._agreements = Agreements()
+        self._forwarding = forwarding
+        self._refusals = refusals
+        # What is agreed on depends on who is believed and on the scheme, besides the head.
+        self._agreements: defaultdict[tuple[bool, str | None], Agreements] = defaultdict(Agreements)
 
-    async def serve(self, transport: Transport, leave: Callable[[], None] = _leave_nothing) -> None:
-        """Serve one peer until it is gone, and then call ``leave``; never raises for what the peer does."""
+    async def serve(self, transport: Transport, arrival: Arrival) -> None:
+        """Serve one peer until it is gone, and give its place back; never raises for what the peer does."""
         # All of a connection's life passes in this coroutine and the few below it: what they keep
         # alive is kept a million times over, so the handshake's own values stay in `_open`.
-        connection = None
+        connection, place = None, arrival.place
         try:
-            if (opened := await self._open(transport)) is not None:
+            if (opened := await self._open(transport, arrival)) is not None:
                 connection, session, early = opened
-                del opened
+                del opened, arrival
                 await connection.run(session, early)
         except* GONE:
             pass
         except* Exception:  # a fault of our own: it must not end the other connections
-            log.exception("%s: failed; please report this", "handshake" if connection is None else connection.id)
+            known = None if connection is None else connection.id
+            log.exception("%s: failed; please report this", known or "handshake", extra={"connection": known})
         finally:
             if connection is not None:
                 self.forget(connection)
-            leave()
+            place.leave()
             await transport.aclose()
 
     async def turn_away(self, transport: Transport, answer: bytes) -> None:
@@ -73,31 +85,44 @@ class Greeter:
         finally:
             await transport.aclose()
 
-    def connect(self, transport: Transport, request: Request, acceptance: Acceptance) -> tuple[Connection, Session]:
-        """The connection of a peer that has been accepted; run it and then `forget` it."""
+    def connect(
+        self, transport: Transport, request: Request, acceptance: Acceptance, address: str | None
+    ) -> tuple[Connection, Session]:
+        """The connection of a peer that has been accepted; run it and then `forget` it.
+
+        Args:
+            address: where the peer is, if that is not what the transport says.
+        """
         codec = CODECS.get(acceptance.subprotocol or "")
         window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
         encoding = encoding_for(codec, window_bits)
         hub = self._hub
-        connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits)
+        connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits, address)
         self._hub.add(connection)
         self._heartbeat.add(connection)
+        if log.isEnabledFor(logging.DEBUG):  # not the query, which may hold a token
+            fields = {"connection": connection.id, "address": connection.address}
+            log.debug("%s: open at %r", connection.id, request.path, extra=fields)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
+        if log.isEnabledFor(logging.DEBUG) and (closing := connection.closing) is not None:
+            fields = {"connection": connection.id, "code": closing.code, "reason": closing.reason}
+            # The reason is quoted, as the peer may have written it.
+            log.debug("%s: closed with %d %r", connection.id, closing.code, closing.reason, extra=fields)
         self._heartbeat.remove(connection)
         self._hub.remove(connection)
 
-    async def _open(self, transport: Transport) -> tuple[Connection, Session, bytes] | None:
-        deadline = trio.current_time() + self._hub.settings.handshake_timeout
+    async def _open(self, transport: Transport, arrival: Arrival) -> tuple[Connection, Session, bytes] | None:
+        deadline = arrival.deadline or trio.current_time() + self._hub.settings.handshake_timeout
         try:
-            request, acceptance, early = await self._read_request(transport, deadline)
+            request, acceptance, early, address = await self._read_request(transport, arrival, deadline)
             if acceptance is not None:
                 await _send(transport, acceptance.response, deadline)
                 if self._hub.draining:
                     raise ConnectionResetError("draining began while the peer was let in")
-                return *self.connect(transport, request, acceptance), early
+                return *self.connect(transport, request, acceptance, address), early
             answer = await self._http.respond(
                 request, deadline, partial(self._read_body, transport, request, early, deadline)
             )
@@ -108,21 +133,52 @@ class Greeter:
         await _part_with(transport, answer)
         return None
 
-    async def _read_request(self, transport: Transport, deadline: float) -> tuple[Request, Acceptance | None, bytes]:
-        """What the peer asks for, how to accept that (None: it wants no WebSocket), and what came behind it."""
+    async def _read_request(self, transport: Transport, arrival: Arrival, deadline: float) -> _Asked:
+        forwarding, address = self._forwarding, arrival.address
+        proxy = None if address is None or address not in forwarding.trusted else address
         first = await _receive(transport, deadline)
-        if (known := self._agreements.recall(first)) is not None:
+        head, told = (first, None) if proxy is None else forwarding.cut(first)
+        agreements = self._agreements[proxy is not None, arrival.scheme]
+        if (known := agreements.recall(head)) is not None:
             request, acceptance = known
+            if proxy is not None:
+                address = self._claim(arrival, forwarding.client(proxy, told))
             self.check_admission(request, acceptance.subprotocol)
-            return request, acceptance, b""
+            return request, acceptance, b"", address
         request, early = await self._read_head(transport, first, deadline)
+        found = self.trace(request, arrival)
         if not (request.wants_upgrade or self._names_a_room(request)):
-            return request, None, early
-        acceptance = self.accept(request)
-        kept = request.to_keep()
-        if not early:
-            self._agreements.note(first, kept, acceptance)
-        return kept, acceptance, early
+            return request, None, early, found.address
+        acceptance = self.accept(request, found)
+        kept = self.to_keep(request, arrival)
+        if not early and (proxy is None or forwarding.was_cut(request, told)):
+            agreements.note(head, kept, acceptance)
+        return kept, acceptance, early, found.address
+
+    def trace(self, request: Request, arrival: Arrival) -> Forwarded:
+        """Where ``request`` comes from: what the headers of a trusted proxy say, and else what is known anyway.
+
+        Raises:
+            HandshakeError: 503, too many come from there.
+        """
+        proxy, scheme = arrival.address, arrival.scheme
+        if proxy is None or proxy not in self._forwarding.trusted:
+            return Forwarded(proxy, scheme)
+        told = self._forwarding.read(request, proxy)
+        self._claim(arrival, told.address or proxy)
+        return attrs.evolve(told, scheme=told.scheme or scheme)
+
+    def to_keep(self, request: Request, arrival: Arrival) -> Request:
+        """What a connection keeps of ``request``: not what has been believed of a proxy, as that is in the address."""
+        if arrival.address is not None and arrival.address in self._forwarding.trusted:
+            request = self._forwarding.strip(request)
+        return request.to_keep()
+
+    def _claim(self, arrival: Arrival, address: str) -> str:
+        verdict = arrival.place.claim(address, trio.current_time())
+        if verdict is not Verdict.ADMITTED:
+            raise self._refusals.answer(verdict, address)
+        return address
 
     def _names_a_room(self, request: Request) -> bool:
         return not self._http.owns(request.path) and self._hub.knows(room_of(request))
@@ -143,8 +199,8 @@ class Greeter:
             body += await _receive(transport, deadline)
         return bytes(body[:length])
 
-    def accept(self, request: Request) -> Acceptance:
-        """How to answer an upgrade.
+    def accept(self, request: Request, found: Forwarded) -> Acceptance:
+        """How to answer an upgrade that comes from where `trace` has found.
 
         Raises:
             HandshakeError: it is not well formed, not allowed, leads to no room, or comes too late.
@@ -155,6 +211,8 @@ class Greeter:
             subprotocols=tuple(CODECS),
             deflate=settings.compression,
             allowed_origins=settings.allowed_origins,
+            scheme=found.scheme,
+            host=found.host,
         )
         self.check_admission(request, acceptance.subprotocol)
         return acceptance

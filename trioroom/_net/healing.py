@@ -136,7 +136,7 @@ class HealingChannel:
             if (gone := self._gone(page, confirmed)) is not None:
                 page = await self._read(gone)  # so the store learns that it has lost something: maybe others had it
         except BackplaneUnavailable as exc:
-            log.debug("room %s: cannot read what is missing: %s", self._room, exc)
+            log.debug("room %s: cannot read what is missing: %s", self._room, exc, extra={"room": self._room})
             return await trio.sleep(_RETRY_INTERVAL)
         self._take(page, reason)
 

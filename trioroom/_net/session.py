@@ -73,7 +73,7 @@ class PlainSession:
             except RoomFailed:
                 connection.close(CloseCode.INTERNAL_ERROR, "the room failed to open; the server's log tells more")
         except* Exception as error:
-            connection.hook_failed("on_join", error)
+            connection.hook_failed("on_join", error, room_of(connection.request))
 
     def _welcome(self, member: Member, state: object, place: Place) -> None:
         if state is not None:
@@ -87,7 +87,7 @@ class PlainSession:
         try:
             await member.room.on_message(member, message)
         except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
-            self._connection.hook_failed("on_message", error)
+            self._connection.hook_failed("on_message", error, member.room.name)
 
     def put_out(self, member: Member, reason: str) -> None:
         """A plain connection without its room has no purpose."""
@@ -187,7 +187,7 @@ class V1Session:
             except RoomFailed:
                 self._refuse(request.id, "failed", f"room {name!r} failed to open; try again later", retry=True)
         except* Exception as error:
-            if (answer := self._hook_failed("on_join", error, request.id)) is not None:
+            if (answer := self._hook_failed("on_join", error, request.id, name)) is not None:
                 self._send(answer)
 
     async def _leave(self, request: Leave) -> None:
@@ -210,7 +210,7 @@ class V1Session:
         try:
             await member.room.on_message(member, Message(data, request.publication_id))
         except* Exception as error:
-            answer = self._hook_failed("on_message", error, request.id)
+            answer = self._hook_failed("on_message", error, request.id, request.room)
         if answer is not None:
             self._send(answer)
 
@@ -245,7 +245,7 @@ class V1Session:
         except* Exception as error:
             if not is_unavailable(error):
                 self._send(Error(id, "failed", "on_call failed; the server's log tells more"))
-            answer = self._hook_failed("on_call", error, id)
+            answer = self._hook_failed("on_call", error, id, member.room.name)
         finally:
             del self._calls[id]
             if answer is not None:
@@ -283,11 +283,11 @@ class V1Session:
     def _not_joined(self, id: Id | None, room: str) -> None:
         self._refuse(id, "not_joined", f"you are not in {room!r}; join it first")
 
-    def _hook_failed(self, hook: str, error: ExceptionGroup[Exception], id: Id | None) -> Error | None:
+    def _hook_failed(self, hook: str, error: ExceptionGroup[Exception], id: Id | None, room: str) -> Error | None:
         """The answer, if a hook could not reach the other servers: that is a bad moment and no reason to part."""
         if is_unavailable(error):
             return Error(id, "unavailable", UNAVAILABLE, retry=True)
-        self._connection.hook_failed(hook, error)
+        self._connection.hook_failed(hook, error, room)
         return None
 
     def _refuse(self, id: Id | None, code: str, message: str, *, retry: bool = False) -> None:

@@ -30,6 +30,10 @@ class Transport(Protocol):
         """Whether the reader waits for the peer (rather than being busy with a message)."""
         ...
 
+    def address(self) -> str | None:
+        """The IP address at the other end, if there is one and it is still known."""
+        ...
+
     @property
     def send_nowait(self) -> Callable[[bytes], int]:
         """Bytes taken at once, maybe 0 (or BlockingIOError); OSError when the peer is gone."""
@@ -85,6 +89,9 @@ class SocketTransport:
     @property
     def parked(self) -> bool:
         return self.reader is not None
+
+    def address(self) -> str | None:
+        return _address_of(self.socket)
 
     async def send_all(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -163,6 +170,10 @@ class AwaitedTransport:
         self._received: bytes | None = None
         self._torn = False  # a send was cut off, and nobody knows where
 
+    def address(self) -> str | None:
+        """None: not every stream has one."""
+        return None
+
     def send_nowait(self, data: bytes) -> int:
         return 0
 
@@ -208,6 +219,12 @@ class StreamTransport(AwaitedTransport):
         self._stream = stream
         self.parked = False
 
+    def address(self) -> str | None:
+        stream = self._stream
+        while isinstance(stream, trio.SSLStream):
+            stream = stream.transport_stream
+        return _address_of(stream.socket) if isinstance(stream, trio.SocketStream) else None
+
     async def send_all(self, data: bytes) -> None:
         await self._stream.send_all(data)
 
@@ -225,6 +242,15 @@ class StreamTransport(AwaitedTransport):
 
     async def aclose(self) -> None:
         await trio.aclose_forcefully(self._stream)
+
+
+def _address_of(sock: socket.socket | trio.socket.SocketType) -> str | None:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        return str(sock.getpeername()[0])
+    except OSError:  # it is gone
+        return None
 
 
 async def receive(transport: Transport) -> bytes:

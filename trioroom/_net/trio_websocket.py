@@ -22,7 +22,11 @@ from trioroom.closecodes import CloseCode
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
+    from trio_websocket import Endpoint
+
+    from trioroom._net.arrival import Arrival
     from trioroom._net.connection import Connection
+    from trioroom._net.entrance import Entrance
     from trioroom._net.handshake import Greeter
     from trioroom.settings import Settings
 
@@ -37,6 +41,10 @@ class WebSocketTransport(AwaitedTransport):
     def __init__(self, ws: WebSocketConnection) -> None:
         super().__init__()
         self._ws = ws
+
+    def address(self) -> str | None:
+        """The IP address at the other end."""
+        return _address_of(self._ws.remote)
 
     async def send_all(self, data: bytes) -> None:
         """Send the messages that the frames in ``data`` carry."""
@@ -74,18 +82,35 @@ class WebSocketTransport(AwaitedTransport):
         """Left to trio-websocket's handler, which owns the connection."""
 
 
-async def serve_websocket_request(greeter: Greeter, settings: Settings, asked: WebSocketRequest) -> None:
+async def serve_websocket_request(
+    entrance: Entrance, greeter: Greeter, settings: Settings, asked: WebSocketRequest
+) -> None:
     """See `trioroom.Server.serve_websocket_request`."""
     try:
+        arrival = entrance.let_in(_address_of(asked.remote))
+    except HandshakeError as exc:
+        await _reject(asked, exc)
+        return
+    try:
+        await _serve(greeter, settings, asked, arrival)
+    finally:
+        arrival.place.leave()
+
+
+async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, arrival: Arrival) -> None:
+    try:
         request = _to_request(asked)
+        address = greeter.trace(request, arrival).address
+        request = greeter.to_keep(request, arrival)
         _check_origin(request, settings)
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
         greeter.check_admission(request, subprotocol)
     except HandshakeError as exc:
-        await asked.reject(exc.status, body=f"{exc}\n".encode())
+        await _reject(asked, exc)
         return
     ws = await asked.accept(subprotocol=subprotocol)
-    connection, session = greeter.connect(WebSocketTransport(ws), request, Acceptance(subprotocol, None, b""))
+    acceptance = Acceptance(subprotocol, None, b"")
+    connection, session = greeter.connect(WebSocketTransport(ws), request, acceptance, address)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, ws, connection, settings)
@@ -93,6 +118,15 @@ async def serve_websocket_request(greeter: Greeter, settings: Settings, asked: W
             nursery.cancel_scope.cancel()
     finally:
         greeter.forget(connection)
+
+
+async def _reject(asked: WebSocketRequest, refusal: HandshakeError) -> None:
+    headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
+    await asked.reject(refusal.status, extra_headers=headers, body=f"{refusal}\n".encode())
+
+
+def _address_of(remote: Endpoint | str) -> str | None:
+    return None if isinstance(remote, str) else str(remote.address)
 
 
 def _to_request(asked: WebSocketRequest) -> Request:

@@ -45,6 +45,8 @@ def accept(
     subprotocols: Sequence[str] = (),
     deflate: bool = False,
     allowed_origins: Sequence[str] | None = None,
+    scheme: str | None = None,
+    host: str | None = None,
 ) -> Acceptance:
     """Answer an opening handshake.
 
@@ -55,12 +57,14 @@ def accept(
         allowed_origins: such as ``https://example.com``, or ``*`` for any; ``None`` lets a browser
             in only from the host and port that it connects to. A client without an ``Origin`` is no
             browser and always let in: the header protects users from foreign pages, not us from clients.
+        scheme: ``https`` if the peer speaks TLS, to us or to a proxy, ``http`` if it does not, None if nobody knows.
+        host: what it connects to, if that is not the request's ``Host``.
     Raises:
         HandshakeError: 400, 405, 426 or 505 for what is no proper handshake, 403 for a foreign origin.
     """
     _check_upgrade(request)
     key = _key_of(request)
-    _check_origin(request, allowed_origins)
+    _check_origin(request, allowed_origins, scheme, host)
     subprotocol = _choose_subprotocol(request, subprotocols)
     parameters = negotiate_deflate(request.values("sec-websocket-extensions")) if deflate else None
     lines = f"Sec-WebSocket-Accept: {accept_key(key)}\r\n"
@@ -142,7 +146,7 @@ def _key_of(request: Request) -> str:
     return keys[0]
 
 
-def _check_origin(request: Request, allowed: Sequence[str] | None) -> None:
+def _check_origin(request: Request, allowed: Sequence[str] | None, scheme: str | None, host: str | None) -> None:
     origins = request.values("origin")
     if not origins or (allowed is not None and "*" in allowed):
         return
@@ -150,7 +154,7 @@ def _check_origin(request: Request, allowed: Sequence[str] | None) -> None:
     if len(origins) > 1:
         permitted = False
     elif allowed is None:
-        permitted = _is_same_host(origin, request.header("host") or "")
+        permitted = _is_same_host(origin, scheme, host or request.header("host") or "")
     else:
         permitted = origin in map(_parse_origin, allowed)
     if not permitted:
@@ -169,12 +173,12 @@ def _parse_origin(origin: str) -> tuple[str, str, int | None]:
     return scheme, host, int(port) if port else _DEFAULT_PORTS.get(scheme)
 
 
-def _is_same_host(origin: tuple[str, str, int | None], host: str) -> bool:
+def _is_same_host(origin: tuple[str, str, int | None], known_scheme: str | None, host: str) -> bool:
     scheme, name, port = origin
     match = _HOST.fullmatch(host.lower())
-    if match is None or scheme not in _DEFAULT_PORTS:
+    if match is None or scheme not in _DEFAULT_PORTS or (known_scheme or scheme) != scheme:
         return False
-    # A Host without a port came over the page's scheme as far as we can know: a proxy may have ended its TLS.
+    # If nobody knows better, a Host without a port came over the page's scheme: a proxy may have ended its TLS.
     return (match[1], int(match[2] or _DEFAULT_PORTS[scheme])) == (name, port)
 
 

@@ -243,12 +243,21 @@ def split_target(target: str) -> tuple[str, str]:
         ) from exc
 
 
+def is_host(text: str) -> bool:
+    """Whether ``text`` may be the value of ``Host``."""
+    return _HOST.fullmatch(text) is not None
+
+
 def _check_host(request: Request) -> None:
     hosts = request.values("host")
     if len(hosts) > 1 or (not hosts and request.version == "1.1"):
         raise HandshakeError(400, f"request has {len(hosts)} Host headers; send exactly one")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not is_host(hosts[0]):
         raise HandshakeError(400, f"Host {hosts[0][:_SHOWN]!r} is malformed; send it as host or host:port")
+    whole = _AUTHORITY_PREFIX.match(request.target)
+    if whole and hosts and whole[0].partition("://")[2].lower() != hosts[0].lower():
+        # RFC 9112 §3.2.2 would have us take the target's; a proxy before us may have gone by the other.
+        raise HandshakeError(400, f"Host {hosts[0][:_SHOWN]!r} is not the target's; send them alike")
 
 
 def _check_no_body(request: Request) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -39,6 +40,12 @@ def server_command(workers: int, settings: Sequence[str]) -> list[str]:
     return [*command, "--workers", str(workers), "--port-per-worker", "--backplane", "embedded"]
 
 
+def server_environment() -> dict[str, str]:
+    """Ours, without what would configure another server: of that only the backplane is for one that is measured."""
+    kept = ("TRIOROOM_BACKPLANE", "TRIOROOM_BACKPLANE_FILE")
+    return {name: value for name, value in os.environ.items() if name in kept or not name.startswith("TRIOROOM_")}
+
+
 def url_on(port: int, scenario: Scenario) -> str:
     """The room that a scenario wants."""
     return f"ws://127.0.0.1:{port}/{_ROOMS.get(scenario, 'all')}"
@@ -65,6 +72,7 @@ def open_own_server(workers: int, settings: Sequence[str] = ()) -> Iterator[Star
     with tempfile.TemporaryFile() as complaints:  # a pipe that nobody reads would stop it when it is full
         process = subprocess.Popen(
             server_command(workers, settings),
+            env=server_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=complaints,

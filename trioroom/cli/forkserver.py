@@ -78,16 +78,17 @@ class ForkedWorker:
 
     def terminate(self) -> None:
         """Send SIGTERM."""
-        self._signal(signal.SIGTERM)
+        self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """Send SIGKILL."""
-        self._signal(signal.SIGKILL)
+        self.send_signal(signal.SIGKILL)
 
-    def _signal(self, number: signal.Signals) -> None:
+    def send_signal(self, sig: signal.Signals) -> None:
+        """Send it; nothing to one that has ended."""
         if not self._ended:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._descriptor, number)
+                signal.pidfd_send_signal(self._descriptor, sig)
 
 
 @attrs.define
@@ -142,7 +143,8 @@ class ForkServer:
                 code = await process.wait()
                 if running.loaded:  # else who waits for a worker says so
                     happened = f"the fork server (pid {process.pid}) ended by {describe_exit(code)}"
-                    log.error("%s; its workers go on, and the next one that starts brings another", happened)
+                    fields = {"pid": process.pid, "exit_code": code}
+                    log.error("%s; its workers go on, and the next that starts brings another", happened, extra=fields)
             finally:
                 await end_process(process, ours.close)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Protocol
 
@@ -21,6 +22,9 @@ class Process(Protocol):
     async def wait(self) -> int | None:
         """Its return code, as `subprocess` gives it, once it has ended; None if nobody knows."""
         ...
+
+    def send_signal(self, sig: signal.Signals) -> None:
+        """Send it."""
 
     def terminate(self) -> None:
         """Send SIGTERM."""

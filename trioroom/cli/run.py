@@ -17,7 +17,11 @@ from trioroom.app import App, Server, open_server
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
+from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
+from trioroom.cli.logs import say
+from trioroom.cli.processes import Process
+from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -28,10 +32,11 @@ class ServeOptions:
 
     host: str
     port: int
-    certfile: Path | None
-    keyfile: Path | None
+    tls_cert: Path | None
+    tls_key: Path | None
     settings: Settings
     log_level: str
+    log_format: str
     backplane: str
     api_key: str | None = attrs.field(repr=False)
     workers: int
@@ -44,7 +49,7 @@ class ServeOptions:
     @property
     def scheme(self) -> str:
         """What the server's addresses begin with."""
-        return "http" if self.certfile is None else "https"
+        return "http" if self.tls_cert is None else "https"
 
 
 class Stop:
@@ -62,6 +67,8 @@ class Stop:
         """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
         self.all = trio.CancelScope()
         """Around everything; ended by a signal while nobody is served yet."""
+        self.workers: set[Process] = set()
+        """Of the parent: those that serve, for a signal that is meant for all."""
 
     def ask(self) -> None:
         """As a signal does."""
@@ -99,7 +106,7 @@ async def serve_until_signal(app: App, options: ServeOptions, ssl_context: ssl.S
     Raises:
         click.ClickException: it cannot, as said in one line; maybe in exception groups.
     """
-    async with open_stop(patient=options.worker) as stop:
+    async with open_stop(patient=options.worker) as stop, open_dumps():
         if not options.worker:
             await _serve(app, options, ssl_context, stop, None)
             return
@@ -118,11 +125,14 @@ async def _serve(
                 stop.serving = True
                 if lifeline is not None:
                     await lifeline.say_serving()
+                    await stop.begun.wait()
                 else:
-                    announce(server.addresses, options.scheme)
-                await stop.begun.wait()
+                    async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
+                        announce(server.addresses, options.scheme)
+                        await stop.begun.wait()
                 if server.connection_count and lifeline is None:
-                    click.echo(f"draining {server.connection_count} connections (Ctrl-C again stops at once)")
+                    count = server.connection_count
+                    say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)
 
 
 @asynccontextmanager
@@ -188,4 +198,5 @@ def announce(addresses: Sequence[tuple[str, int]], scheme: str, note: str = "") 
     """Say where the server is, now that it serves."""
     for host, port in addresses:
         shown = f"[{host}]" if ":" in host else host
-        click.echo(f"trioroom serves {scheme}://{shown}:{port}/ ({note}Ctrl-C stops)")
+        url = f"{scheme}://{shown}:{port}/"
+        say(f"trioroom serves {url} ({note}Ctrl-C stops)", url=url)

@@ -9,6 +9,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import attrs
@@ -19,18 +20,32 @@ from trioroom._core.api_key import ApiKey
 from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
-from trioroom.cli.assignments import parse_settings
+from trioroom.cli.config_file import load_config_file
+from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand, configuration_of, is_check
+from trioroom.cli.dumps import ignore_dump_signal
 from trioroom.cli.forksafety import reason_against_forks
 from trioroom.cli.forkserver import fork_workers
+from trioroom.cli.logs import log_as_json, raise_or_log, set_up
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
+from trioroom.cli.secret_options import SecretOption, SecretUrlOption
+from trioroom.cli.setting_sources import collect_settings
+from trioroom.cli.tls import survive_hangups, tls_files
 from trioroom.cli.workers import serve_with_workers
-from trioroom.settings import Settings
+
+log = logging.getLogger("trioroom.configuration")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+_PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 _LOADED_FOR_FORKS = ("trioroom.backplane.redis", "encodings.idna")
 """What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
+
+
+_EPILOG = (
+    "What is not given here is taken from the environment (--log-level: TRIOROOM_LOG_LEVEL, --set backlog=64: "
+    "TRIOROOM_BACKLOG), then from the file of --config."
+)
 
 
 class AppType(click.ParamType[App]):
@@ -44,23 +59,26 @@ class AppType(click.ParamType[App]):
         attribute = attribute or "app"
         if sys.path[:1] != [""]:
             sys.path.insert(0, "")
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as exc:
-            if exc.name is None or not f"{module_name}.".startswith(f"{exc.name}."):
-                raise  # something that the module itself imports: its traceback says where
-            self.fail(f"no module {module_name!r} here or on the Python path; write MODULE:APP, as in chat:app")
-        app = getattr(module, attribute, None)
+        app = getattr(self._import(module_name, ctx), attribute, None)
         if not isinstance(app, App):
             self.fail(f"module {module_name!r} has no trioroom.App called {attribute!r}; write MODULE:APP")
+        if ctx is not None:
+            configuration_of(ctx).app_name = str(value)
         return app
 
-
-def _to_settings(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> Settings:
-    try:
-        return parse_settings(values)
-    except (TypeError, ValueError) as exc:
-        raise click.BadParameter(str(exc)) from exc
+    def _import(self, name: str, ctx: click.Context | None) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as exc:
+            if exc.name is not None and f"{name}.".startswith(f"{exc.name}."):
+                self.fail(f"no module {name!r} here or on the Python path; write MODULE:APP, as in chat:app")
+            if not is_check(ctx):
+                raise  # something that the module itself imports: its traceback says where
+            self.fail(f"importing {name!r} fails: {exc}")
+        except Exception as exc:
+            if not is_check(ctx):
+                raise
+            self.fail(f"importing {name!r} fails: {type(exc).__name__}: {exc}")
 
 
 def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -72,22 +90,42 @@ def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None
     return value
 
 
+def _begin_logs(ctx: click.Context, param: click.Parameter, log_format: str) -> str:
+    """Before MODULE is imported, which may warn and fail."""
+    if log_format == "json" and not is_check(ctx):
+        log_as_json()
+    return log_format
+
+
 def _server_options(command: Command) -> Command:
+    """Options of a server. Each of them is a variable and a key of the file, too, by what `ConfiguredCommand` does."""
     for option in reversed((
+        click.option(
+            "--config", "config_file", metavar="FILE", type=click.Path(path_type=Path), cls=CommandLineOption,
+            envvar="TRIOROOM_CONFIG", is_eager=True, expose_value=False, callback=load_config_file,
+            help="TOML with options by their names, and [settings].",
+        ),
+        click.option(
+            "--check-config", is_flag=True, cls=CommandLineOption, is_eager=True,
+            help="Tell what the configuration is and all that is wrong with it; serve nobody.",
+        ),
         click.option("--host", default="127.0.0.1", help="Address to listen on; 0.0.0.0 is all of IPv4."),
         click.option("--port", default=8000, type=click.IntRange(0, 65535), help="0 picks a free one."),
-        click.option("--certfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
-        click.option("--keyfile", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="TLS."),
         click.option(
-            "--set", "settings", multiple=True, metavar="NAME=VALUE", callback=_to_settings,
+            "--tls-cert", type=_PEM, metavar="FILE",
+            help="Serve https:// and wss:// with this certificate and its intermediates; SIGHUP reads it again.",
+        ),
+        click.option("--tls-key", type=_PEM, metavar="FILE", help="Its key, if that is in a file of its own."),
+        click.option(
+            "--set", "settings", multiple=True, metavar="NAME=VALUE", cls=CommandLineOption, callback=collect_settings,
             help="Change a setting, such as --set max_message_bytes=1048576.",
         ),
         click.option(
-            "--backplane", default="memory", metavar="URL", envvar="TRIOROOM_BACKPLANE", show_envvar=True,
+            "--backplane", default="memory", metavar="URL", cls=SecretUrlOption,
             help="What links servers: redis://HOST and its kin, or embedded, a Valkey for this one and its workers.",
         ),
         click.option(
-            "--api-key", envvar="TRIOROOM_API_KEY", show_envvar=True, callback=_check_api_key, metavar="KEY",
+            "--api-key", cls=SecretOption, callback=_check_api_key, metavar="KEY",
             help="Serve the HTTP API and /metrics to who sends it; better by the variable, as all see the options.",
         ),
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
@@ -95,12 +133,16 @@ def _server_options(command: Command) -> Command:
         click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
         click.option("--fork-server", is_flag=True, hidden=True, help="Fork them; see trioroom.cli.forkserver."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
+        click.option(
+            "--log-format", default="text", type=click.Choice(["text", "json"]), is_eager=True, callback=_begin_logs,
+            help="json: one object a line on standard error, for what collects logs.",
+        ),
     )):  # fmt: skip
         command = option(command)
     return command
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand, epilog=_EPILOG)
 @click.argument("app", type=AppType(), metavar="MODULE:APP")
 @_server_options
 def serve(app: App, **options: Any) -> None:
@@ -108,7 +150,7 @@ def serve(app: App, **options: Any) -> None:
     _run(app, **options)
 
 
-@click.command()
+@click.command(cls=ConfiguredCommand, epilog=_EPILOG)
 @_server_options
 def demo(**options: Any) -> None:
     """Serve the demo chat; open the address it prints in a browser."""
@@ -117,14 +159,23 @@ def demo(**options: Any) -> None:
     _run(app, **options)
 
 
-def _run(app: App, **chosen: Any) -> None:
+def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
     options = ServeOptions(**chosen)
-    pid = " [%(process)d]" if options.worker else ""
-    logging.basicConfig(level=options.log_level.upper(), format=f"%(asctime)s{pid} %(levelname)s %(name)s: %(message)s")
+    if check_config:
+        from trioroom.cli.check import check  # a server has no need of it
+
+        check(app, options, [(("tls_cert", "tls_key"), _load_tls)])
+    set_up(options.log_level, tells_process=options.worker)
+    ignore_dump_signal()
     raise_limit_of_open_files()
-    ssl_context = _tls(options.certfile, options.keyfile)
+    if options.worker:
+        survive_hangups()
+    else:
+        for warning in configuration_of(click.get_current_context()).warnings:
+            log.warning("%s", warning)
     failures: list[BaseException] = []
     try:
+        ssl_context = _load_tls(options)
         if options.workers > 1:
             trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
         else:
@@ -132,7 +183,8 @@ def _run(app: App, **chosen: Any) -> None:
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
     for failure in failures:
-        raise failure
+        assert isinstance(failure, click.ClickException | click.exceptions.Exit)
+        raise_or_log(failure)
 
 
 def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
@@ -151,16 +203,6 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _tls(certfile: Path | None, keyfile: Path | None) -> ssl.SSLContext | None:
-    if certfile is None:
-        if keyfile is not None:
-            raise click.UsageError("--keyfile needs --certfile")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certfile, keyfile)
-    except ssl.SSLError as exc:
-        raise click.ClickException(
-            f"cannot use {certfile} ({exc.reason or exc}); give certificate and key as PEM"
-        ) from exc
-    return context
+def _load_tls(options: ServeOptions) -> ssl.SSLContext | None:
+    files = tls_files(options.tls_cert, options.tls_key)
+    return None if files is None else files.load()

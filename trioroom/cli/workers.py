@@ -26,8 +26,10 @@ from trioroom._core.backoff import Backoff
 from trioroom._core.exitcodes import describe_exit
 from trioroom._net.listener import bind_sockets
 from trioroom.backplane.embedded import open_embedded
+from trioroom.cli.dumps import DUMP_SIGNAL, open_dumps
 from trioroom.cli.forkserver import WorkerNotStarted, open_fork_server
 from trioroom.cli.lifeline import Lifeline, open_lifeline
+from trioroom.cli.logs import say
 from trioroom.cli.processes import Process, end_process
 from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
 
@@ -51,16 +53,35 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
         click.ClickException: it cannot be, as said in one line; maybe in exception groups.
         click.exceptions.Exit: a worker cannot start, and has said why; with its exit code.
     """
-    if options.backplane == "memory":
-        raise click.UsageError(
-            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
-        )
-    async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
+    check_linked(options)
+    check_ports(options)
+    async with (
+        open_stop() as stop,
+        open_dumps(partial(_pass_on_dump, stop)),
+        _reserve_ports(options) as addresses,
+        _open_broker(options.backplane) as url,
+    ):
         backplane = url if url != options.backplane else None
         ports = [of_worker[0][1] for of_worker in addresses]
         async with _open_starts(arguments, ports, backplane, against_forks) as starts:
             with stop.at_once:
                 await _keep_workers(starts, stop, partial(_announce, options, addresses))
+
+
+def check_linked(options: ServeOptions) -> None:
+    """Raise click.UsageError if there are workers and nothing that makes one server of them."""
+    if options.workers > 1 and options.backplane == "memory":
+        raise click.UsageError(
+            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
+        )
+
+
+def check_ports(options: ServeOptions) -> None:
+    """Raise click.UsageError if there are not as many ports as workers want."""
+    if options.port_per_worker and options.port + options.workers - 1 > _LAST_PORT:
+        raise click.UsageError(
+            f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
+        )
 
 
 async def _keep_workers(starts: Sequence[StartWorker], stop: Stop, announce_all: Callable[[], None]) -> None:
@@ -75,7 +96,7 @@ async def _keep_workers(starts: Sequence[StartWorker], stop: Stop, announce_all:
         if not stop.begun.is_set():
             announce_all()
         await stop.begun.wait()
-        click.echo(f"stopping {len(starts)} workers (Ctrl-C again stops at once)")
+        say(f"stopping {len(starts)} workers (Ctrl-C again stops at once)")
 
 
 @asynccontextmanager
@@ -132,10 +153,6 @@ async def _reserve_ports(options: ServeOptions) -> AsyncIterator[list[Addresses]
         if not options.port_per_worker:
             yield [await _reserve_port(options, options.port, bound)] * options.workers
             return
-        if options.port + options.workers - 1 > _LAST_PORT:
-            raise click.UsageError(
-                f"--port {options.port} leaves no port for {options.workers} workers; choose a lower one"
-            )
         ports = [options.port + number if options.port else 0 for number in range(options.workers)]
         yield [await _reserve_port(options, port, bound) for port in ports]
 
@@ -168,7 +185,8 @@ async def _keep_worker(start: StartWorker, stop: Stop, number: int, *, task_stat
 
     def serves(pid: int) -> None:
         nonlocal served
-        log.log(logging.INFO if served else logging.DEBUG, "worker %d serves (pid %d)", number, pid)
+        level = logging.INFO if served else logging.DEBUG
+        log.log(level, "worker %d serves (pid %d)", number, pid, extra={"worker": number, "pid": pid})
         if not served:
             task_status.started()
         served = True
@@ -178,12 +196,12 @@ async def _keep_worker(start: StartWorker, stop: Stop, number: int, *, task_stat
         end = await _run_worker(start, stop, number, serves)
         if stop.begun.is_set():
             if end.code:
-                log.warning("%s when told to stop", end.happened)
+                log.warning("%s when told to stop", end.happened, extra=end.fields)
             break
         if end.code in _CONFIGURATION_ERRORS and not served:
             raise click.exceptions.Exit(end.code)
         delay = backoff.after(trio.current_time() - began, random.random())
-        log.error("%s; the next one starts in %.1f s", end.happened, delay)
+        log.error("%s; the next one starts in %.1f s", end.happened, delay, extra=end.fields)
         with trio.move_on_after(delay):
             await stop.begun.wait()
             break
@@ -197,6 +215,13 @@ class _End:
 
     happened: str
     code: int | None
+    worker: int
+    pid: int | None
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """For a record on it."""
+        return {"worker": self.worker, "pid": self.pid, "exit_code": self.code}
 
 
 async def _run_worker(start: StartWorker, stop: Stop, number: int, serves: Callable[[int], None]) -> _End:
@@ -210,22 +235,29 @@ async def _run_worker(start: StartWorker, stop: Stop, number: int, serves: Calla
             with theirs:
                 process = await start(theirs)
         except WorkerNotStarted as exc:
-            return _End(f"worker {number} does not start: {exc}", exc.code)
+            return _End(f"worker {number} does not start: {exc}", exc.code, number, None)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_hear_serving, lifeline, process, serves)
+                nursery.start_soon(_hear_serving, lifeline, process, stop, serves)
                 nursery.start_soon(_pass_on, stop, process)
                 code = await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            stop.workers.discard(process)
             await end_process(process, lifeline.stream.socket.close)
     cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
-    return _End(f"worker {number} (pid {process.pid}) ended by {cause}", code)
+    return _End(f"worker {number} (pid {process.pid}) ended by {cause}", code, number, process.pid)
 
 
-async def _hear_serving(lifeline: Lifeline, process: Process, serves: Callable[[int], None]) -> None:
+async def _hear_serving(lifeline: Lifeline, process: Process, stop: Stop, serves: Callable[[int], None]) -> None:
     if await lifeline.wait_serving():
+        stop.workers.add(process)
         serves(process.pid)
+
+
+def _pass_on_dump(stop: Stop) -> None:
+    for process in stop.workers:
+        process.send_signal(DUMP_SIGNAL)
 
 
 async def _pass_on(stop: Stop, process: Process) -> None:

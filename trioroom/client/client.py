@@ -156,7 +156,8 @@ class Client:
         if after is None:
             return self._close(ended.error)
         if not self._status.is_closed:
-            log.info("not connected to %s: %s; again in %.2f s", self._options.target.authority, ended.error, after)
+            server = self._options.target.authority
+            log.info("not connected to %s: %s; again in %.2f s", server, ended.error, after, extra={"server": server})
             self._status.set(ClientState("waiting", after, ended.error))
             await trio.sleep(after)
 

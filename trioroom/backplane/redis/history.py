@@ -126,6 +126,7 @@ class _Unpacking:
             return Kept(self._epoch[1], int(offset), payload)
         except ValueError:
             log.warning(
-                "dropped %d bytes on the channel of room %r: no publication of a history", len(data), self._room
-            )
+                "dropped %d bytes on the channel of room %r: no publication of a history", len(data), self._room,
+                extra={"room": self._room, "bytes": len(data)},
+            )  # fmt: skip
             return Lost("backplane", 1)

@@ -63,7 +63,8 @@ class Leases:
             given_up = self._given_up == self.node
             if not given_up and await self._renew():
                 return
-            log.warning("redis: the lease of node %s %s", self.node, "is given up" if given_up else "has ended")
+            what = "is given up" if given_up else "has ended"
+            log.warning("redis: the lease of node %s %s", self.node, what, extra={"node": self.node})
             self.node, self._held = secrets.token_hex(8), False
             await self._renew()
 

@@ -108,14 +108,15 @@ class Link:
         failure = f"{self._endpoint}: {reason}" if self._endpoint is not None else reason
         # Once for each reason; the very first failure is for who opens the backplane to tell.
         if failure != self.failure and self._attempts:
-            log.warning("redis: %s; trying again", failure)
+            log.warning("redis: %s; trying again", failure, extra={"endpoint": self._endpoint})
         self._attempts += 1
         self.failure = self.publisher.trouble = failure
         self.ready = False
         self._on_change()
 
     def _came_up(self) -> None:
-        log.info("redis: %s is up, %d rooms subscribed", self._endpoint, len(self.subscriber.channels) - 1)
+        fields = {"endpoint": self._endpoint, "rooms": len(self.subscriber.channels) - 1}
+        log.info("redis: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
         self.failure = self.publisher.trouble = None
         self.ready = True
         self._attempts += 1

@@ -163,7 +163,10 @@ class Subscriber:
             self._confirmed(kind.upper(), name, channel)
         elif channel is not None and channel.live:
             if len(value) > self._max_payload:
-                log.warning("dropped %d bytes on channel %r: more than max_publication_bytes", len(value), name)
+                fields = {"bytes": len(value), "channel": name}
+                log.warning(
+                    "dropped %d bytes on channel %r: more than max_publication_bytes", len(value), name, extra=fields
+                )
                 value = Lost("backplane", 1)
             channel.deliver(value)
 

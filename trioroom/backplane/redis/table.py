@@ -115,7 +115,8 @@ class Incoming:
         """Once, as what writes it may go on."""
         if not self._warned:
             self._warned = True
-            log.warning("dropped %d bytes on channel %r: no change of who is present", len(data), self._table)
+            fields = {"bytes": len(data), "channel": self._table}
+            log.warning("dropped %d bytes on channel %r: no change of who is present", *fields.values(), extra=fields)
 
 
 def _version(text: bytes) -> int | None:
