@@ -31,6 +31,7 @@ function scaled(value) {
 export function rate(value) {
   if (!known(value)) return NOTHING;
   if (value === 0) return "0";
+  if (value < 0.05) return "<0.1";
   if (value < 9.95) return value.toFixed(1);
   return count(value);
 }

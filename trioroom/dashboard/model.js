@@ -3,7 +3,7 @@
 export const FORMAT = 1;
 const ROWS = 20;
 const NEARLY = 0.9; // of a bound
-const LATE = 0.25; // seconds of an event loop's lag that members notice
+export const LATE = 0.25; // seconds of an event loop's lag that members notice
 
 const COUNTED = ["offered", "sent", "dropped", "unsent", "slow_consumers"]; // by each policy of rooms
 

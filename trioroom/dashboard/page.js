@@ -1,10 +1,11 @@
 // The dashboard: asks, and hands what comes to who draws it.
 
+import { element, setText } from "./dom.js";
 import { count, duration } from "./format.js";
 import { Model } from "./model.js";
 import { Poller, WrongKey } from "./poller.js";
 import { Tables } from "./tables.js";
-import { element, setText, Tiles } from "./tiles.js";
+import { Tiles } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
 const model = new Model();

@@ -1,7 +1,8 @@
-// Tables whose cells are written anew and whose rows stay. Whatever is shown is set as text: names are anybody's.
+// Tables whose cells are written anew and whose rows stay.
 
+import { element, setText } from "./dom.js";
 import { bytes, count, duration, NOTHING, of, percent, rate, seconds } from "./format.js";
-import { element, setText } from "./tiles.js";
+import { LATE } from "./model.js";
 
 const TABLES = {
   nodes: {
@@ -17,7 +18,7 @@ const TABLES = {
       { label: "Dropped /s", value: ({ dropped }) => rate(dropped), bad: ({ dropped }) => dropped > 0 },
       { label: "Queued", value: ({ snapshot }) => bytes(snapshot.queued_bytes) },
       { label: "Refused", value: ({ snapshot }) => count(snapshot.refused_connections) },
-      { label: "Lag", value: ({ snapshot }) => seconds(snapshot.loop_lag), bad: ({ snapshot }) => snapshot.loop_lag >= 0.25 },
+      { label: "Lag", value: ({ snapshot }) => seconds(snapshot.loop_lag), bad: ({ snapshot }) => snapshot.loop_lag >= LATE },
       { label: "CPU", value: ({ cpu }) => percent(cpu) },
       { label: "Memory", value: ({ snapshot }) => bytes(snapshot.resident_bytes) },
       { label: "Files", value: ({ snapshot }) => of(snapshot.open_files, snapshot.max_open_files) },

@@ -1,11 +1,12 @@
 // The figures with their lines: one tile each, and a moment of the past that all of them show while one is pointed at.
 
+import { element, setText, shape } from "./dom.js";
 import { bytes, count, NOTHING, percent, rate, seconds } from "./format.js";
+import { LATE } from "./model.js";
 import { paths, Series } from "./series.js";
 
 const WIDTH = 300; // of a line's box, which the style sheet stretches
 const HEIGHT = 56;
-const SVG = "http://www.w3.org/2000/svg";
 
 // What of the totals, how it is called, how it is written, and its unit where the writing has none. A line that never
 // leaves a small value would fill its box with noise: `least` is the lowest value that does.
@@ -15,9 +16,9 @@ const FIGURES = [
   { of: "rooms", label: "Active rooms", write: count, least: 10, hint: "A room counts once for each node that it is active on" },
   { of: "received", label: "Messages in", write: rate, unit: "/s", least: 10, hint: "From members; requests, in protocol v1" },
   { of: "deliveries", label: "Deliveries", write: rate, unit: "/s", least: 10, hint: "Messages times the members they are for" },
-  { of: "dropped", label: "Dropped", write: rate, unit: "/s", least: 1, bad: 0, hint: "Deliveries given up because a member did not keep up" },
+  { of: "dropped", label: "Dropped", write: rate, unit: "/s", least: 1, bad: (value) => value > 0, hint: "Deliveries given up because a member did not keep up" },
   { of: "queuedBytes", label: "Queued", write: bytes, least: 65_536, hint: "Memory of all that waits for members" },
-  { of: "loopLag", label: "Event-loop lag", write: seconds, least: 0.02, bad: 0.25, hint: "How late the latest node's event loop came at most" },
+  { of: "loopLag", label: "Event-loop lag", write: seconds, least: 0.02, bad: (value) => value >= LATE, hint: "How late the latest node's event loop came at most" },
   { of: "cpu", label: "CPU, busiest node", write: percent, least: 1, hint: "Of one core; a node cannot use more than a little over one" },
   { of: "residentBytes", label: "Memory", write: bytes, least: 1 << 20, hint: "Resident, of all nodes" },
 ];
@@ -61,7 +62,7 @@ class Tile {
     const value = this.#series.valueAt(now - (ago ?? 0));
     setText(this.#number, write(value));
     setText(this.#range, highest > 0 ? `max ${write(highest)}${unit ?? ""}` : "");
-    this.element.classList.toggle("bad", bad !== undefined && value > bad);
+    this.element.classList.toggle("bad", bad !== undefined && bad(value));
     this.#plot.classList.toggle("pointed", ago !== null);
     if (ago !== null) {
       const x = String(WIDTH * (1 - ago / this.#series.span(now)));
@@ -121,22 +122,4 @@ function lastMinutes(span) {
 function agoInWords(ago) {
   const whole = Math.round(ago);
   return `${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")} min ago`;
-}
-
-export function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-function shape(name, className) {
-  const made = document.createElementNS(SVG, name);
-  made.setAttribute("class", className);
-  return made;
-}
-
-// Only where it changes, so that what is selected stays so.
-export function setText(target, text) {
-  if (target.textContent !== text) target.textContent = text;
 }
