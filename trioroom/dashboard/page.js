@@ -45,7 +45,7 @@ function draw(view) {
   drawProblems(view.problems);
   const { connections } = view.totals;
   setText($("summary"), `${view.nodes.length} ${view.nodes.length === 1 ? "node" : "nodes"}`);
-  document.title = `${count(connections)} ${connections === 1 ? "connection" : "connections"} – trioroom`;
+  document.title = `${count(connections)} ${connections === 1 ? "connection" : "connections"} · trioroom`;
 }
 
 // Written only when there are others than before: this is what a screen reader says by itself.
