@@ -29,7 +29,10 @@ default_role = "py:obj"  # `Room` in a docstring is a link
 nitpick_ignore_regex = [
     # Of other projects, which an offline build cannot link to.
     (r"py:.*", r"(trio|msgspec|ssl|socket|attrs|click|pathlib|collections\.abc)\..*"),
-    (r"py:.*", r"(Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext|WebSocketRequest)"),
+    (
+        r"py:.*",
+        r"(TracerProvider|Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext|WebSocketRequest)",
+    ),
     # Internal types in public signatures: they are told in words, and are free to change.
     (
         r"py:.*",

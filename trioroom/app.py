@@ -37,6 +37,7 @@ from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
     from trio_websocket import WebSocketRequest
 
     from trioroom._core.admission import Admission
@@ -200,6 +201,7 @@ async def open_server(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
@@ -212,6 +214,7 @@ async def open_server(
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
         api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
+        tracer_provider: OpenTelemetry's (extra ``otel``), for spans around hooks and publications. None traces nothing.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
@@ -230,7 +233,8 @@ async def open_server(
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            server = _start(app, settings, ssl_context, listeners, endpoints, nursery, accepting)
+            hub = app._hub = _make_hub(app._routes, backplane, settings, nursery, tracer_provider)
+            server = _start(app, hub, ssl_context, listeners, endpoints, nursery, accepting)
             try:
                 yield server
             except trio.Cancelled:
@@ -249,9 +253,23 @@ async def open_server(
         raise failure
 
 
+def _make_hub(
+    routes: Routes[type[Room]],
+    backplane: Backplane,
+    settings: Settings,
+    nursery: trio.Nursery,
+    tracer_provider: TracerProvider | None,
+) -> Hub:
+    if tracer_provider is None:
+        return Hub(routes, backplane, settings, nursery)
+    from trioroom._net.tracing import TracedHub  # which needs an extra
+
+    return TracedHub(routes, backplane, settings, nursery, tracer_provider)
+
+
 def _start(
     app: App,
-    settings: Settings,
+    hub: Hub,
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     endpoints: Endpoints,
@@ -259,10 +277,8 @@ def _start(
     accepting: trio.CancelScope,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
-    assert app._backplane is not None
-    readiness = open_readiness()
+    settings, readiness = hub.settings, open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    hub = app._hub = Hub(app._routes, app._backplane, settings, nursery)
     http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
     admission = open_admission(settings)
     refusals = Refusals(admission)
@@ -296,6 +312,7 @@ async def serve(
     backplane: Backplane | None = None,
     reuse_port: bool = False,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
@@ -304,7 +321,7 @@ async def serve(
     """
     opened = open_server(
         app, host, port, settings=settings, ssl_context=ssl_context, backplane=backplane, reuse_port=reuse_port,
-        api_key=api_key,
+        api_key=api_key, tracer_provider=tracer_provider,
     )  # fmt: skip
     async with opened as server:
         with server_gc_policy():

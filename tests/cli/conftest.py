@@ -129,7 +129,7 @@ def serve_options(**changed: Any) -> ServeOptions:
     """What the command line would give."""
     options = ServeOptions(
         host="127.0.0.1", port=0, tls_cert=None, tls_key=None, settings=Settings(), log_level="info", log_format="text",
-        backplane="memory", api_key=None, workers=1, port_per_worker=False, worker=False,
+        opentelemetry=False,        backplane="memory", api_key=None, workers=1, port_per_worker=False, worker=False,
         fork_server=False,
     )  # fmt: skip
     return attrs.evolve(options, **changed)

@@ -228,7 +228,7 @@ async def test_everything_that_a_server_tells_is_json(rooms: Path) -> None:
         assert await command.wait_ended() == 0
     records = records_of(command.output)
     opened = find(records, address="127.0.0.1", logger="trioroom.handshake")
-    assert opened["message"] == f"{opened['connection']}: open at '/a'"
+    assert opened["message"] == f"{opened['connection']}: opened from 127.0.0.1"
     assert {record["process"] for record in records} == {command.process.pid}
     assert find(records, url=f"http://127.0.0.1:{port}/")["logger"] == "trioroom.server"
     assert "UserWarning: this is\nold" in str(find(records, logger="py.warnings")["message"])

@@ -246,6 +246,17 @@ def test_server_in_a_program_dumps_its_tasks_on_a_signal() -> None:
         stop(process)
 
 
+async def test_traced_server_prints_its_spans() -> None:
+    with trio.fail_after(DEADLINE), running("-c", "import trio, traced; trio.run(traced.main, 0)") as process:
+        async with open_websocket_url(url_of(process)) as one:
+            await one.send_message("hello")
+        process.send_signal(signal.SIGINT)
+        output = await trio.to_thread.run_sync(lambda: process.communicate(timeout=DEADLINE)[0])
+    for name in ("on_join Chat", "on_message Chat", "publish", "on_leave Chat"):
+        assert f'"name": "{name}"' in output, output
+    assert '"service.name": "chat"' in output
+
+
 async def test_tls_server_is_reached_by_wss(tmp_path: Path) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1")

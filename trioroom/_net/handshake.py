@@ -100,9 +100,9 @@ class Greeter:
         connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits, address)
         self._hub.add(connection)
         self._heartbeat.add(connection)
-        if log.isEnabledFor(logging.DEBUG):  # not the query, which may hold a token
+        if log.isEnabledFor(logging.DEBUG):  # not where: the path and the query of v1 may hold anything
             fields = {"connection": connection.id, "address": connection.address}
-            log.debug("%s: open at %r", connection.id, request.path, extra=fields)
+            log.debug("%s: opened from %s", *fields.values(), extra=fields)
         return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
 
     def forget(self, connection: Connection) -> None:

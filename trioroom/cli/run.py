@@ -21,6 +21,7 @@ from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
 from trioroom.cli.processes import Process
+from trioroom.cli.telemetry import configured_provider
 from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
@@ -37,6 +38,7 @@ class ServeOptions:
     settings: Settings
     log_level: str
     log_format: str
+    opentelemetry: bool
     backplane: str
     api_key: str | None = attrs.field(repr=False)
     workers: int
@@ -144,6 +146,7 @@ async def _listening(
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
                 backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
+                tracer_provider=configured_provider() if options.opentelemetry else None,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server

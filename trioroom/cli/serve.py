@@ -137,6 +137,7 @@ def _server_options(command: Command) -> Command:
             "--log-format", default="text", type=click.Choice(["text", "json"]), is_eager=True, callback=_begin_logs,
             help="json: one object a line on standard error, for what collects logs.",
         ),
+        click.option("--opentelemetry", is_flag=True, help="Trace hooks and publications, as OTEL_* variables say."),
     )):  # fmt: skip
         command = option(command)
     return command

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -20,6 +21,9 @@ from trioroom.backplane.base import Backplane
 from trioroom.closecodes import CloseCode
 from trioroom.errors import ConnectionClosed
 from trioroom.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 
 class Peer:
@@ -125,6 +129,7 @@ async def open_test_server(
     *,
     backplane: Backplane | None = None,
     api_key: str | None = None,
+    tracer_provider: TracerProvider | None = None,
     timeout: float = 600.0,
 ) -> AsyncIterator[Server]:
     """`open_server` on a free loopback port, with deadlines that suit a test.
@@ -136,7 +141,9 @@ async def open_test_server(
     """
     settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
     with trio.fail_after(timeout):
-        async with open_server(app, port=0, settings=settings, backplane=backplane, api_key=api_key) as server:
+        async with open_server(
+            app, port=0, settings=settings, backplane=backplane, api_key=api_key, tracer_provider=tracer_provider
+        ) as server:
             yield server
 
 
