@@ -81,7 +81,9 @@ class _Meter:
         counts = _counts_of(snapshot)
         if self._before is not None:
             seconds, earlier = snapshot.uptime - self._before[0], self._before[1]
-            self._rates = {name: max(0.0, counts[name] - earlier[name]) / seconds for name in counts.keys() & earlier.keys()}
+            self._rates = {
+                name: max(0.0, counts[name] - earlier[name]) / seconds for name in counts.keys() & earlier.keys()
+            }
         self._before = snapshot.uptime, counts
 
     def rate(self, name: str) -> float | None:
