@@ -40,7 +40,8 @@ async def fetch(target: Target, api_key: str | None, ssl_context: ssl.SSLContext
         await stream.send_all(request)
         return await _receive(stream, connection)
     except (h11.RemoteProtocolError, trio.BrokenResourceError) as exc:
-        raise ConnectionResetError(f"{target.authority} does not speak HTTP, or broke off: {exc}") from exc
+        reason = f"{target.authority} does not speak HTTP, or broke off: {exc}"
+        raise ConnectionResetError(reason) from None  # which is told by its root, and that says less
     finally:
         await trio.aclose_forcefully(stream)
 

@@ -158,7 +158,8 @@ async def open_stream(target: Target, proxy: Proxy | None, ssl_context: ssl.SSLC
     except BaseException as exc:
         await trio.aclose_forcefully(stream)
         if isinstance(exc, trio.BrokenResourceError):
-            raise _as_os_error(exc, f"{target.host}:{target.port} or what is before it broke off") from exc
+            error = _as_os_error(exc, f"{target.host}:{target.port} or what is before it broke off")
+            raise error from error.__cause__  # not from exc, which it may be the cause of itself: that makes a ring
         raise
     return stream
 
