@@ -235,7 +235,10 @@ async def test_leaving_the_context_drains(app: trioroom.App) -> None:
             with pytest.raises(OSError, match="all attempts to connect"):
                 await trio.open_tcp_stream("127.0.0.1", server.port)
     assert guests.closed == [(4101, "the server drains; reconnect")] * 3
-    assert guests.pushes == [{"type": "bye", "code": 4101, "after": [0.8, 5.0]}]
+    [bye] = guests.pushes
+    assert isinstance(bye, dict)
+    assert (bye["type"], bye["code"]) == ("bye", 4101)
+    assert 0 <= bye["after"][0] < bye["after"][1] < 0.1  # of three, all may come back at once
 
 
 async def test_draining_ends_with_drain_timeout_whatever_peers_do(app: trioroom.App, autojump_clock: MockClock) -> None:

@@ -7,6 +7,8 @@ import pytest
 from trioroom import errors
 from trioroom.closecodes import CloseCode
 from trioroom.errors import (
+    AuthenticationRefused,
+    AuthenticationUnavailable,
     BackplaneError,
     BackplaneUnavailable,
     ConnectionClosed,
@@ -27,7 +29,7 @@ from trioroom.errors import (
 
 def test_every_error_of_ours_has_the_same_base_and_tells_what_to_do() -> None:
     classes = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
-    assert len(classes) == 14
+    assert len(classes) == 16
     for cls in classes:
         assert issubclass(cls, TrioroomError)
         assert cls.__doc__
@@ -43,6 +45,8 @@ def test_every_error_of_ours_has_the_same_base_and_tells_what_to_do() -> None:
         (RemoteProtocolError, ProtocolError),
         (HandshakeError, ProtocolError),
         (JoinRefused, TrioroomError),
+        (AuthenticationRefused, TrioroomError),
+        (AuthenticationUnavailable, TrioroomError),
         (BackplaneError, TrioroomError),
         (BackplaneUnavailable, BackplaneError),
         (PositionLost, TrioroomError),
@@ -56,10 +60,11 @@ def test_error_is_caught_as_its_parent(cls: type[Exception], parent: type[Except
 def test_every_error_says_whether_to_try_again() -> None:
     worth = [
         ConnectionClosed(4101), HandshakeError(503, ""), HandshakeError(429, ""), BackplaneUnavailable(),
-        Disconnected(), RequestRefused("unavailable", "", retry=True),
+        Disconnected(), AuthenticationUnavailable(), RequestRefused("unavailable", "", retry=True),
     ]  # fmt: skip
     not_worth = [
         ConnectionClosed(4001), HandshakeError(404, ""), JoinRefused(), RequestRefused("denied", ""), Unconfirmed(),
+        AuthenticationRefused(),
         Kicked(4002, ""), RemoteProtocolError(""), LocalProtocolError(""),
     ]  # fmt: skip
     assert [error.retry for error in worth] == [True] * len(worth)

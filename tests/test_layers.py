@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "trioroom"
 
 LEAVES = {"errors", "closecodes"}
-BELOW_APP = LEAVES | {"_net", "_core", "_wire", "backplane", "settings", "member", "room"}
+BELOW_APP = LEAVES | {"_net", "_core", "_wire", "backplane", "identity", "settings", "member", "room"}
 MAY_IMPORT = {
     "closecodes": set[str](),
     "errors": {"closecodes"},
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "_core": LEAVES | {"_core"},
     "_wire": LEAVES | {"_wire", "_core"},  # the words of history, which both need
     "backplane": LEAVES | {"_core", "backplane"},
+    "identity": LEAVES | {"_core"},  # _wire only for its types
     "member": LEAVES | {"_core"},  # _net and _wire only for their types
     "room": LEAVES | {"_core", "member"},
     "_net": BELOW_APP,
@@ -27,7 +28,9 @@ MAY_IMPORT = {
     "debug": LEAVES | {"_core"},
     "client": LEAVES | {"_core", "_wire", "room", "client"},
     "testing": BELOW_APP | {"", "testing", "app"},
-    "": LEAVES | {"_core", "_wire", "app", "backplane", "client", "settings", "member", "room"},  # the facade
+    "": LEAVES
+    | {"_core", "_wire", "app", "backplane", "client", "identity", "settings", "member", "room"},  # the facade
+    "auth": LEAVES | {"auth", "identity"},
     "demo": LEAVES | {"", "demo", "app", "settings"},
     "bench": LEAVES | {"", "bench", "_wire"},
     "cli": LEAVES

@@ -104,6 +104,27 @@ async def test_request_and_token_are_there_for_authorize(autojump_clock: MockClo
     ]
 
 
+async def test_identity_says_who_a_member_is_until_the_room_does() -> None:
+    async def hook(credentials: trioroom.Credentials) -> trioroom.Identity:
+        return trioroom.Identity("ann", {"name": "Ann"}, claims={"role": "admin"})
+
+    class Renamed(Exposed):
+        async def authorize(self, member: trioroom.Member) -> None:
+            if self.name == "room/b":
+                member.user, member.info = "somebody", None
+
+    app = trioroom.App(authenticate=hook)
+    app.route("room/{name}", Renamed)
+    seen = []
+    async with open_test_server(app) as server, open_v1_peer(server) as v1:
+        for room in ("room/a", "room/b"):
+            await v1.join(room)
+            (member,) = Renamed.met
+            assert member.identity is not None
+            seen.append((member.user, member.info, member.identity.user, member.identity.claims["role"]))
+    assert seen == [("ann", {"name": "Ann"}, "ann", "admin"), ("somebody", None, "ann", "admin")]
+
+
 # -- send ------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ from trioroom.settings import Settings
 
 DEFAULTS: dict[str, object] = {
     "handshake_timeout": 10.0,
+    "auth_timeout": 10.0,
     "max_head_bytes": 16_384,
     "max_headers": 64,
     "max_request_bytes": 1_048_576,
@@ -36,7 +37,9 @@ DEFAULTS: dict[str, object] = {
     "write_timeout": 20.0,
     "close_timeout": 5.0,
     "leave_timeout": 5.0,
+    "drain_delay": 0.0,
     "drain_timeout": 10.0,
+    "reconnect_rate": 1_000.0,
     "compression": False,
     "allowed_origins": None,
     "backlog": 4_096,
@@ -58,7 +61,8 @@ DEFAULTS: dict[str, object] = {
 OPTIONAL = ["max_connections", "socket_unsent_bytes", "socket_send_bytes", "socket_receive_bytes"]
 TIMES = [name for name in DEFAULTS if name.endswith(("_timeout", "_interval"))]
 COUNTS = [name for name, value in DEFAULTS.items() if type(value) is int and name not in OPTIONAL]
-AMOUNTS = [name for name, value in DEFAULTS.items() if type(value) is float and name not in TIMES]
+DELAYS = ["drain_delay"]
+AMOUNTS = [name for name, value in DEFAULTS.items() if type(value) is float and name not in TIMES + DELAYS]
 """What can be switched off, and rates."""
 LIMITS = [*TIMES, *COUNTS, *AMOUNTS]
 
@@ -139,6 +143,14 @@ def test_time_may_be_a_fraction_of_a_second(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(TIMES) - {"ping_timeout"}))
 def test_deadline_may_be_switched_off(name: str) -> None:
     assert getattr(make_settings(**{name: math.inf}), name) == math.inf
+
+
+@pytest.mark.parametrize("name", DELAYS)
+def test_delay_may_be_none_at_all_and_ends(name: str) -> None:
+    assert getattr(make_settings(**{name: 0}), name) == 0
+    for value in (-0.1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=name):
+            make_settings(**{name: value})
 
 
 @pytest.mark.parametrize("name", AMOUNTS)

@@ -15,6 +15,8 @@ from trioroom.backplane.open import open_backplane
 from trioroom.client import connect
 from trioroom.closecodes import CloseCode
 from trioroom.errors import (
+    AuthenticationRefused,
+    AuthenticationUnavailable,
     BackplaneError,
     BackplaneUnavailable,
     ConnectionClosed,
@@ -30,6 +32,7 @@ from trioroom.errors import (
     TrioroomError,
     Unconfirmed,
 )
+from trioroom.identity import Credentials, Identity
 from trioroom.member import Member
 from trioroom.room import HistoryPage, KeptMessage, PresencePage, PresentUser, Room
 from trioroom.settings import Settings
@@ -38,15 +41,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "AuthenticationRefused",
+    "AuthenticationUnavailable",
     "BackplaneError",
     "BackplaneUnavailable",
     "CloseCode",
     "ConnectionClosed",
+    "Credentials",
     "Deliveries",
     "Disconnected",
     "HandshakeError",
     "History",
     "HistoryPage",
+    "Identity",
     "JoinRefused",
     "KeptMessage",
     "Kicked",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,8 +17,9 @@ from trioroom._core.networks import Networks
 from trioroom._core.routes import Routes
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
+from trioroom._net.authentication import Authentication
 from trioroom._net.dashboard import Dashboard
-from trioroom._net.drain import drain
+from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
 from trioroom._net.gc_policy import server_gc_policy
@@ -25,7 +27,7 @@ from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
-from trioroom._net.listener import accept_until_cancelled, open_listeners
+from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
 from trioroom._net.readiness import open_readiness
 from trioroom._net.refusals import Refusals
 from trioroom._net.snapshot import Snapshots
@@ -43,15 +45,26 @@ if TYPE_CHECKING:
     from trioroom._core.admission import Admission
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
+    from trioroom.identity import Authenticate
 
 _ANSWER_TIMEOUT = 5.0  # seconds an endpoint may take beyond what publishing may
 RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
-    """Which room class serves which names, and which files are served beside them."""
+    """Which room class serves which names, and which files are served beside them.
 
-    def __init__(self) -> None:
+    Args:
+        authenticate: an async function that says who a peer is: it takes `trioroom.Credentials` and returns a
+            `trioroom.Identity`, or None for a peer that may be anonymous, or raises `trioroom.AuthenticationRefused`.
+            It is called for each opening handshake, and for each ``auth`` of v1. `trioroom.auth.JWTAuthenticator` is
+            one for JSON Web Tokens. By default everybody comes in, and is anonymous.
+    """
+
+    def __init__(self, *, authenticate: Authenticate | None = None) -> None:
+        if not (authenticate is None or callable(authenticate)):
+            raise TypeError(f"authenticate={authenticate!r} must be an async function that takes Credentials")
+        self._authenticate = authenticate
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
@@ -125,6 +138,7 @@ class Server:
         entrance: Entrance,
         accepted: AcceptedSockets,
         listeners: list[socket.socket],
+        stop_listening: Callable[[], None],
     ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket."""
@@ -133,6 +147,7 @@ class Server:
         self._admission = admission
         self._entrance = entrance
         self._accepted = accepted
+        self._stop_listening = stop_listening
 
     @property
     def port(self) -> int:
@@ -205,7 +220,8 @@ async def open_server(
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
-    Leaving the context drains: accepting stops, peers are closed with 4101 and may take
+    Leaving the context drains: the server is not ready any more, accepting stops after
+    ``settings.drain_delay``, peers are closed with 4101 at ``settings.reconnect_rate`` and may take
     ``settings.drain_timeout``. Cancelled, or left by an exception, it closes them with 1001 at once.
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
@@ -232,9 +248,8 @@ async def open_server(
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
-            hub = app._hub = _make_hub(app._routes, backplane, settings, nursery, tracer_provider)
-            server = _start(app, hub, ssl_context, listeners, endpoints, nursery, accepting)
+            hub = app._hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
+            server = _start(app, hub, ssl_context, listeners, endpoints, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -242,29 +257,30 @@ async def open_server(
             except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
             else:
-                accepting.cancel()
-                _close_all(listeners)  # what comes now is refused, not left waiting
-                await drain(server._hub, settings.drain_timeout)
+                await retire(server._hub, server._stop_listening)
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._hub = None
-        _close_all(listeners)
+        for listener in listeners:
+            listener.close()
     if failure is not None:
         raise failure
 
 
 def _make_hub(
-    routes: Routes[type[Room]],
+    app: App,
     backplane: Backplane,
     settings: Settings,
     nursery: trio.Nursery,
     tracer_provider: TracerProvider | None,
 ) -> Hub:
+    authenticate = app._authenticate
+    authentication = None if authenticate is None else Authentication(authenticate, settings.auth_timeout)
     if tracer_provider is None:
-        return Hub(routes, backplane, settings, nursery)
+        return Hub(app._routes, backplane, settings, nursery, authentication)
     from trioroom._net.tracing import TracedHub  # which needs an extra
 
-    return TracedHub(routes, backplane, settings, nursery, tracer_provider)
+    return TracedHub(app._routes, backplane, settings, nursery, authentication, tracer_provider)
 
 
 def _start(
@@ -274,12 +290,11 @@ def _start(
     listeners: list[socket.socket],
     endpoints: Endpoints,
     nursery: trio.Nursery,
-    accepting: trio.CancelScope,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
     settings, readiness = hub.settings, open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
-    http = HttpResponder(app._static, lambda: hub.backplane.ready, endpoints)
+    http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     admission = open_admission(settings)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)
@@ -292,14 +307,12 @@ def _start(
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
-
+    if hub.authentication is not None:
+        nursery.start_soon(hub.authentication.run, name="expiry")
+    accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
-    return Server(greeter, hub, admission, entrance, accepted, listeners)
-
-
-def _close_all(listeners: list[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
+    stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
+    return Server(greeter, hub, admission, entrance, accepted, listeners, stop_listening)
 
 
 async def serve(

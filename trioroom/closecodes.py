@@ -31,12 +31,15 @@ class CloseCode(IntEnum):
     BAD_ENVELOPE = 4000
     JOIN_REFUSED = 4001
     KICKED = 4002
+    UNAUTHENTICATED = 4003
     UNKNOWN_ROOM = 4004
 
     DRAIN = 4101
     SLOW_CONSUMER = 4108
     PING_TIMEOUT = 4110
     OVERLOAD = 4113
+
+    TOKEN_EXPIRED = 4201
 
 
 def is_valid_on_wire(code: int) -> bool:

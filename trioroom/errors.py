@@ -65,6 +65,26 @@ class JoinRefused(TrioroomError):
         self.close_code = int(close_code)
 
 
+class AuthenticationRefused(TrioroomError):
+    """Raised by ``App(authenticate=...)`` for credentials that are not good enough; ``reason`` reaches the peer.
+
+    Without credentials, it says that there have to be some.
+    """
+
+    def __init__(self, reason: str = "not authenticated") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class AuthenticationUnavailable(TrioroomError):
+    """Raised by ``App(authenticate=...)`` when it cannot tell now, such as for want of a database; peers come back.
+
+    It is not logged for each of them: whoever raises it says so once for all.
+    """
+
+    retry = True
+
+
 class BackplaneError(TrioroomError):
     """The link between the servers failed."""
 

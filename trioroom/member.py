@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trioroom._net.lazy_nursery import LazyNursery
     from trioroom._wire.http import Request
     from trioroom._wire.message import Data
+    from trioroom.identity import Identity
     from trioroom.room import Room
 
 Args = TypeVarTuple("Args")
@@ -41,11 +42,13 @@ class Member:
         self._present = False  # in the room: from before on_join until before on_leave
         self._put_out: str | None = None  # why, when `leave` was called while on_join ran
         self._tasks: LazyNursery | None = None
-        self._user: str | None = None
-        self._info = NOTHING
+        identity = connection.identity
+        self._user = None if identity is None else identity.user
+        self._info = NOTHING if identity is None else identity._info
         self._listed: str | None = None  # the user that it is listed as, while it is
         self.token = token
-        """What the peer sent in ``auth``, unchecked; ``authorize`` decides what it is worth."""
+        """What the peer sent in ``auth``. Unless the app authenticates, nobody has checked it: ``authorize`` decides
+        what it is worth."""
 
     def __repr__(self) -> str:
         return f"<Member {self.id} of {self.room.name!r}>"
@@ -57,7 +60,9 @@ class Member:
 
     @property
     def user(self) -> str:
-        """Who it is to the room's presence; `id`, unless ``authorize`` or ``on_join`` say so. 1 to 128 characters.
+        """Who it is to the room's presence, 1 to 128 characters.
+
+        The user of its `identity`, else its `id`, until ``authorize`` or ``on_join`` set another.
 
         Connections of one user, on any servers, are listed as one. Set later, it changes nothing of the list.
         """
@@ -69,12 +74,21 @@ class Member:
 
     @property
     def info(self) -> object:
-        """What the list shows of the user, a JSON value of at most 1,024 bytes. Set as `user` is; None by default."""
+        """What the list shows of the user, a JSON value of at most 1,024 bytes.
+
+        That of its `identity`, else None, until it is set as `user` is.
+        """
         return decode_info(self._info)
 
     @info.setter
     def info(self, info: object) -> None:
         self._info = encode_info(info)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who ``App(authenticate=...)`` says that it is, by the latest credentials; None if it is anonymous, or nobody
+        asks."""
+        return self._connection.identity
 
     @property
     def room(self) -> Room:

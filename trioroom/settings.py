@@ -45,6 +45,10 @@ class Settings:
 
     handshake_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """The whole opening handshake, absolute rather than per read, so that one byte a second is no way in."""
+    auth_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
+    """How long a v1 peer without credentials in its handshake may take to show some by ``auth``, else it is closed with
+    4003; also what ``authenticate`` may take for them. As long as a handshake: it is the second half of one. Only where
+    an app authenticates, and not for peers that it lets in as anonymous."""
     max_head_bytes: int = attrs.field(default=16_384, validator=_COUNT)
     """Request line and headers together."""
     max_headers: int = attrs.field(default=64, validator=_COUNT)
@@ -169,8 +173,24 @@ class Settings:
     """How long a peer may take to answer our close frame, and to read what it was sent before."""
     leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long ``on_leave`` and ``on_close`` may run, shielded, when a member or a room goes."""
+    drain_delay: float = attrs.field(default=0.0, validator=[validators.ge(0), validators.lt(math.inf)])
+    """How long a stopping server goes on serving all who come, while `/readyz` says already that it is not ready.
+
+    For load balancers that go by that: time enough for them to look, and to tell each other. 0, as nobody looks unless
+    it has been set up.
+    """
     drain_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
-    """How long a stopping server waits for its peers to close."""
+    """How long a stopping server takes, after that, to close its peers and to wait for their ends. Peers that are left
+    are dropped then. It may take ``leave_timeout`` more where ``on_leave`` does.
+    """
+    reconnect_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
+    """Peers a second that a stopping server sends to the others: it closes them at this pace, and tells each when to
+    come back.
+
+    An eighth of the handshakes that one core takes, so that joins, TLS and the members that are there already have the
+    rest. All are to be back within ``drain_timeout`` all the same: a server with more peers than this allows for goes
+    faster. ``math.inf`` closes all at once.
+    """
 
     # -- the kernel's part --------------------------------------------------------------------------
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import trio
@@ -12,6 +16,8 @@ import trioroom
 from trioroom._core.routes import Routes
 from trioroom._net.drain import drain
 from trioroom._net.hub import Hub
+from trioroom._wire.client_frames import take_frame
+from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import Peer, open_peer, open_test_server
@@ -29,10 +35,11 @@ SETTINGS = trioroom.Settings(drain_timeout=10, close_timeout=3, leave_timeout=1)
 class Parting:
     """A connection, as far as draining looks at one: it goes ``after`` so many seconds."""
 
-    encoding = encoding_for(None, None)
-
-    def __init__(self, hub: Hub, nursery: trio.Nursery, after: float) -> None:
+    def __init__(self, hub: Hub, nursery: trio.Nursery, after: float, subprotocol: str | None = None) -> None:
+        self.encoding = encoding_for(CODECS.get(subprotocol or ""), None)
         self.told: list[int] = []
+        self.told_at = -1.0
+        self.farewell = b""
         self.dropped = False
         self._hub, self._nursery, self._after = hub, nursery, after
         hub.add(self.as_connection)
@@ -41,9 +48,20 @@ class Parting:
     def as_connection(self) -> Connection:
         return cast("Connection", self)
 
-    def close(self, code: int, reason: str = "") -> None:
+    def close(self, code: int, reason: str = "", *, farewell: bytes = b"") -> None:
         self.told.append(code)
+        self.told_at = trio.current_time()
+        self.farewell = farewell
         self._nursery.start_soon(self._go)
+
+    @property
+    def slot(self) -> tuple[float, float]:
+        """From the beginning of time, which the drain is at."""
+        frame = take_frame(self.farewell)
+        assert frame is not None
+        bye = json.loads(frame[1])
+        assert (bye["type"], bye["code"]) == ("bye", 4101)
+        return self.told_at + bye["after"][0], self.told_at + bye["after"][1]
 
     def abort(self) -> None:
         self.dropped = True
@@ -54,13 +72,21 @@ class Parting:
 
 
 @pytest.fixture
-def hub(nursery: trio.Nursery) -> Hub:
-    routes: Routes[type[trioroom.Room]] = Routes()
-    return Hub(routes, MemoryBackplane(), SETTINGS, nursery)
+def make_hub(nursery: trio.Nursery) -> Callable[..., Hub]:
+    def make(**settings: Any) -> Hub:
+        routes: Routes[type[trioroom.Room]] = Routes()
+        return Hub(routes, MemoryBackplane(), trioroom.Settings(**settings), nursery)
+
+    return make
+
+
+@pytest.fixture
+def hub(make_hub: Callable[..., Hub]) -> Hub:
+    return make_hub(drain_timeout=5, close_timeout=1)
 
 
 async def test_nobody_to_wait_for_is_no_wait(hub: Hub, autojump_clock: MockClock) -> None:
-    assert await drain(hub, 5)
+    assert await drain(hub)
     assert trio.current_time() == 0
 
 
@@ -68,42 +94,69 @@ async def test_all_are_told_and_the_last_one_ends_it(
     hub: Hub, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     all_parting = [Parting(hub, nursery, after) for after in (0, 2, 1)]
-    assert await drain(hub, 5)
+    assert await drain(hub)
     assert trio.current_time() == 2
     assert [parting.told for parting in all_parting] == [[4101]] * 3
 
 
 async def test_deadline_ends_it_too_and_is_told(hub: Hub, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     quick, slow = (Parting(hub, nursery, after) for after in (1, 6))
-    assert not await drain(hub, 5)
+    assert not await drain(hub)
     assert trio.current_time() == 5
     assert (quick.dropped, slow.dropped) == (False, True)
 
 
 async def test_cancelled_drain_leaves_the_rest_to_themselves(
-    hub: Hub, nursery: trio.Nursery, autojump_clock: MockClock
+    make_hub: Callable[..., Hub], nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    parting = Parting(hub, nursery, 3)
+    hub = make_hub(drain_timeout=100, reconnect_rate=100)
+    everybody = [Parting(hub, nursery, 3) for _ in range(300)]
     with trio.move_on_after(1) as scope:
-        await drain(hub, 5)
+        await drain(hub)
     assert scope.cancelled_caught
-    assert not parting.dropped
-    await hub.wait_empty()
-    assert trio.current_time() == 3
+    assert sum(parting.told == [4101] for parting in everybody) == pytest.approx(100, abs=5)
+    assert not any(parting.dropped for parting in everybody)
 
 
-async def test_crowd_is_told_in_slices(hub: Hub, nursery: trio.Nursery) -> None:
+async def test_peers_are_closed_at_their_pace_each_with_a_slot_of_its_own(
+    make_hub: Callable[..., Hub], nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    hub = make_hub(drain_timeout=10, close_timeout=5, reconnect_rate=500)
+    everybody = [Parting(hub, nursery, 0.1, "trioroom.v1.json") for _ in range(1_000)]
+    assert await drain(hub)
+    assert trio.current_time() == pytest.approx(2, abs=0.1)  # 1,000 / 500 a second, and the last ones' closing
+    closed = Counter(int(parting.told_at * 10 + 1e-6) for parting in everybody)
+    assert closed == dict.fromkeys(range(20), 50)
+    slots = sorted(parting.slot for parting in everybody)
+    assert [first for first, _ in slots] == pytest.approx([number / 500 for number in range(1_000)], abs=0.001)
+    assert {round(last - first, 3) for first, last in slots} == {0.05}
+
+
+async def test_more_than_the_pace_allows_for_are_closed_in_time_and_come_back_by_the_deadline(
+    make_hub: Callable[..., Hub], nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    hub = make_hub(drain_timeout=10, close_timeout=4, reconnect_rate=1)
+    everybody = [Parting(hub, nursery, 4, "trioroom.v1.json") for _ in range(500)]  # they take their time to part
+    assert await drain(hub)
+    assert trio.current_time() <= 10
+    assert max(parting.told_at for parting in everybody) <= 6
+    returns = Counter(int(parting.slot[0] + 1e-6) for parting in everybody)
+    assert returns == dict.fromkeys(range(10), 50)
+
+
+async def test_crowd_is_told_in_slices(make_hub: Callable[..., Hub], nursery: trio.Nursery) -> None:
     turns = 0
 
     class Counted(Parting):
-        def close(self, code: int, reason: str = "") -> None:
+        def close(self, code: int, reason: str = "", *, farewell: bytes = b"") -> None:
             super().close(code, reason)
             seen.add(turns)
 
+    hub = make_hub(reconnect_rate=math.inf)
     seen: set[int] = set()
     for _ in range(3_000):
         Counted(hub, nursery, 0)
-    nursery.start_soon(drain, hub, 5)
+    nursery.start_soon(drain, hub)
     for turns in range(100):  # noqa: B007  # read by those who are told
         await trio.lowlevel.checkpoint()
     assert len(seen) >= 5
@@ -134,7 +187,10 @@ async def test_peers_of_a_stopping_server_are_sent_elsewhere(
 
         nursery.start_soon(listen)
         nursery.start_soon(closing_of, plain)
-    assert told == [{"type": "bye", "code": 4101, "after": [0.8, 5.0]}, (4101, "the server drains; reconnect")]
+    [bye, closing] = told
+    assert isinstance(bye, dict)
+    assert (bye["type"], bye["code"]) == ("bye", 4101)
+    assert closing == (4101, "the server drains; reconnect")
     assert lobby.left == ["the server drains; reconnect"]
     assert trio.current_time() == 0  # as nobody kept it waiting
 

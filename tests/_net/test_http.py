@@ -49,7 +49,9 @@ class Site:
         (self.client / "package.json").write_text("{}")
         self.ready = True
         mounts = [("/files/", self.root), ("/", self.root)]
-        self._responder = HttpResponder(mounts, lambda: self.ready, Endpoints(None, 1.0), self.client)
+        self._responder = HttpResponder(
+            mounts, lambda: None if self.ready else "it rests", Endpoints(None, 1.0), self.client
+        )
 
     async def get(self, path: str, method: str = "GET", **headers: str) -> Response:
         """``path`` as the head's parser has decoded it; headers are written with an underscore for each dash."""
@@ -77,7 +79,7 @@ async def test_readiness_follows_the_backplane(site: Site) -> None:
     assert (response.status, response.body) == (200, b"ready\n")
     site.ready = False
     response = await site.get("/readyz")
-    assert (response.status, response.body) == (503, b"not ready: the backplane is down\n")
+    assert (response.status, response.body) == (503, b"not ready: it rests\n")
     site.ready = True
     assert (await site.get("/readyz")).status == 200
 

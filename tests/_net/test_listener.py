@@ -16,7 +16,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
-from trioroom._net.listener import accept_until_cancelled, bind_sockets, open_listeners
+from trioroom._net.listener import accept_until_cancelled, bind_sockets, open_listeners, stop_accepting
 from trioroom.settings import Settings
 from trioroom.testing import open_peer, open_test_server
 
@@ -332,6 +332,26 @@ async def test_cancelling_stops_accepting_and_nothing_else(accepting: Accepting,
     client.send(b"x")
     assert sock.recv(1) == b"x"
     assert accepting.listener.fileno() >= 0  # its owner closes it
+
+
+async def test_stopping_takes_all_that_wait_first(accepting: Accepting) -> None:
+    waiting = [accepting.connect() for _ in range(200)]
+    accepting.listener.failures = [errno.ECONNABORTED, errno.EMFILE]
+    stop_accepting([accepting.listener], accepting.handle, accepting.scope)
+    assert len(accepting.accepted) == len(waiting)
+    assert not any(sock.getblocking() for sock in accepting.accepted)
+    assert accepting.listener.fileno() == -1
+    assert accepting.scope.cancel_called
+
+
+async def test_stopping_closes_what_cannot_be_handled(accepting: Accepting) -> None:
+    client = accepting.connect()
+
+    def handle(sock: socket.socket, host: str) -> None:
+        raise OSError(errno.ENOSPC, "no room to watch it")
+
+    stop_accepting([accepting.listener], handle, accepting.scope)
+    assert client.recv(1) == b""
 
 
 async def test_cancelled_before_it_began_accepts_nothing(accepting: Accepting) -> None:

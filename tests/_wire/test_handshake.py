@@ -253,7 +253,7 @@ def agree(agreements: Agreements, head: bytes) -> tuple[Request, Acceptance]:
     request = HeadParser().feed(head)
     assert request is not None
     acceptance = accept(request, subprotocols=["a"], deflate=True)
-    kept = request.to_keep()
+    kept = agreements.to_keep(request, acceptance)
     agreements.note(head, kept, acceptance)
     return kept, acceptance
 
@@ -301,6 +301,39 @@ def test_heads_with_credentials_and_long_ones_are_not_kept(own: bytes) -> None:
     agreements = Agreements()
     agree(agreements, own)
     assert agreements.recall(own) is None
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        head(KEY, "X-Api-Key: secret"),
+        head(KEY, "Cookie: session=1"),
+        head(KEY, "Authorization: Bearer secret"),
+        head(KEY, "Proxy-Authorization: Basic secret"),
+        head(target="/?token=secret"),
+        head(KEY, "Sec-WebSocket-Protocol: a, secret"),
+        head(KEY, "Sec-WebSocket-Protocol: a", "Sec-WebSocket-Protocol: secret"),
+        head(KEY, "Sec-WebSocket-Protocol: secret"),
+    ],
+)
+def test_heads_that_an_application_may_know_a_peer_by_are_not_kept(own: bytes) -> None:
+    agreements = Agreements(authenticates=True)
+    kept, _ = agree(agreements, own)
+    assert agreements.recall(own) is None
+    again, _ = agree(agreements, own)
+    assert kept == again
+    assert kept is not again
+
+
+@pytest.mark.parametrize(
+    "lines", [(), ("Sec-WebSocket-Protocol: a", "User-Agent: x", "Origin: http://example.com", "Pragma: no-cache")]
+)
+def test_heads_that_nobody_is_known_by_are_kept_where_an_application_looks_too(lines: tuple[str, ...]) -> None:
+    agreements = Agreements(authenticates=True)
+    kept, _ = agree(agreements, head(KEY, *lines))
+    recalled = agreements.recall(head(OTHER_KEY, *lines))
+    assert recalled is not None
+    assert recalled[0] is kept
 
 
 def test_only_so_many_kinds_of_heads_are_kept() -> None:

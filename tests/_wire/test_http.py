@@ -299,6 +299,11 @@ def test_what_came_with_credentials_is_kept_for_its_connection_alone(own: bytes)
     assert first is not second
 
 
+def test_request_shows_no_values_that_may_be_secret() -> None:
+    request = parse(head("X-Api-Key: s3cret", "Authorization: Bearer s3cret", request_line="GET /a?x=s3cret HTTP/1.1"))
+    assert repr(request) == "<Request GET '/a' with a query, headers host, x-api-key, authorization>"
+
+
 def test_response_closes_and_forbids_guessing_its_type() -> None:
     assert encode_response(200, b"ok\n", headers=[("Cache-Control", "no-cache")]) == (
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 3\r\nConnection: close\r\n"

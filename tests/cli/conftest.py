@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import pytest
 import trio
 from click.testing import CliRunner, Result
 
-from trioroom.cli import main
+from trioroom.cli import keeper, main
+from trioroom.cli.keeper import StartWorker
 from trioroom.cli.run import ServeOptions
+from trioroom.cli.starting import start_interpreter
 from trioroom.settings import Settings
 from trioroom.testing import Peer
 
@@ -169,3 +173,26 @@ class Ends:
         finally:
             for descriptor in self._watched.values():
                 os.close(descriptor)
+
+
+# -- workers that are stand-ins ------------------------------------------------------------------------
+
+PRELUDE = "import os, signal, sys, time\nserve = lambda: os.write(0, b'serving\\n')\n"
+
+
+def command_of(*lines: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", PRELUDE + "\n".join(lines)]
+
+
+def stand_in(*lines: str) -> StartWorker:
+    return partial(start_interpreter, command_of(*lines), None)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> trio.MemoryReceiveChannel[str]:
+    """What the supervisor logs."""
+    send, receive = trio.open_memory_channel[str](100)
+    handler = logging.Handler()
+    monkeypatch.setattr(handler, "emit", lambda record: send.send_nowait(record.getMessage()))
+    monkeypatch.setattr(keeper.log, "handlers", [handler])
+    return receive

@@ -15,7 +15,6 @@ import pytest
 import trio
 
 from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run
-from trioroom.cli.workers import fork_server_command, worker_command
 from trioroom.errors import ConnectionClosed
 from trioroom.testing import Peer
 
@@ -237,17 +236,3 @@ def test_worker_is_no_option_for_users() -> None:
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE)
     assert ended.returncode == 2
     assert ended.stderr.endswith("Error: --worker is what trioroom gives to processes it starts; see --workers\n")
-
-
-def test_overriding_options_come_last_yet_before_what_is_no_option() -> None:
-    overriding = ["--worker", "--workers", "1", "--port", "80", "--backplane", "unix:///s"]
-    assert worker_command(["demo", "--port", "0"], 80, "unix:///s")[3:] == ["demo", "--port", "0", *overriding]
-    assert worker_command(["serve", "--", "a:b"], 80, "unix:///s")[3:] == ["serve", *overriding, "--", "a:b"]
-
-
-def test_fork_server_is_told_no_port() -> None:
-    assert fork_server_command(["demo"], None)[3:] == ["demo", "--worker", "--workers", "1", "--fork-server"]
-
-
-def test_backplane_that_workers_get_from_where_we_got_it_is_not_among_them() -> None:
-    assert worker_command(["demo"], 80, None)[3:] == ["demo", "--worker", "--workers", "1", "--port", "80"]

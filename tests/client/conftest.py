@@ -16,10 +16,11 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_st
 import trioroom
 from trioroom._wire.client_codec import CLIENT_CODECS
 from trioroom.client import Client, FullInbox
-from trioroom.client.client import ClientOptions, Token
+from trioroom.client.client import ClientOptions
 from trioroom.client.dialing import Target
 from trioroom.client.opening import open_client
 from trioroom.client.reconnect import Backoff
+from trioroom.client.tokens import Token
 from trioroom.testing import open_test_server
 
 Envelope = dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -282,3 +283,25 @@ async def test_proxy_that_is_none_is_told(answer: bytes) -> None:
             waiting = await wait_state(client, "waiting")
             assert isinstance(waiting.error, ConnectionResetError)
             assert "the proxy 127.0.0.1" in str(waiting.error)
+
+
+def test_token_in_a_url_is_in_no_error_and_no_repr() -> None:
+    target = parse_url("ws://test/chat/a?token=s3cret")
+    assert (target.resource, target.shown) == ("/chat/a?token=s3cret", "test/chat/a")
+    assert "s3cret" not in repr(target)
+    with pytest.raises(ValueError, match="is no URL") as refused:
+        parse_url("http://test/chat/a?token=s3cret")
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_token_in_a_url_is_not_told_when_the_server_refuses_it(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse(credentials: trioroom.Credentials) -> None:
+        raise trioroom.AuthenticationRefused("nobody I know")
+
+    caplog.set_level(logging.DEBUG)
+    async with open_test_server(trioroom.App(authenticate=refuse)) as server:
+        async with trioroom.connect(f"ws://127.0.0.1:{server.port}/?token=s3cret") as client:
+            with pytest.raises(trioroom.HandshakeError, match="HTTP 401: nobody I know") as refused:
+                await client.wait_open()
+            assert not refused.value.retry
+    assert "s3cret" not in str(refused.value) + caplog.text

@@ -12,7 +12,6 @@ import trioroom
 from tests.backplane.servers import free_port
 from tests.cli.conftest import open_command
 from tests.client.conftest import Codec, make_app
-from trioroom._net import drain
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.client import Backoff, Client, ClientRoom, Gap, Message, Rejoined
 from trioroom.testing import open_test_server
@@ -55,11 +54,8 @@ async def publish_all(client: Client) -> None:
 
 
 @pytest.mark.parametrize("drains", [True, False], ids=["drained", "crashed"])
-async def test_nothing_is_lost_or_twice_over_restarts(
-    codec: Codec, drains: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_is_lost_or_twice_over_restarts(codec: Codec, drains: bool) -> None:
     """The history outlives the servers, as with a broker, so there is not even a gap."""
-    monkeypatch.setattr(drain, "RECONNECT_AFTER", (0.0, 0.1))
     app, backplane = make_app(), MemoryBackplane()
     readers = [Reader() for _ in range(READERS)]
     async with open_test_server(app, backplane=backplane) as server:

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.client.conftest import Codec, Peer, Script, open_script, wait_closed
-from tests.transcripts.player import Transcript, Values, as_list, load, to_msgpack
+from tests.transcripts.player import Transcript, Values, as_list, load, to_msgpack, tokens_of
 from trioroom._core.history import Position
 from trioroom.client import Client, ClientRoom, Event, Gap, Message, PresenceDiff, Rejoined
 from trioroom.errors import TrioroomError
@@ -231,12 +231,6 @@ class Performance:
         assert self._application.lists(room) == (users or {}, count)
 
 
-def tokens_of(transcript: Transcript) -> Any:
-    """What brings the tokens that the connections have to show."""
-    tokens = iter([step["connect"].get("token") for step in transcript.steps if "connect" in step])
-    return lambda: next(tokens)
-
-
 @pytest.mark.parametrize(("chance", "apart"), [(0.0, True), (1.0, False)], ids=["soonest", "latest"])
 @pytest.mark.parametrize("transcript", TRANSCRIPTS, ids=lambda transcript: transcript.name)
 async def test_client_keeps_to_the_transcript(
@@ -248,9 +242,9 @@ async def test_client_keeps_to_the_transcript(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(random, "random", lambda: chance)  # so that waits are at their bounds
-    values = Values()
+    values, tokens = Values(), tokens_of(transcript)
     kinds = {step["event"]["event"] for step in transcript.steps if "event" in step}
-    async with open_script() as (script, line), line.open_client(token=tokens_of(transcript), codec=codec) as client:
+    async with open_script() as (script, line), line.open_client(token=lambda: next(tokens), codec=codec) as client:
         async with trio.open_nursery() as nursery:
             application = Application(client, values, kinds, nursery)
             performance = Performance(script, application, values, in_msgpack=codec == "msgpack", apart=apart)

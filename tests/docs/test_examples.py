@@ -20,7 +20,7 @@ from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
 from tests.backplane.servers import binaries, free_port, open_redis_server, until
-from trioroom import App, History, Member, Message, Room, open_server
+from trioroom import App, ConnectionClosed, History, Member, Message, Room, open_server
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import V1Peer, open_peer, open_test_server, open_v1_peer
 
@@ -154,6 +154,51 @@ async def test_list_of_who_is_here_follows_what_the_server_says(
             assert answer["data"] == "2 here, among them ann, bob"
         await follow(v1, here)
         assert (here.users, here.count) == ({"ann": {"name": "Ann"}}, 1)
+
+
+async def test_chat_for_members_lets_in_who_has_a_token_for_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    monkeypatch.setenv("CHAT_SECRET", "0123456789abcdef0123456789abcdef")
+    from issue_token import issue
+    from members_only import app
+
+    async with open_test_server(app) as server:
+        async with (
+            open_peer(server, f"/chat/lobby?token={issue('ann', ['lobby'])}") as ann,
+            open_v1_peer(server) as bob,
+        ):
+            assert (await bob.request("join", room="chat/lobby"))["code"] == "unauthenticated"
+            assert (await bob.request("auth", token=issue("bob", ["lobby"])))["expires_in"] == pytest.approx(310, abs=5)
+            await bob.join("chat/lobby")
+            await ann.send("hello")
+            while (said := await bob.receive())["type"] == "presence":
+                pass  # before or after, as it comes
+            assert said["data"] == "ann: hello"
+            refused = await bob.request("join", room="chat/kitchen")
+            assert (refused["code"], refused["message"]) == ("denied", "bob may not join kitchen")
+        with pytest.raises(ConnectionClosed, match="401 Unauthorized"):
+            async with open_peer(server, "/chat/lobby"):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("cookie", "status"), [("session=3c9d0e", 101), ("session=guess", 401), ("a=b", 401), ("", 401)]
+)
+async def test_session_of_a_web_application_opens_its_rooms(
+    cookie: str, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
+    from sessions import app
+
+    request = (
+        "GET /chat/lobby HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: {cookie}\r\n\r\n"
+    )
+    async with open_test_server(app) as server:
+        async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
+            await stream.send_all(request.encode())
+            answer = await stream.receive_some()
+    assert int(answer.split()[1]) == status
 
 
 async def wait(condition: Callable[[], bool]) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import trioroom
+import trioroom.auth
 import trioroom.client
 import trioroom.debug
 
@@ -20,12 +21,14 @@ def documented() -> list[str]:
 def test_reference_documents_every_public_name_once_and_no_other() -> None:
     shared = set(trioroom.__all__) - {"Message"}  # rooms have another one
     of_client = [f"client.{name}" for name in trioroom.client.__all__ if name not in shared]
+    of_auth = [f"auth.{name}" for name in trioroom.auth.__all__]
     of_debug = [f"debug.{name}" for name in trioroom.debug.__all__]
-    assert sorted(documented()) == sorted([*trioroom.__all__, *of_client, *of_debug])
+    assert sorted(documented()) == sorted([*trioroom.__all__, *of_auth, *of_client, *of_debug])
 
 
 def test_public_names_are_sorted() -> None:
     assert trioroom.__all__ == sorted(trioroom.__all__)
+    assert trioroom.auth.__all__ == sorted(trioroom.auth.__all__)
     assert trioroom.client.__all__ == sorted(trioroom.client.__all__)
 
 

@@ -2,9 +2,11 @@
 
 ``v1.json`` is an array of transcripts. Each has a ``name``, ``about`` (a sentence for people) and ``steps``, and may
 have ``settings`` of the server, ``clients_only`` (a server cannot be brought to say this when it should) or
-``server_only`` (our clients do not ask so). A step has one key:
+``server_only`` (our clients do not ask so), or ``authenticates`` (the server wants to know who its peers are: it takes
+``ann`` and ``ann 20``, good for 20 seconds, for tokens of ann). A step has one key:
 
-``connect``     the client connects: the first step, and again after each loss. ``token`` is what it has to show then.
+``connect``     the client connects: the first step, and again after each loss. ``token`` is what it has to show then,
+                and ``later`` are the tokens that it has to show while that connection lasts.
 ``client``      an envelope that the client sends, or an array of them: one frame either way.
 ``server``      an envelope that the server sends, or an array of them. Our server sends an array as so many frames;
                 clients take it either way.
@@ -24,7 +26,8 @@ mention is not looked at.
 A test of a server plays ``client``, checks ``server`` and ``close``, and skips what is the application's. One of a
 client plays ``do``, ``server`` and ``close``, and checks ``client``, ``hang_up``, ``event`` and ``present``.
 
-Values that differ from run to run are patterns: ``{"$any": "string"}`` or ``"number"``; ``{"$bind": "x"}``, a string
+Values that differ from run to run are patterns: ``{"$any": "string"}`` or ``"number"``; ``{"$about": 20}``, a number
+that differs by less than 1; ``{"$bind": "x"}``, a string
 that is called x from here on; ``{"$use": "x"}``, that string again. Whoever plays a step makes up what they leave open.
 Objects match if they have the same fields, where one that is null is as good as left out, except ``data``. In an
 ``event`` only the fields that it names count, one named null as well, and likewise in its ``error`` and ``value``.
@@ -37,6 +40,7 @@ from __future__ import annotations
 
 import base64
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeAlias
@@ -61,11 +65,20 @@ class Transcript:
     settings: dict[str, Json] = attrs.field(factory=dict)
     clients_only: bool = False
     server_only: bool = False
+    authenticates: bool = False
 
 
 def load() -> list[Transcript]:
     """All transcripts."""
     return [Transcript(**entry) for entry in msgspec.json.decode(PATH.read_bytes())]
+
+
+def tokens_of(transcript: Transcript) -> Iterator[str | None]:
+    """What the client has to show, one connection after another."""
+    for step in transcript.steps:
+        if "connect" in step:
+            yield step["connect"].get("token")
+            yield from step["connect"].get("later", [])
 
 
 def as_list(envelopes: Json) -> list[dict[str, Json]]:
@@ -86,6 +99,8 @@ class Values:
         match pattern:
             case {"$any": kind}:
                 return _ANY[kind][1]
+            case {"$about": number}:
+                return number
             case {"$bind": name}:
                 return self._bound.setdefault(name, uuid.uuid4().hex)
             case {"$use": name}:
@@ -105,6 +120,8 @@ class Values:
         match pattern:
             case {"$any": kind}:
                 return isinstance(value, _ANY[kind][0]) and not isinstance(value, bool)
+            case {"$about": number}:
+                return isinstance(value, int | float) and not isinstance(value, bool) and abs(value - number) < 1
             case {"$bind": name}:
                 return isinstance(value, str) and self._bound.setdefault(name, value) == value
             case {"$use": name}:

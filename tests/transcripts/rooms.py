@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import attrs
 import trio
 
@@ -77,13 +79,27 @@ ROUTES: dict[str, type[trioroom.Room]] = {
 }
 
 
+async def authenticate(credentials: trioroom.Credentials) -> trioroom.Identity:
+    """Takes ``ann``, and ``ann 20`` for 20 seconds."""
+    await trio.lowlevel.checkpoint()
+    user, _, seconds = (credentials.token or "").partition(" ")
+    if user != "ann" and user != "bob":
+        raise trioroom.AuthenticationRefused("only Ann and Bob are known here")
+    return trioroom.Identity(user, expires_at=time.time() + float(seconds) if seconds else None)
+
+
 @attrs.frozen
 class Stage:
     """An app with all these rooms."""
 
-    app: trioroom.App = attrs.field(factory=trioroom.App)
+    authenticates: bool = False
+    app: trioroom.App = attrs.field(init=False)
     rooms: dict[str, trioroom.Room] = attrs.field(factory=dict)
     """Those that are open, by their names."""
+
+    @app.default
+    def _make_app(self) -> trioroom.App:
+        return trioroom.App(authenticate=authenticate if self.authenticates else None)
 
     def __attrs_post_init__(self) -> None:
         for pattern, room_class in ROUTES.items():

@@ -82,6 +82,7 @@ def test_client_numbers_its_requests(transcript: Transcript) -> None:
         (1, 1.0),
         ({"$any": "string"}, ""),
         ({"$any": "number"}, 2.5),
+        ({"$about": 2}, 2.9),
         ([{"$bind": "x"}, {"$use": "x"}], ["v", "v"]),
         ({"data": {"$bytes": "AAEC"}}, {"data": b"\0\1\2"}),
         ({"id": 1, "after": None}, {"id": 1}),
@@ -107,6 +108,9 @@ def test_what_matches(pattern: Json, value: Json) -> None:
         ({"$any": "string"}, 1),
         ({"$any": "number"}, "1"),
         ({"$any": "number"}, True),
+        ({"$about": 2}, 3),
+        ({"$about": 1}, True),
+        ({"$about": 2}, "2"),
         ({"$bind": "x"}, 1),
         ([{"$bind": "x"}, {"$use": "x"}], ["v", "w"]),
         ([{"$bind": "x"}, {"$bind": "x"}], ["v", "w"]),
@@ -132,7 +136,7 @@ def test_pattern_is_filled_with_what_matches_it() -> None:
     values = Values()
     pattern = {
         "a": {"$bind": "x"},
-        "b": [{"$use": "x"}, {"$any": "string"}, {"$any": "number"}],
+        "b": [{"$use": "x"}, {"$any": "string"}, {"$any": "number"}, {"$about": 20}],
         "c": {"$bytes": "AA=="},
     }
     filled = values.fill(pattern)

@@ -31,7 +31,8 @@ class Performance:
         self._nursery = nursery
         self._values = Values()
         self._backplane = MemoryBackplane()
-        self._stage = Stage()
+        self._authenticates = transcript.authenticates
+        self._stage = Stage(transcript.authenticates)
         self._server: trioroom.Server | None = None
         self._stop = trio.Event()
         self._peer: V1Peer | None = None
@@ -126,7 +127,7 @@ class Performance:
     async def _drain(self) -> None:
         self._stop.set()
         self._server = None
-        self._stage = Stage()  # the next server's; the old one has not ended
+        self._stage = Stage(self._authenticates)  # the next server's; the old one has not ended
 
     async def _publish(self, room: str, data: Any) -> None:
         await self._stage.app.publish(room, data)

@@ -203,6 +203,116 @@ test("a token that the server does not take ends the client", async () => {
   assert.equal(stage.client.state, "closed");
 });
 
+test("a token that cannot be checked now is shown again over another connection", async () => {
+  const stage = new Stage({ token: "t" });
+  await stage.hello();
+  await stage.say({ type: "error", id: 1, code: "failed", message: "no database", retry: true, after: null });
+  assert.equal(stage.client.state, "waiting");
+  assert.match(stage.client.error.message, /no database/);
+  await stage.opened();
+  assert.deepEqual(stage.sent, [{ type: "auth", id: 1, token: "t" }]);
+});
+
+test("a client that is not authenticated is closed for good", async () => {
+  const stage = new Stage({ token: () => "t" });
+  await settle();
+  await stage.hello();
+  await stage.close(4003, "the token has expired");
+  await stage.pass(60);
+  assert.equal(stage.connections, 1);
+  assert.deepEqual([stage.client.error.code, stage.client.error.reason], [4003, "the token has expired"]);
+});
+
+test("a token that has expired brings it back at once with a fresh one", async () => {
+  chance(1);
+  let calls = 0;
+  const stage = new Stage({ token: () => `t${++calls}` });
+  await settle();
+  stage.join();
+  await stage.hello();
+  await stage.close(4201, "the token has expired");
+  assert.equal(Math.round(stage.details("state").at(-1).after * 100) / 100, 0.05);
+  await stage.opened();
+  assert.deepEqual(stage.sent.flat().map(({ type, token }) => [type, token]), [["auth", "t2"], ["join", undefined]]);
+});
+
+/** A client whose token is a function, and what it has shown since it was told how long the first one lasts. */
+async function renewing(expires_in, token = (calls) => `t${calls}`) {
+  let calls = 0;
+  const stage = new Stage({ token: () => token(++calls) });
+  await settle();
+  await stage.hello({ ping_interval: 1000 });
+  assert.deepEqual(stage.sent, [{ type: "auth", id: 1, token: "t1" }]);
+  await stage.say({ type: "ok", id: 1, ...(expires_in && { expires_in }) });
+  return stage;
+}
+
+for (const [luck, due] of [[0, 80], [1, 90]]) {
+  test(`a fresh token is shown when ${due} % of the time of the first is spent`, async () => {
+    chance(luck);
+    const stage = await renewing(100);
+    await stage.pass(due - 0.2);
+    assert.deepEqual(stage.sent, []);
+    await stage.pass(0.4);
+    assert.deepEqual(stage.sent, [{ type: "auth", id: 2, token: "t2" }]);
+    await stage.say({ type: "ok", id: 2, expires_in: 20 });
+    await stage.pass(18.2);
+    assert.deepEqual(stage.sent, [{ type: "auth", id: 3, token: "t3" }]);
+    assert.equal(stage.client.state, "open");
+  });
+}
+
+test("a token that lasts for ever, or for a moment, is not renewed", async () => {
+  for (const lasts of [null, 10]) {
+    const stage = await renewing(lasts);
+    await stage.pass(200);
+    assert.deepEqual(stage.sent, []);
+    stage.client.close();
+    Stage.end();
+  }
+});
+
+test("a fresh token that cannot be had or checked is tried again, one that is refused is not", async () => {
+  chance(0);
+  const stage = await renewing(100, (calls) => { if (calls === 2) throw new Error("no network"); return `t${calls}`; });
+  await stage.pass(80.2);
+  assert.deepEqual(stage.sent, []);
+  await stage.pass(10);
+  assert.deepEqual(stage.sent, [{ type: "auth", id: 2, token: "t3" }]);
+  await stage.say({ type: "error", id: 2, code: "failed", message: "m", retry: true, after: null });
+  await stage.pass(10.2);
+  assert.deepEqual(stage.sent, [{ type: "auth", id: 3, token: "t4" }]);
+  await stage.say({ type: "error", id: 3, code: "unauthenticated", message: "m", retry: false, after: null });
+  await stage.pass(100);
+  assert.deepEqual(stage.sent, []);
+  assert.equal(stage.client.state, "open");
+});
+
+test("no token is renewed over a connection that is gone", async () => {
+  chance(0);
+  const stage = await renewing(100);
+  await stage.reconnected();
+  assert.deepEqual(stage.sent, [{ type: "auth", id: 1, token: "t2" }]);
+  await stage.say({ type: "ok", id: 1 });
+  await stage.pass(20);
+  assert.deepEqual(stage.sent, []);
+  stage.client.close();
+  await stage.pass(100);
+});
+
+test("another token that is refused changes nothing", async () => {
+  const stage = new Stage({ token: "one" });
+  await stage.hello();
+  stage.socket.sent = [];
+  const shown = failure(stage.client.authenticate("two"));
+  await settle();
+  await stage.say({ type: "error", id: 2, code: "other_user", message: "m", retry: false, after: null });
+  assert.equal((await shown).code, "other_user");
+  assert.equal(stage.client.state, "open");
+  await stage.reconnected();
+  assert.deepEqual(stage.sent, [{ type: "auth", id: 1, token: "one" }]);
+});
+
 test("another token can be shown at any time", async () => {
   const stage = new Stage({ token: "one" });
   await stage.hello();

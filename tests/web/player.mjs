@@ -13,6 +13,10 @@ const isObject = (value) => typeof value === "object" && value !== null && !(val
 const fromBase64 = (text) => new Uint8Array(Buffer.from(text, "base64"));
 const mapFields = (object, fn) => Object.fromEntries(Object.entries(object).map(([key, value]) => [key, fn(value, key)]));
 
+/** What the client has to show, one connection after another. */
+export const tokensOf = ({ steps }) =>
+  steps.filter(({ connect }) => connect).flatMap(({ connect: { token, later = [] } }) => [token, ...later]);
+
 /** What the names of a transcript stand for in this run. */
 export class Values {
   #bound = new Map();
@@ -22,6 +26,7 @@ export class Values {
     if (Array.isArray(pattern)) return pattern.map((item) => this.fill(item));
     if (!isObject(pattern)) return pattern;
     if ("$any" in pattern) return ANY[pattern.$any];
+    if ("$about" in pattern) return pattern.$about;
     if ("$bind" in pattern) return this.#bind(pattern.$bind, `${pattern.$bind}-${this.#bound.size}`);
     if ("$use" in pattern) return this.#use(pattern.$use);
     if ("$bytes" in pattern) return fromBase64(pattern.$bytes);
@@ -35,6 +40,7 @@ export class Values {
     }
     if (!isObject(pattern)) return isDeepStrictEqual(pattern, value);
     if ("$any" in pattern) return typeof value === pattern.$any;
+    if ("$about" in pattern) return typeof value === "number" && Math.abs(value - pattern.$about) < 1;
     if ("$bind" in pattern) return typeof value === "string" && this.#bind(pattern.$bind, value) === value;
     if ("$use" in pattern) return this.#use(pattern.$use) === value;
     if ("$bytes" in pattern) return isDeepStrictEqual(fromBase64(pattern.$bytes), value);

@@ -5,7 +5,7 @@ import { afterEach, test } from "node:test";
 
 import { Application } from "./application.mjs";
 import { pack, unpack } from "./messagepack.mjs";
-import { toMsgpack, TRANSCRIPTS, Values } from "./player.mjs";
+import { toMsgpack, tokensOf, TRANSCRIPTS, Values } from "./player.mjs";
 import { chance, settle, Stage } from "./stage.mjs";
 
 const PATIENCE = 30; // seconds until what the client should send does not come
@@ -44,10 +44,10 @@ class Performance {
   #notBefore = 0; // what was refused may be asked again
 
   constructor(transcript, codec, frames) {
-    const tokens = transcript.steps.filter(({ connect }) => connect).map(({ connect }) => connect.token);
+    const tokens = tokensOf(transcript);
     this.#codec = CODECS[codec];
     this.#frames = frames;
-    this.#options = { codec, token: () => tokens[this.#connections] };
+    this.#options = { codec, token: () => tokens.shift() };
     this.#application = new Application(transcript, this.#values);
   }
 

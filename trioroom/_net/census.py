@@ -1,4 +1,4 @@
-"""A walk over all rooms and all slow connections of a server, in slices: there may be very many."""
+"""A walk over all rooms and all outboxes of a server, in slices: there may be very many."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from trioroom._core.leaders import Leaders, take_in_turn
+from trioroom._core.outbox import Outbox
 from trioroom._core.snapshot import MAX_ROWS, BusyRoom, SlowConnection, clip
 
 if TYPE_CHECKING:
+    from trioroom._core.budget import Queue
     from trioroom._core.overflow import Overflow, Tally
     from trioroom._net.active_room import ActiveRoom
-    from trioroom._net.connection import Connection
     from trioroom._net.hub import Hub
 
 T = TypeVar("T")
-_SLICE = 256  # rooms or connections between two checkpoints, some 0.3 ms
+_SLICE = 256  # rooms or outboxes between two checkpoints, some 0.3 ms
 
 
 class Census:
@@ -37,16 +38,16 @@ class Census:
         self.cost = 0.0
         """Seconds that the walk took, without what others did meanwhile."""
         self._rooms = list(hub.rooms.values())
-        self._behind = list(hub.limits.behind)
+        self._outboxes = hub.limits.budget.queues()
         self._largest: Leaders[ActiveRoom] = Leaders(MAX_ROWS)
         self._busiest: Leaders[ActiveRoom] = Leaders(MAX_ROWS)
         self._latest: Leaders[ActiveRoom] = Leaders(MAX_ROWS)
-        self._fattest: Leaders[Connection] = Leaders(MAX_ROWS)
+        self._fattest: Leaders[Outbox] = Leaders(MAX_ROWS)
 
     async def run(self) -> None:
         """Look at everything once."""
         await self._walk(self._rooms, self._look_at_rooms)
-        await self._walk(self._behind, self._look_at_connections)
+        await self._walk(self._outboxes, self._look_at_outboxes)
 
     async def _walk(self, all_of_them: Collection[T], look: Callable[[Iterable[T]], None]) -> None:
         unseen = iter(all_of_them)
@@ -69,10 +70,10 @@ class Census:
             if (waiting := room.waiting) > latest.floor:
                 latest.put(waiting, room)
 
-    def _look_at_connections(self, connections: Iterable[Connection]) -> None:
-        for connection in connections:
-            if (outbox := connection.outbox) is not None:  # else all has been sent since we began
-                self._fattest.put(outbox.queued_bytes, connection)
+    def _look_at_outboxes(self, queues: Iterable[Queue]) -> None:
+        for queue in queues:
+            if isinstance(queue, Outbox):
+                self._fattest.put(queue.queued_bytes, queue)
 
     def busy_rooms(self) -> list[BusyRoom]:
         """Those that are behind, those with the most members and those with the most deliveries, in turn."""
@@ -80,6 +81,7 @@ class Census:
         return [BusyRoom(clip(room.room.name), room.member_count, room.waiting, room.tally.offered) for room in rooms]
 
     def slow_connections(self) -> list[SlowConnection]:
-        """Those for which most waits, by what does so now."""
-        lags = [(connection.id, connection.lag()) for connection in self._fattest]
+        """Those for which most waits, by what does so now. One that joins a room may be here twice."""
+        now = trio.current_time()
+        lags = [(outbox.connection, outbox.lag(now)) for outbox in self._fattest]
         return [SlowConnection(id, lag.messages, lag.queued_bytes, lag.age) for id, lag in lags if lag.messages]

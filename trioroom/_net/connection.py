@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trioroom._net.transport import Transport
     from trioroom._wire.encoding import Encoding
     from trioroom._wire.http import Request
+    from trioroom.identity import Identity
     from trioroom.member import Member
 
 log = logging.getLogger("trioroom.connection")
@@ -57,8 +58,8 @@ class Connection:
 
     __slots__ = (
         "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
-        "_straight", "_writing", "closing", "encoding", "heard", "id", "nursery", "outbox", "request",
-        "session", "transport",
+        "_straight", "_writing", "closing", "encoding", "heard", "id", "identity", "nursery", "outbox",
+        "request", "session", "transport",
     )  # fmt: skip
 
     nursery: trio.Nursery
@@ -77,6 +78,7 @@ class Connection:
         self._address = address  # None while the socket knows it: connections are many, and few are asked
         self.transport = transport
         self.request = request
+        self.identity: Identity | None = None  # see Authentication; None is for anonymous peers too
         self.encoding = encoding
         self.outbox: Outbox | None = None
         self.closing: Close | None = None
@@ -213,7 +215,6 @@ class Connection:
         self._straight = None
         outbox = self.outbox = self.new_outbox()
         outbox.begin(batch, sent, trio.current_time())
-        self._limits.behind.add(self)
         # Cancelling the connection must not tear a frame, nor keep the close frame back: the writer has
         # a scope of its own, whose deadline `close` and `stop` set.
         self._writing = trio.CancelScope(shield=True)
@@ -223,7 +224,7 @@ class Connection:
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
         settings = self._limits.settings
-        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget)
+        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget, self.id)
         self._limits.budget.open(outbox, partial(self._make_room, outbox))
         return outbox
 
@@ -284,7 +285,6 @@ class Connection:
             if outbox:
                 self.transport.give_up()
             outbox.discard()
-            self._limits.behind.remove(self)
             self.outbox = self._writing = None
         self._straight = self.transport.send_nowait if self.closing is None else None
         if self._half_close:
@@ -295,11 +295,11 @@ class Connection:
         self.heard = False
         self.send_frame(_PING)
 
-    def close(self, code: int, reason: str = "") -> None:
-        """Begin the closing handshake (RFC 6455 §7.1.2); the first call counts. Never blocks."""
+    def close(self, code: int, reason: str = "", *, farewell: bytes = b"") -> None:
+        """Begin the closing handshake (RFC 6455 §7.1.2), behind a last frame; the first call counts. Never blocks."""
         if self.closing is not None:
             return
-        frame = encode_close(code, reason)
+        frame = farewell + encode_close(code, reason)
         if self.outbox is not None:
             self.outbox.force(frame, trio.current_time())
         else:

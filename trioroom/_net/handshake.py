@@ -13,17 +13,21 @@ import trio
 
 from trioroom._core.admission import Verdict
 from trioroom._net.connection import GONE, Connection
+from trioroom._net.drain import REASON
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
 from trioroom._wire.encoding import encoding_for
 from trioroom._wire.forwarded import Forwarded, Forwarding
+from trioroom._wire.frames import encode_close
 from trioroom._wire.handshake import Acceptance, Agreements, accept
 from trioroom._wire.http import HeadParser, Request, encode_response, length_of_body
+from trioroom.closecodes import CloseCode
 from trioroom.errors import HandshakeError
 
 if TYPE_CHECKING:
     from trioroom._net.arrival import Arrival
+    from trioroom._net.authentication import Judgement
     from trioroom._net.connection import Session
     from trioroom._net.heartbeat import Heartbeat
     from trioroom._net.http import HttpResponder
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("trioroom.handshake")
 _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its socket closes
+_TOO_SLOW = encode_response(408, b"the request took too long; send it at once\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before it sends a body (RFC 9110 §10.1.1)
 
 
@@ -50,10 +55,13 @@ class Greeter:
         self._hub = hub
         self._http = http
         self._heartbeat = heartbeat
+        self._authentication = hub.authentication
         self._forwarding = forwarding
         self._refusals = refusals
         # What is agreed on depends on who is believed and on the scheme, besides the head.
-        self._agreements: defaultdict[tuple[bool, str | None], Agreements] = defaultdict(Agreements)
+        self._agreements: defaultdict[tuple[bool, str | None], Agreements] = defaultdict(
+            partial(Agreements, authenticates=hub.authentication is not None)
+        )
 
     async def serve(self, transport: Transport, arrival: Arrival) -> None:
         """Serve one peer until it is gone, and give its place back; never raises for what the peer does."""
@@ -86,19 +94,23 @@ class Greeter:
             await transport.aclose()
 
     def connect(
-        self, transport: Transport, request: Request, acceptance: Acceptance, address: str | None
+        self, transport: Transport, request: Request, acceptance: Acceptance, verdict: Judgement, address: str | None
     ) -> tuple[Connection, Session]:
         """The connection of a peer that has been accepted; run it and then `forget` it.
 
         Args:
+            request: what it keeps of it.
+            verdict: what `authenticate` says.
             address: where the peer is, if that is not what the transport says.
         """
         codec = CODECS.get(acceptance.subprotocol or "")
         window_bits = acceptance.deflate.server_max_window_bits if acceptance.deflate else None
         encoding = encoding_for(codec, window_bits)
         hub = self._hub
-        connection = Connection(hub.new_id(), transport, request.to_keep(), encoding, hub.limits, address)
+        connection = Connection(hub.new_id(), transport, request, encoding, hub.limits, address)
         self._hub.add(connection)
+        if self._authentication is not None:
+            self._authentication.begin(connection, verdict)
         self._heartbeat.add(connection)
         if log.isEnabledFor(logging.DEBUG):  # not where: the path and the query of v1 may hold anything
             fields = {"connection": connection.id, "address": connection.address}
@@ -117,26 +129,43 @@ class Greeter:
     async def _open(self, transport: Transport, arrival: Arrival) -> tuple[Connection, Session, bytes] | None:
         deadline = arrival.deadline or trio.current_time() + self._hub.settings.handshake_timeout
         try:
-            request, acceptance, early, address = await self._read_request(transport, arrival, deadline)
+            first = await _receive(transport, deadline)
+        except trio.TooSlowError:
+            await _part_with(transport, _TOO_SLOW)
+            return None
+        self._hub.begin_answer()
+        try:
+            return await self._answer(transport, arrival, first, deadline)
+        finally:
+            self._hub.end_answer()
+
+    async def _answer(
+        self, transport: Transport, arrival: Arrival, first: bytes, deadline: float
+    ) -> tuple[Connection, Session, bytes] | None:
+        try:
+            request, acceptance, early, address = await self._read_request(transport, arrival, first, deadline)
             if acceptance is not None:
+                verdict = None
+                if self._authentication is not None:  # else not even a coroutine for it
+                    verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
                 await _send(transport, acceptance.response, deadline)
-                if self._hub.draining:
-                    raise ConnectionResetError("draining began while the peer was let in")
-                return *self.connect(transport, request, acceptance, address), early
-            answer = await self._http.respond(
-                request, deadline, partial(self._read_body, transport, request, early, deadline)
-            )
+                if not self._hub.draining:
+                    return *self.connect(transport, request, acceptance, verdict, address), early
+                answer = encode_close(CloseCode.DRAIN, REASON)  # since we let it in
+            else:
+                answer = await self._http.respond(
+                    request, deadline, partial(self._read_body, transport, request, early, deadline)
+                )
         except HandshakeError as exc:
             answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         except trio.TooSlowError:
-            answer = encode_response(408, b"the request took too long; send it at once\n")
+            answer = _TOO_SLOW
         await _part_with(transport, answer)
         return None
 
-    async def _read_request(self, transport: Transport, arrival: Arrival, deadline: float) -> _Asked:
+    async def _read_request(self, transport: Transport, arrival: Arrival, first: bytes, deadline: float) -> _Asked:
         forwarding, address = self._forwarding, arrival.address
         proxy = None if address is None or address not in forwarding.trusted else address
-        first = await _receive(transport, deadline)
         head, told = (first, None) if proxy is None else forwarding.cut(first)
         agreements = self._agreements[proxy is not None, arrival.scheme]
         if (known := agreements.recall(head)) is not None:
@@ -150,7 +179,7 @@ class Greeter:
         if not (request.wants_upgrade or self._names_a_room(request)):
             return request, None, early, found.address
         acceptance = self.accept(request, found)
-        kept = self.to_keep(request, arrival)
+        kept = self.to_keep(request, acceptance, arrival)
         if not early and (proxy is None or forwarding.was_cut(request, told)):
             agreements.note(head, kept, acceptance)
         return kept, acceptance, early, found.address
@@ -168,11 +197,11 @@ class Greeter:
         self._claim(arrival, told.address or proxy)
         return attrs.evolve(told, scheme=told.scheme or scheme)
 
-    def to_keep(self, request: Request, arrival: Arrival) -> Request:
+    def to_keep(self, request: Request, acceptance: Acceptance, arrival: Arrival) -> Request:
         """What a connection keeps of ``request``: not what has been believed of a proxy, as that is in the address."""
         if arrival.address is not None and arrival.address in self._forwarding.trusted:
             request = self._forwarding.strip(request)
-        return request.to_keep()
+        return self._agreements[False, None].to_keep(request, acceptance)  # one is like another in that
 
     def _claim(self, arrival: Arrival, address: str) -> str:
         verdict = arrival.place.claim(address, trio.current_time())
@@ -189,6 +218,16 @@ class Greeter:
         while (request := parser.feed(data)) is None:
             data = await _receive(transport, deadline)
         return request, parser.trailing
+
+    async def authenticate(self, request: Request, subprotocol: str | None, deadline: float) -> Judgement:
+        """Who the peer is, where the app asks; the last thing before it is let in.
+
+        Raises:
+            HandshakeError: it may not come in, or nobody can say now.
+        """
+        if self._authentication is None:
+            return None
+        return await self._authentication.check_handshake(request, deadline, can_auth=subprotocol is not None)
 
     async def _read_body(self, transport: Transport, request: Request, early: bytes, deadline: float) -> bytes:
         length = length_of_body(request, self._hub.settings.max_request_bytes)

@@ -44,14 +44,19 @@ class HttpResponder:
 
     Args:
         endpoints: what there is besides, which goes before files.
+        unready: why the server is not ready; None if it is.
         client: the directory of the browser client.
     """
 
     def __init__(
-        self, static: list[tuple[str, Path]], ready: Callable[[], bool], endpoints: Endpoints, client: Path = CLIENT
+        self,
+        static: list[tuple[str, Path]],
+        unready: Callable[[], str | None],
+        endpoints: Endpoints,
+        client: Path = CLIENT,
     ) -> None:
         self._static = static
-        self._ready = ready
+        self._unready = unready
         self._endpoints = endpoints
         self._client = client
         self._readers = trio.CapacityLimiter(_READERS)
@@ -78,7 +83,8 @@ class HttpResponder:
         if request.path == "/healthz":
             return respond(200, b"ok\n")
         if request.path == "/readyz":
-            return respond(200, b"ready\n") if self._ready() else respond(503, b"not ready: the backplane is down\n")
+            unready = self._unready()
+            return respond(200, b"ready\n") if unready is None else respond(503, f"not ready: {unready}\n".encode())
         found = await trio.to_thread.run_sync(self._find, request, limiter=self._readers)
         return respond(404, b"nothing here; rooms are reached by WebSocket\n") if found is None else found
 

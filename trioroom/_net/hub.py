@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trioroom._core.history import Position
     from trioroom._core.overflow import Overflow, Tally
     from trioroom._core.routes import Routes
+    from trioroom._net.authentication import Authentication
     from trioroom._net.connection import Connection
     from trioroom._net.room_history import Place
     from trioroom._wire.message import Data
@@ -36,18 +37,28 @@ class Hub:
     """One per server; its rooms run in ``nursery``, which the server owns."""
 
     def __init__(
-        self, routes: Routes[type[Room]], backplane: Backplane, settings: Settings, nursery: trio.Nursery
+        self,
+        routes: Routes[type[Room]],
+        backplane: Backplane,
+        settings: Settings,
+        nursery: trio.Nursery,
+        authentication: Authentication | None = None,
     ) -> None:
         self.routes = routes
         self.backplane = backplane
         self.settings = settings
+        self.authentication = authentication
+        """Says who the peers are; None: nobody asks."""
         self.limits = Limits(settings)
         self._totals = Totals()
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
-        self.draining = False
+        self.retiring = False  # not ready any more, which load balancers have to see; peers still get in
+        self.draining = False  # who comes now is told to go elsewhere
         self._nursery = nursery
         self._empty = trio.Event()
+        self._answering = 0
+        self._answered = trio.Event()
 
     async def run(self) -> None:
         """Until cancelled: then every connection stops, also those that other nurseries own."""
@@ -56,6 +67,13 @@ class Hub:
         finally:
             for connection in list(self.connections):
                 connection.stop()
+
+    @property
+    def unready(self) -> str | None:
+        """Why peers had better go to other servers, if so."""
+        if self.retiring:
+            return "the server drains"
+        return None if self.backplane.ready else "the backplane is down"
 
     def add(self, connection: Connection) -> None:
         """``connection`` is open."""
@@ -66,6 +84,8 @@ class Hub:
     def remove(self, connection: Connection) -> None:
         """It is over, and out of all its rooms."""
         self.connections.remove(connection)
+        if self.authentication is not None:
+            self.authentication.forget(connection)
         if not self.connections:
             self._empty.set()
 
@@ -74,6 +94,23 @@ class Hub:
         await trio.lowlevel.checkpoint()
         while self.connections:
             await self._empty.wait()
+
+    def begin_answer(self) -> None:
+        """A peer that is not connected yet has asked for something."""
+        self._answering += 1
+
+    def end_answer(self) -> None:
+        """It has its answer, or is gone."""
+        self._answering -= 1
+        if not self._answering and self.draining:
+            self._answered.set()
+
+    async def wait_answered(self) -> None:
+        """Once `draining` is set: until nobody waits for an answer; always a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        while self._answering:
+            self._answered = trio.Event()
+            await self._answered.wait()
 
     def deliveries(self) -> dict[Overflow, Deliveries]:
         """Where the messages of all rooms went, by the rooms' policy."""

@@ -1,4 +1,4 @@
-"""What the connections of a server share: its settings, the limits that need more than a number, and who is behind."""
+"""What the connections of a server share: its settings, and the limits that need more than a number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from trioroom._core.budget import Budget
 from trioroom._core.ratelimit import RateLimit
 
 if TYPE_CHECKING:
-    from trioroom._net.connection import Connection
     from trioroom.settings import Settings
 
 
@@ -18,13 +17,11 @@ _COUNTED_TOGETHER = 16  # messages
 class Limits:
     """One per server."""
 
-    __slots__ = ("behind", "budget", "control_rate", "counted_together", "message_rate", "settings")
+    __slots__ = ("budget", "control_rate", "counted_together", "message_rate", "settings")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.budget = Budget(settings.max_queued_bytes)
-        self.behind: set[Connection] = set()
-        """Those with an outbox: the few to look at, of very many, when one asks who is slow."""
         self.message_rate = RateLimit(settings.max_message_rate, settings.message_burst)
         # Looking at the clock for each message would be a fiftieth of what an echo costs.
         self.counted_together = max(1, min(_COUNTED_TOGETHER, settings.message_burst // _COUNTED_TOGETHER))

@@ -15,6 +15,7 @@ from trioroom.settings import Settings
 
 log = logging.getLogger("trioroom.listener")
 _SLICE = 64  # accepts between two checkpoints
+_MAX_WAITING = 4_096  # accepts when listening stops, lest they who come meanwhile keep it up
 _FULL = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _FULL_PAUSE = 0.1  # seconds until we look again whether a descriptor has come free
 
@@ -75,6 +76,31 @@ async def accept_until_cancelled(
         async with trio.open_nursery() as nursery:
             for listener in listeners:
                 nursery.start_soon(_accept, listener, handle)
+
+
+def stop_accepting(
+    listeners: list[socket.socket], handle: Callable[[socket.socket, str], None], scope: trio.CancelScope
+) -> None:
+    """Close ``listeners``; those whom the kernel has let in already go to ``handle``, or it would reset them.
+
+    Args:
+        scope: that of `accept_until_cancelled`.
+    """
+    scope.cancel()
+    for listener in listeners:
+        for _ in range(_MAX_WAITING):
+            try:
+                sock, address = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError:  # one is gone already, or there is no descriptor left
+                continue
+            try:
+                sock.setblocking(False)
+                handle(sock, address[0])
+            except OSError:
+                sock.close()
+        listener.close()
 
 
 async def _accept(listener: socket.socket, handle: Callable[[socket.socket, str], None]) -> None:

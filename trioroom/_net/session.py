@@ -154,14 +154,29 @@ class V1Session:
                     self._calls[id].cancel()
             case History() | Who():
                 await self._answer_about_room(request)
-            case Auth(id, token):
-                self._token = token
-                self._send(Ok(id))
+            case Auth():
+                await self._auth(request)
             case Ping(id):
                 self._send(Ok(id))
 
+    async def _auth(self, request: Auth) -> None:
+        authentication = self._hub.authentication
+        answer = Ok(request.id) if authentication is None else await authentication.answer(request, self._connection)
+        if isinstance(answer, Ok):
+            self._token = request.token
+        self._send(answer)
+        if isinstance(answer, Error) and not (answer.retry or self._is_admitted):
+            self._connection.close(CloseCode.UNAUTHENTICATED, answer.message)
+
+    @property
+    def _is_admitted(self) -> bool:
+        authentication = self._hub.authentication
+        return authentication is None or authentication.admits(self._connection)
+
     async def _join(self, request: Join) -> None:
         name, limit = request.room, self._hub.settings.max_rooms_per_connection
+        if not self._is_admitted:
+            return self._refuse(request.id, "unauthenticated", "this server wants to know who you are; send auth first")
         if name in self._leaving:  # a connection has one place in a room
             await self._leaving[name].wait()
         if name in self._members:  # asked twice, as by a client that does not know whether the first time counted

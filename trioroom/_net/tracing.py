@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from trioroom._core.routes import Routes
     from trioroom._net.active_room import ActiveRoom
+    from trioroom._net.authentication import Authentication
     from trioroom.backplane.base import Backplane
     from trioroom.settings import Settings
 
@@ -61,9 +62,10 @@ class TracedHub(Hub):
         backplane: Backplane,
         settings: Settings,
         nursery: trio.Nursery,
+        authentication: Authentication | None,
         provider: TracerProvider,
     ) -> None:
-        super().__init__(routes, backplane, settings, nursery)
+        super().__init__(routes, backplane, settings, nursery, authentication)
         self._tracing = Tracing(provider)
 
     async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> None:

@@ -101,16 +101,19 @@ async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, 
     try:
         request = _to_request(asked)
         address = greeter.trace(request, arrival).address
-        request = greeter.to_keep(request, arrival)
-        _check_origin(request, settings)
         subprotocol = next((name for name in asked.proposed_subprotocols if name in CODECS), None)
+        acceptance = Acceptance(subprotocol, None, b"")
+        request = greeter.to_keep(request, acceptance, arrival)
+        _check_origin(request, settings)
         greeter.check_admission(request, subprotocol)
+        deadline = trio.current_time() + settings.handshake_timeout
+        verdict = await greeter.authenticate(request, subprotocol, deadline)
+        greeter.check_admission(request, subprotocol)  # draining may have begun meanwhile
     except HandshakeError as exc:
         await _reject(asked, exc)
         return
     ws = await asked.accept(subprotocol=subprotocol)
-    acceptance = Acceptance(subprotocol, None, b"")
-    connection, session = greeter.connect(WebSocketTransport(ws), request, acceptance, address)
+    connection, session = greeter.connect(WebSocketTransport(ws), request, acceptance, verdict, address)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, ws, connection, settings)

@@ -24,6 +24,9 @@ class Auth(msgspec.Struct, frozen=True, tag="auth"):
     id: Id
     token: str
 
+    def __repr__(self) -> str:
+        return f"Auth(id={self.id!r})"  # the token is nobody's business
+
 
 class Join(msgspec.Struct, frozen=True, tag="join"):
     """Come into a room; with a position, go on from there."""
@@ -134,6 +137,7 @@ class Ok(msgspec.Struct, frozen=True, tag="ok", omit_defaults=True):
     version: int | None = None
     count: int | None = None
     more: bool | None = None
+    expires_in: float | None = None
 
 
 class Error(msgspec.Struct, frozen=True, tag="error"):

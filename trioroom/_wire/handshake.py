@@ -25,6 +25,12 @@ _MAX_NOTED = 256  # kinds of peers and rooms that are asked for at a time
 _MAX_NOTED_BYTES = 2_048  # a browser's head without cookies is some 500 bytes
 _SWITCHING = encode_head(101, (("Upgrade", "websocket"), ("Connection", "Upgrade"))).removesuffix(b"\r\n")
 _SHOWN = 80  # characters of a wrong value that an error message repeats
+_COMMON = frozenset((
+    "accept", "accept-encoding", "accept-language", "cache-control", "connection", "host", "origin", "pragma",
+    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-websocket-extensions", "sec-websocket-key",
+    "sec-websocket-protocol", "sec-websocket-version", "upgrade", "user-agent",
+))  # fmt: skip
+"""Headers that say nothing about who a peer is, but for a subprotocol that may be a token in disguise."""
 
 
 @attrs.frozen
@@ -79,10 +85,27 @@ class Agreements:
     """What was agreed on with peers that asked alike, but for their keys: many do, above all when they all come back.
 
     To find it again costs a tenth of reading and checking a head. One per server: answers depend on its settings.
+    What is found says what a peer asks for, never who it is: heads that are alike have the same credentials too, and
+    those are looked at each time. Secrets are not kept here beyond the connection that brought them.
+
+    Args:
+        authenticates: the application looks at requests to find out who a peer is, and nobody knows at which headers:
+            only those are shared that have nothing to find.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, authenticates: bool = False) -> None:
+        self._authenticates = authenticates
         self._known: dict[bytes, tuple[Request, Acceptance]] = {}
+
+    def to_keep(self, request: Request, acceptance: Acceptance) -> Request:
+        """What a connection keeps of ``request``."""
+        return request.to_keep(own=self._is_own(request, acceptance))
+
+    def _is_own(self, request: Request, acceptance: Acceptance) -> bool:
+        if not self._authenticates:
+            return request.is_own
+        offered = request.values("sec-websocket-protocol")
+        return not request.has_only(_COMMON) or offered not in ((), (acceptance.subprotocol,))
 
     def recall(self, head: bytes) -> tuple[Request, Acceptance] | None:
         """The request, without the key, and how to accept it, if one like ``head`` has been noted."""
@@ -95,7 +118,7 @@ class Agreements:
 
     def note(self, head: bytes, request: Request, acceptance: Acceptance) -> None:
         """``head`` is all that came, and ``request`` is kept of it. Who brings credentials is not remembered."""
-        if request.is_own or len(head) > _MAX_NOTED_BYTES or not head.endswith(b"\r\n\r\n"):
+        if self._is_own(request, acceptance) or len(head) > _MAX_NOTED_BYTES or not head.endswith(b"\r\n\r\n"):
             return
         if (key := _KEY_LINE.search(head)) is None:
             return

@@ -35,9 +35,9 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 _HOST = re.compile(r"(?:\[[0-9A-Za-z:.%_~-]+\]|[0-9A-Za-z._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Request:
-    """The head of one HTTP request."""
+    """The head of one HTTP request. Its `repr` shows neither values of headers nor the query."""
 
     method: str
     """As sent, such as ``GET``."""
@@ -51,6 +51,12 @@ class Request:
     """Names in lower case, values decoded as Latin-1 without white space around them; in order, repeats kept."""
     version: str = "1.1"
     """HTTP's version: ``1.1`` or ``1.0``."""
+
+    def __repr__(self) -> str:
+        # It gets into logs by many ways, and what it holds may be a token, in whichever header an application has it.
+        names = ", ".join([name for name, _ in self.headers])
+        query = " with a query" if self.query else ""
+        return f"<Request {self.method} {self.path!r}{query}, headers {names or 'none'}>"
 
     def header(self, name: str) -> str | None:
         """The first value of header ``name``, in any case; None if there is none."""
@@ -69,20 +75,27 @@ class Request:
         """The elements of header ``name``, a comma-separated list, in lower case."""
         return tuple([token.lower() for token in split_list(self.values(name))])
 
-    def to_keep(self) -> Request:
+    def to_keep(self, *, own: bool | None = None) -> Request:
         """What a connection keeps of it: not the handshake's key, and one object for all peers that ask alike.
 
         Those are most where there are many, and a request takes half a kilobyte. Who brings credentials asks like
         nobody else.
+
+        Args:
+            own: whether it may bring some; by default `is_own`.
         """
         headers = tuple([pair for pair in self.headers if pair[0] != "sec-websocket-key"])
         kept = self if len(headers) == len(self.headers) else attrs.evolve(self, headers=headers)
-        return kept if kept.is_own else _shared(kept)
+        return kept if (kept.is_own if own is None else own) else _shared(kept)
 
     @property
     def is_own(self) -> bool:
         """Whether no other peer asks like this one, as far as can be seen: it may bring credentials."""
         return bool(self.query) or not _CREDENTIALS.isdisjoint([name for name, _ in self.headers])
+
+    def has_only(self, names: frozenset[str]) -> bool:
+        """Whether it has no headers but those of ``names``, and no query."""
+        return not self.query and names.issuperset([name for name, _ in self.headers])
 
     @property
     def wants_upgrade(self) -> bool:

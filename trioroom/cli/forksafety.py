@@ -8,16 +8,22 @@ import stat
 _STDIO = 3  # descriptors that are not the application's: standard input, output and error
 
 
-def reason_against_forks() -> str | None:
-    """Why workers must be new interpreters, as the end of a sentence; None if forks will do.
-
-    The process to look at is this one, which has imported what the fork server will. Call it before Trio runs: Trio has
-    threads and sockets of its own.
-    """
+def reason_of_system() -> str | None:
+    """Why workers must be new interpreters on this system, as the end of a sentence; None if there forks may do."""
     if not _has_pidfds():
         return "this system has no pidfds"  # macOS neither, where a fork without exec breaks libraries of the system
     if not os.path.isdir("/proc/self/fd"):
         return "without /proc nobody knows what threads and sockets importing the application has left"
+    return None
+
+
+def reason_against_forks() -> str | None:
+    """Why this process, which has imported the application, must not fork; None if it may.
+
+    Call it where Trio does not run: Trio has threads and sockets of its own.
+    """
+    if (reason := reason_of_system()) is not None:
+        return reason
     if len(os.listdir("/proc/self/task")) > 1:  # those of C libraries too, of which `threading` knows nothing
         return "importing the application has started threads"
     if _has_sockets():

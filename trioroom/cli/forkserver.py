@@ -30,12 +30,14 @@ import click
 import trio
 
 from trioroom._core.exitcodes import describe_exit
+from trioroom.cli.forksafety import reason_against_forks
 from trioroom.cli.processes import end_process
 
 log = logging.getLogger("trioroom.workers")
 
 _STDIN = 0
-_MAX_NUMBER = 32  # bytes: all that is said here are numbers
+_MAX_NUMBER = 32  # bytes: all that is said here are numbers,
+_MAX_REASON = 1_024  # but for why there are no forks
 _REPORT_TIMEOUT = 2.0  # seconds from a worker's end to its return code, more than a fork server that is well needs
 _KILL_AFTER = 5.0  # seconds that workers without a parent may take to end
 _NOT_FOR_US = (signal.SIGINT, signal.SIGTERM)
@@ -50,6 +52,10 @@ class WorkerNotStarted(Exception):
         super().__init__(message)
         self.code = code
         """What the fork server has ended with, if that is the reason."""
+
+
+class NoForks(Exception):
+    """The fork server has loaded the application and must not fork; says why, as the end of a sentence."""
 
 
 class ForkedWorker:
@@ -103,8 +109,9 @@ class _Running:
 class ForkServer:
     """Runs when it is needed: one that died is started again for the next worker; made by `open_fork_server`."""
 
-    def __init__(self, command: Sequence[str], nursery: trio.Nursery) -> None:
+    def __init__(self, command: Sequence[str], directory: str | None, nursery: trio.Nursery) -> None:
         self._command = command
+        self._directory = directory
         self._nursery = nursery
         self._busy = trio.Lock()  # it is started once, and asked for one worker after the other
         self._running: _Running | None = None
@@ -113,6 +120,7 @@ class ForkServer:
         """A worker for ``port``, which gets ``lifeline`` as its standard input.
 
         Raises:
+            NoForks: the application does not allow for it.
             WorkerNotStarted: the fork server has ended, or the system has no room for another process.
 
         Cancelled, it may leave a worker to the fork server, which waits for it; the end of its lifeline stops it.
@@ -136,7 +144,9 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                process = await trio.lowlevel.open_process(self._command, stdin=theirs, start_new_session=True)
+                process = await trio.lowlevel.open_process(
+                    self._command, cwd=self._directory, stdin=theirs, start_new_session=True
+                )
             running = _Running(process, ours)
             try:
                 task_status.started(running)
@@ -151,10 +161,12 @@ class ForkServer:
 
 async def _meet(running: _Running, reports: socket.socket) -> ForkedWorker:
     """The worker of which the first report has come."""
-    told, descriptors, _, _ = socket.recv_fds(reports, _MAX_NUMBER, 1, socket.MSG_CMSG_CLOEXEC)
+    told, descriptors, _, _ = socket.recv_fds(reports, _MAX_REASON, 1, socket.MSG_CMSG_CLOEXEC)
     if not told:
         code = await running.process.wait()
         raise WorkerNotStarted(f"the fork server (pid {running.process.pid}) ended by {describe_exit(code)}", code)
+    if not told.isdigit():
+        raise NoForks(told.decode())
     running.loaded = True
     if not descriptors:
         raise WorkerNotStarted(f"cannot fork: {os.strerror(int(told))}", None)
@@ -162,14 +174,15 @@ async def _meet(running: _Running, reports: socket.socket) -> ForkedWorker:
 
 
 @asynccontextmanager
-async def open_fork_server(command: Sequence[str]) -> AsyncIterator[ForkServer]:
+async def open_fork_server(command: Sequence[str], directory: str | None = None) -> AsyncIterator[ForkServer]:
     """A fork server while the context is open, started for its first worker; workers should end before it.
 
     Args:
         command: starts a process that calls `fork_workers`.
+        directory: where that is done; None is the current one.
     """
     async with trio.open_nursery() as nursery:
-        yield ForkServer(command, nursery)
+        yield ForkServer(command, directory, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -202,6 +215,7 @@ def fork_workers() -> int | None:
     Raises:
         click.UsageError: standard input is no socket.
     """
+    reason = reason_against_forks()  # now, as the link would be a socket to it
     # Blocked and not ignored, so that one that is meant for a worker waits until it is one. Terminals and service
     # managers send them to us too, whom the parent needs until its workers have drained.
     signal.pthread_sigmask(signal.SIG_BLOCK, _NOT_FOR_US)
@@ -211,10 +225,21 @@ def fork_workers() -> int | None:
     except OSError as exc:
         raise click.UsageError("--fork-server is what trioroom gives to a process it starts; see --workers") from exc
     with link:
+        if reason is not None:
+            _refuse(link, reason)
+            return None
         port = _fork_until_hangup(link)
     if port is not None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOT_FOR_US)
     return port
+
+
+def _refuse(link: socket.socket, reason: str) -> None:
+    """Answer the first request, instead of a pid."""
+    _, sockets, _, _ = socket.recv_fds(link, _MAX_NUMBER, 2, socket.MSG_CMSG_CLOEXEC)
+    if sockets:
+        with socket.socket(fileno=sockets[0]), socket.socket(fileno=sockets[1]) as reports, suppress(OSError):
+            reports.send(reason.encode())
 
 
 def _fork_until_hangup(link: socket.socket) -> int | None:

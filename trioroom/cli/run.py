@@ -20,7 +20,7 @@ from trioroom.backplane.open import open_backplane
 from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
-from trioroom.cli.processes import Process
+from trioroom.cli.notify import READY, STOPPING, notify
 from trioroom.cli.telemetry import configured_provider
 from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
@@ -69,8 +69,6 @@ class Stop:
         """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
         self.all = trio.CancelScope()
         """Around everything; ended by a signal while nobody is served yet."""
-        self.workers: set[Process] = set()
-        """Of the parent: those that serve, for a signal that is meant for all."""
 
     def ask(self) -> None:
         """As a signal does."""
@@ -131,7 +129,9 @@ async def _serve(
                 else:
                     async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
                         announce(server.addresses, options.scheme)
+                        notify(READY)
                         await stop.begun.wait()
+                    notify(STOPPING)
                 if server.connection_count and lifeline is None:
                     count = server.connection_count
                     say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)

@@ -23,7 +23,7 @@ from trioroom.app import App
 from trioroom.cli.config_file import load_config_file
 from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand, configuration_of, is_check
 from trioroom.cli.dumps import ignore_dump_signal
-from trioroom.cli.forksafety import reason_against_forks
+from trioroom.cli.forksafety import reason_of_system
 from trioroom.cli.forkserver import fork_workers
 from trioroom.cli.logs import log_as_json, raise_or_log, set_up
 from trioroom.cli.open_files import raise_limit_of_open_files
@@ -169,16 +169,16 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
     set_up(options.log_level, tells_process=options.worker)
     ignore_dump_signal()
     raise_limit_of_open_files()
-    if options.worker:
+    if options.worker or options.workers > 1:  # what of it the parent heeds, it says itself
         survive_hangups()
-    else:
+    if not options.worker:
         for warning in configuration_of(click.get_current_context()).warnings:
             log.warning("%s", warning)
     failures: list[BaseException] = []
     try:
         ssl_context = _load_tls(options)
         if options.workers > 1:
-            trio.run(serve_with_workers, options, sys.argv[1:], reason_against_forks())
+            trio.run(serve_with_workers, options, sys.argv[1:], reason_of_system())
         else:
             _serve_here(app, options, ssl_context)
     except* (click.ClickException, click.exceptions.Exit) as group:

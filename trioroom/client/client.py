@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -16,7 +15,7 @@ import trio
 from trioroom._core.causes import leaves_of
 from trioroom._core.history import Position
 from trioroom._wire.client_codec import ClientCodec
-from trioroom._wire.envelopes import Auth, FromServer, Leave
+from trioroom._wire.envelopes import FromServer, Leave
 from trioroom.client.dialing import (
     BROKEN,
     Target,
@@ -31,6 +30,7 @@ from trioroom.client.membership import Membership, RoomOptions
 from trioroom.client.reconnect import Backoff, Ended, Reconnection
 from trioroom.client.room import ClientRoom
 from trioroom.client.status import Status
+from trioroom.client.tokens import Token, Tokens
 from trioroom.errors import Disconnected, RequestRefused, TrioroomError, fresh
 
 log = logging.getLogger("trioroom.client")
@@ -40,8 +40,6 @@ CLOSE_TIMEOUT = 2.0
 _EXPECTED = (OSError, TrioroomError, *BROKEN)
 """How a connection may end; all else is a bug."""
 
-Token: TypeAlias = str | Callable[[], str | Awaitable[str | None] | None] | None
-"""Who the client is; a function is called before each connection, so that it can bring a token that has not expired."""
 Dial: TypeAlias = Callable[[], Awaitable[trio.abc.Stream]]
 
 
@@ -52,7 +50,7 @@ class ClientOptions:
     target: Target
     dial: Dial
     codec: ClientCodec
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
     max_inbox: int
     full_inbox: FullInbox
     max_pending: int
@@ -66,7 +64,7 @@ class Client:
 
     def __init__(self, options: ClientOptions, token: Token) -> None:
         self._options = options
-        self._token = token
+        self._tokens = Tokens(token)
         self._reconnection = Reconnection(options.backoff)
         self._rooms: dict[str, Membership] = {}
         self._pending = trio.Semaphore(options.max_pending)
@@ -88,16 +86,32 @@ class Client:
         """Wait until there is a connection; raises what closed the client."""
         await self._wait_link()
 
-    async def authenticate(self, token: str) -> None:
-        """Be somebody else, or again the same with a new token: for the joins from now on, on all connections."""
-        self._token = token
+    async def authenticate(self, token: Token) -> None:
+        """Show another token, or what a function brings, from now on: for the joins that follow, on all connections.
+
+        A server that authenticates takes it only if it is of the same user as the one before; to be somebody else,
+        connect anew.
+
+        Raises:
+            RequestRefused: the server does not take it; things stay as they were.
+
+        Cancelled, it may be shown or not, and will be on the next connection.
+        """
+        before, self._tokens.token = self._tokens.token, token
+        try:
+            if (shown := await self._tokens.call()) is not None:
+                await self._show(shown)
+        except Exception:
+            self._tokens.token = before
+            raise
+
+    async def _show(self, token: str) -> None:
         while True:
             link = await self._wait_link()
             try:
-                await link.ask(lambda id: Auth(id, token))
-                return
+                return await self._tokens.show(link, token)
             except Disconnected:
-                continue  # the next one begins with the token
+                continue  # the next one begins with it
 
     @asynccontextmanager
     async def join(
@@ -189,7 +203,7 @@ class Client:
     async def _hold(self, opened: Callable[[Link], None]) -> None:
         """Connect, and be connected until that ends with an error."""
         options = self._options
-        token = await self._call_token()
+        token = await self._tokens.call_to_connect()
         stream = WatchedStream(await options.dial())
         try:
             async with trio.open_nursery() as nursery:
@@ -205,22 +219,13 @@ class Client:
                 opened(link)
                 nursery.start_soon(link.write)
                 nursery.start_soon(link.watch)
+                nursery.start_soon(self._tokens.renew, link)
                 await self._use(link, token)
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _call_token(self) -> str | None:
-        if not callable(self._token):
-            return self._token
-        try:
-            token = self._token()
-            return await token if inspect.isawaitable(token) else token
-        except Exception as exc:  # the application's: it may need the network too, and that may come back
-            log.warning("the function that brings the token failed; trying again later", exc_info=exc)
-            raise Disconnected(f"the function that brings the token failed: {exc!r}") from exc
-
     async def _use(self, link: Link, token: str | None) -> None:
-        asked: list[Asked] = [] if token is None else [((lambda id: Auth(id, token)), lambda _: None)]
+        asked: list[Asked] = [] if token is None else [self._tokens.first(token)]
         asked += [membership.ask_to_join(link) for membership in self._rooms.values() if not membership.is_over]
         if asked:
             link.ask_together(asked)

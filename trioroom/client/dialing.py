@@ -39,9 +39,14 @@ class Target:
 
     host: str
     port: int
-    resource: str
-    """Path and query."""
+    resource: str = attrs.field(repr=False)
+    """Path and query, which may have a token."""
     is_tls: bool
+
+    @property
+    def shown(self) -> str:
+        """For people: without the query."""
+        return self.authority + self.resource.partition("?")[0]
 
     @property
     def authority(self) -> str:
@@ -100,6 +105,7 @@ def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in schemes or not parts.hostname:
         example = f"{schemes[0]}://127.0.0.1:8000/"
+        url = url.partition("?")[0]  # what follows may be a token
         raise ValueError(f"{url!r} is no URL of the kind {' or '.join(schemes)}; write it like {example}")
     return parts
 
@@ -237,7 +243,7 @@ async def shake_hands(
     if connection is None:
         raise ConnectionClosed(CloseCode.ABNORMAL, "the server broke off the opening handshake")
     if connection.subprotocol != subprotocol:
-        raise HandshakeError(101, f"{target.authority}{target.resource} does not speak {subprotocol}; is it trioroom?")
+        raise HandshakeError(101, f"{target.shown} does not speak {subprotocol}; is it trioroom?")
     return connection
 
 
@@ -246,7 +252,7 @@ def explain(error: Exception, target: Target) -> Exception:
     match error:
         case trio_websocket.ConnectionRejected():
             said = (error.body or b"")[:_SHOWN_BYTES].decode("utf-8", "replace").strip()
-            answered = f"{target.authority}{target.resource} answered the handshake with HTTP {error.status_code}"
+            answered = f"{target.shown} answered the handshake with HTTP {error.status_code}"
             message = f"{answered}: {said}" if said else answered
             return _caused_by(error, HandshakeError(error.status_code, message, _text_headers(error.headers)))
         case trio_websocket.ConnectionClosed():

@@ -11,10 +11,11 @@ from typing import Literal
 import trio
 
 from trioroom._wire.client_codec import CLIENT_CODECS
-from trioroom.client.client import Client, ClientOptions, Token
+from trioroom.client.client import Client, ClientOptions
 from trioroom.client.dialing import open_stream, parse_proxy, parse_url
 from trioroom.client.inbox import FullInbox
 from trioroom.client.reconnect import Backoff
+from trioroom.client.tokens import Token
 
 
 @asynccontextmanager
@@ -45,7 +46,9 @@ async def connect(
 
     Args:
         url: ``ws://`` or ``wss://``, of any path.
-        token: for rooms that ask who joins; or a function, async or not, that is called before each connection.
+        token: for servers or rooms that ask who one is; or a function, async or not, that is called before each
+            connection, and before the token expires where the server says when. One that the server does not take
+            closes the client with `RequestRefused`.
         codec: ``msgpack`` carries bytes as they are.
         ssl_context: for ``wss://``; by default the certificates that the system trusts.
         proxy: ``http://user:password@host:port``, which is asked to CONNECT; TLS goes through it.

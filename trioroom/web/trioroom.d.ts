@@ -179,7 +179,7 @@ export type WebSocketClass = new (url: string, protocols?: string[]) => object;
 export type Token = string | null | undefined;
 
 export interface ConnectOptions {
-  /** Who we are; a function is called before each connection. */
+  /** Who we are; a function is called before each connection, and before the token expires where the server says when. */
   token?: Token | (() => Token | Promise<Token>);
   codec?: "json" | "msgpack";
   WebSocket?: WebSocketClass;
@@ -197,7 +197,7 @@ export interface Client {
   off<Name extends keyof ClientEvents>(event: Name, listener: (detail: ClientEvents[Name]) => void): void;
   /** Throws if the client is closed, or in that room already. */
   join<Data = unknown, Info = unknown, State = unknown>(name: string, options?: JoinOptions): Room<Data, Info, State>;
-  /** Says who we are from now on: in joins that follow, and on each new connection. */
+  /** Says who we are from now on: in joins that follow, and on each new connection. Rejects, and changes nothing, if the server does not take it. */
   authenticate(token: Token | (() => Token | Promise<Token>)): Promise<void>;
   /** Does not wait any longer for the next try. */
   reconnect(): void;
@@ -268,11 +268,13 @@ export const CloseCode: {
   readonly BAD_ENVELOPE: 4000;
   readonly JOIN_REFUSED: 4001;
   readonly KICKED: 4002;
+  readonly UNAUTHENTICATED: 4003;
   readonly UNKNOWN_ROOM: 4004;
   readonly DRAIN: 4101;
   readonly SLOW_CONSUMER: 4108;
   readonly PING_TIMEOUT: 4110;
   readonly OVERLOAD: 4113;
+  readonly TOKEN_EXPIRED: 4201;
 };
 
 /** Whether a client that was closed with `code` gains by coming back. */

@@ -31,6 +31,8 @@ const MAX_IN_FLIGHT = 100; // publications of a client: many at once, as after a
 const MAX_INBOX = 1000;
 const MAX_BUFFERED_BYTES = 1 << 20; // of what goes out unconfirmed
 const WHO_LIMIT = 1000;
+const SPENT = [0.8, 0.9]; // of a token's time, when another one is called for: not all clients at once
+const MIN_RENEWAL = 10; // between two calls; a token that lasts no longer is not renewed, its connection ends with 4201
 const DAY = 86_400; // longer waits overflow setTimeout
 
 const now = () => Date.now() / 1000;
@@ -56,11 +58,13 @@ export const CloseCode = Object.freeze({
   BAD_ENVELOPE: 4000,
   JOIN_REFUSED: 4001,
   KICKED: 4002,
+  UNAUTHENTICATED: 4003,
   UNKNOWN_ROOM: 4004,
   DRAIN: 4101,
   SLOW_CONSUMER: 4108,
   PING_TIMEOUT: 4110,
   OVERLOAD: 4113,
+  TOKEN_EXPIRED: 4201,
 });
 
 const COME_BACK = new Set([
@@ -1388,6 +1392,7 @@ class Client {
   #backoff = new Backoff();
   #cameAtOnce = false;
   #timer = null; // the end of waiting, or of patience
+  #renewal = null; // the timer for a fresh token
   #surroundings;
 
   constructor(url, { token, codec = "json", WebSocket, connectTimeout = CONNECT_TIMEOUT, maxPending = MAX_PENDING } = {}) {
@@ -1429,10 +1434,18 @@ class Client {
     return room;
   }
 
-  /** From now on `token`, a string or a function, says who we are: in joins that follow, and on each new connection. */
+  /** From now on `token`, a string or a function, says who we are; if the server does not take it, all stays as it was. */
   async authenticate(token) {
+    const before = this.#token;
     this.#token = token;
-    if (this._connection) await this.#auth(this._connection, typeof token === "function" ? await token() : token);
+    try {
+      const connection = this._connection;
+      const shown = connection && (typeof token === "function" ? await token() : token);
+      if (shown && this._connection === connection) await this.#show(connection, shown); // another one has begun with it
+    } catch (error) {
+      if (this.#token === token) this.#token = before;
+      throw error;
+    }
   }
 
   /** Does not wait any longer for the next try. */
@@ -1485,20 +1498,50 @@ class Client {
     clearTimeout(this.#timer);
     this._connection = connection;
     const joins = [...this.#rooms.values()].map((room) => room._joinRequest(connection));
-    connection.ask(...(token ? [this.#authRequest(token)] : []), ...joins);
+    connection.ask(...(token ? [this.#firstAuth(connection, token)] : []), ...joins);
     this.#enter("open");
   }
 
-  #authRequest(token, answered = () => {}) {
+  // -- Tokens
+
+  /** What begins a connection. A token that is refused ends the client; nobody would have us. */
+  #firstAuth(connection, token) {
     return [{ type: "auth", token }, (answer) => {
-      if (answer?.type === "error") this.#end(refusal(answer)); // it is no string, or too long: no room would have us
-      answered(answer);
+      if (answer?.type === "ok") this.#renewIn(connection, answer.expires_in);
+      else if (answer?.retry) connection.drop(CloseCode.ABNORMAL, answer.message);
+      else if (answer) this.#end(refusal(answer));
     }];
   }
 
-  #auth(connection, token) {
-    return new Promise((resolve) => connection.ask(this.#authRequest(token, () => resolve())));
+  /** Shows another one over a connection that goes on. If that is lost, the next one begins with a token. */
+  #show(connection, token) {
+    return new Promise((resolve, reject) => {
+      connection.ask([{ type: "auth", token }, (answer) => {
+        if (answer?.type === "error") return reject(refusal(answer));
+        if (answer) this.#renewIn(connection, answer.expires_in);
+        resolve();
+      }]);
+    });
   }
+
+  /** Has a fresh token shown before the one that lasts for so long expires. */
+  #renewIn(connection, lasts) {
+    clearTimeout(this.#renewal);
+    if (typeof this.#token !== "function" || !(lasts > MIN_RENEWAL)) return;
+    this.#renewal = later(Math.max(MIN_RENEWAL, lasts * between(...SPENT)), () => this.#renew(connection));
+  }
+
+  async #renew(connection) {
+    try {
+      const token = await this.#token();
+      if (this._connection === connection && token) await this.#show(connection, token);
+    } catch (error) { // at the latest the server closes with 4201
+      if (this._connection !== connection || (error instanceof RequestRefused && !error.retry)) return;
+      this.#renewal = later(MIN_RENEWAL, () => this.#renew(connection));
+    }
+  }
+
+  // -- Its end
 
   #lost({ code, reason, bye, lived }) {
     this.#disconnect();
@@ -1528,6 +1571,7 @@ class Client {
     this.#attempt = null;
     this._connection = null;
     clearTimeout(this.#timer);
+    clearTimeout(this.#renewal);
     for (const room of [...this.#rooms.values()]) room._disconnected();
   }
 
@@ -1589,8 +1633,8 @@ function findWebSocket() {
  *
  * @param {string | URL} url with ws, wss, http or https; in a page also relative to it, so "/" is its own server.
  * @param {object} [options] `token`: a string, or a function that returns one or a promise of one and is called before
- *   each connection; `codec`: "json" or "msgpack"; `WebSocket`: a class to use instead of the global one;
- *   `connectTimeout`: seconds for each try; `maxPending`: publications that may wait for their answers.
+ *   each connection, and before a token expires; `codec`: "json" or "msgpack"; `WebSocket`: a class to use instead of
+ *   the global one; `connectTimeout`: seconds for each try; `maxPending`: publications that may wait for their answers.
  */
 export function connect(url, options = {}) {
   return new Client(url, options);

@@ -3,47 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import re
 import signal
 import socket
-import sys
-from functools import partial
 from pathlib import Path
 
-import click
 import pytest
 import trio
 
-from tests.cli.conftest import DEADLINE, serve_options
+from tests.cli.conftest import DEADLINE, command_of, serve_options, stand_in
 from trioroom._core.backoff import Backoff
-from trioroom.cli import processes, workers
+from trioroom.cli import keeper, processes, workers
 from trioroom.cli.forkserver import WorkerNotStarted
+from trioroom.cli.keeper import Keeper, NeverServed
 from trioroom.cli.processes import Process
-from trioroom.cli.run import Stop
-from trioroom.cli.workers import StartWorker, start_interpreter
-
-PRELUDE = "import os, signal, sys, time\nserve = lambda: os.write(0, b'serving\\n')\n"
-
-
-def command_of(*lines: str) -> list[str]:
-    return [sys.executable, "-I", "-S", "-c", PRELUDE + "\n".join(lines)]
-
-
-def stand_in(*lines: str) -> StartWorker:
-    return partial(start_interpreter, command_of(*lines))
-
-
-@pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> trio.MemoryReceiveChannel[str]:
-    """What the supervisor logs."""
-    send, receive = trio.open_memory_channel[str](100)
-    handler = logging.Handler()
-    monkeypatch.setattr(handler, "emit", lambda record: send.send_nowait(record.getMessage()))
-    monkeypatch.setattr(workers.log, "handlers", [handler])
-    return receive
-
+from trioroom.cli.starting import Commands
 
 NO_FORKS = "stand-ins are interpreters"
 TWO_STAND_INS = {"workers": 2, "backplane": "redis://nobody.invalid"}
@@ -52,7 +27,7 @@ TWO_STAND_INS = {"workers": 2, "backplane": "redis://nobody.invalid"}
 async def test_server_is_announced_when_all_workers_serve(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(workers, "worker_command", lambda *_: command_of("serve()", "os.read(0, 1)"))
+    monkeypatch.setattr(Commands, "worker", lambda *_: command_of("serve()", "os.read(0, 1)"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -80,7 +55,7 @@ async def test_signal_while_workers_start_drains_those_that_serve(
         f"else: open({first!r}, 'w').close(); serve()",
         "time.sleep(600)",
     )
-    monkeypatch.setattr(workers, "worker_command", lambda *_: command_of(*lines))
+    monkeypatch.setattr(Commands, "worker", lambda *_: command_of(*lines))
     monkeypatch.setattr(workers, "announce", pytest.fail)
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
@@ -97,9 +72,8 @@ async def test_signal_while_workers_start_drains_those_that_serve(
 async def test_worker_that_has_served_is_replaced_whatever_its_exit_code(
     said: trio.MemoryReceiveChannel[str], nursery: trio.Nursery
 ) -> None:
-    stop = Stop()
     with trio.fail_after(DEADLINE):
-        await nursery.start(workers._keep_worker, stand_in("serve()", "sys.exit(1)"), stop, 7)
+        await nursery.start(Keeper(7, stand_in("serve()", "sys.exit(1)")).run)
         delays: list[float] = []
         while len(delays) < 3:
             if found := re.fullmatch(
@@ -113,21 +87,30 @@ async def test_worker_that_has_served_is_replaced_whatever_its_exit_code(
 async def test_stop_ends_the_wait_for_the_next_worker(
     said: trio.MemoryReceiveChannel[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "Backoff", lambda: Backoff(first=3600.0, most=3600.0))
-    stop = Stop()
+    monkeypatch.setattr(keeper, "Backoff", lambda: Backoff(first=3600.0, most=3600.0))
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            await nursery.start(workers._keep_worker, stand_in("serve()"), stop, 1)
+            kept = Keeper(1, stand_in("serve()"))
+            await nursery.start(kept.run)
             assert "ended by exit code 0" in await said.receive()
-            stop.begun.set()
+            kept.retire()
 
 
 @pytest.mark.parametrize("code", [1, 2])
 async def test_worker_that_never_served_for_a_known_reason_is_given_up(code: int) -> None:
     with trio.fail_after(DEADLINE):
-        with pytest.raises(click.exceptions.Exit) as raised:
-            await workers._keep_worker(stand_in(f"sys.exit({code})"), Stop(), 1, task_status=trio.TASK_STATUS_IGNORED)
-    assert raised.value.exit_code == code
+        with pytest.raises(NeverServed, match=rf"worker 1 \(pid \d+\) ended by exit code {code}") as raised:
+            await Keeper(1, stand_in(f"sys.exit({code})")).run()
+    assert raised.value.code == code
+
+
+@pytest.mark.parametrize("line", ["os.kill(os.getpid(), 9)", "sys.exit(0)", "sys.exit(1)"])
+async def test_one_try_may_be_all(line: str) -> None:
+    kept = Keeper(1, stand_in(line), once=True)
+    with trio.fail_after(DEADLINE):
+        with pytest.raises(NeverServed):
+            await kept.run()
+        await kept.ended.wait()
 
 
 async def test_worker_that_crashed_before_it_served_is_tried_again(
@@ -135,7 +118,7 @@ async def test_worker_that_crashed_before_it_served_is_tried_again(
 ) -> None:
     crash_once = f"if not os.path.exists(m := {str(tmp_path / 'mark')!r}): open(m, 'w'); os.kill(os.getpid(), 9)"
     with trio.fail_after(DEADLINE):
-        await nursery.start(workers._keep_worker, stand_in(crash_once, "serve()", "os.read(0, 1)"), Stop(), 1)
+        await nursery.start(Keeper(1, stand_in(crash_once, "serve()", "os.read(0, 1)")).run)
     assert "ended by SIGKILL" in said.receive_nowait()
 
 
@@ -150,42 +133,40 @@ async def test_worker_that_cannot_be_forked_is_tried_again(
         return await stand_in("serve()", "os.read(0, 1)")(lifeline)
 
     with trio.fail_after(DEADLINE):
-        await nursery.start(workers._keep_worker, start, Stop(), 3)
+        await nursery.start(Keeper(3, start).run)
     assert said.receive_nowait() == "worker 3 does not start: cannot fork: no room; the next one starts in 0.1 s"
 
 
 async def test_worker_that_is_told_to_stop_before_it_served_is_not_waited_for(tmp_path: Path) -> None:
-    stop = Stop()
     mark = tmp_path / "mark"
     os.mkfifo(mark)
     slow = stand_in(f"open({str(mark)!r}, 'w').close()", "time.sleep(600)")
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(nursery.start, workers._keep_worker, slow, stop, 1)
+            kept = Keeper(1, slow)
+            nursery.start_soon(nursery.start, kept.run)
             await trio.to_thread.run_sync(mark.read_text)  # until it runs
-            stop.begun.set()
+            kept.retire()
 
 
 async def test_worker_that_fails_when_told_to_stop_is_mentioned(said: trio.MemoryReceiveChannel[str]) -> None:
-    stop = Stop()
     fail = stand_in("signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))", "serve()", "time.sleep(600)")
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            await nursery.start(workers._keep_worker, fail, stop, 1)
-            stop.begun.set()
+            kept = Keeper(1, fail)
+            await nursery.start(kept.run)
+            kept.retire()
     assert said.receive_nowait().endswith("ended by exit code 3 when told to stop")
 
 
 async def test_deaf_worker_is_killed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_KILL_AFTER", 0.05)
     deaf = stand_in("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "serve()", "time.sleep(600)")
-    served: list[int] = []
-    with trio.fail_after(DEADLINE), trio.CancelScope() as scope:
-
-        def serves(pid: int) -> None:
-            served.append(pid)
-            scope.cancel()
-
-        await workers._run_worker(deaf, Stop(), 1, serves)
+    kept = Keeper(1, deaf)
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(kept.run)
+            nursery.cancel_scope.cancel()
+    assert kept.pid is not None
     with pytest.raises(ProcessLookupError):
-        os.kill(served[0], 0)
+        os.kill(kept.pid, 0)

@@ -1,0 +1,359 @@
+"""SIGHUP: all workers are replaced by such that run the code of now, and nothing is lost if they cannot."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from tests.cli.conftest import DEADLINE, Command, Ends, descendants, open_command, open_remote_peer, stand_in
+from trioroom import connect
+from trioroom.cli import rolling
+from trioroom.cli.keeper import StartWorker
+from trioroom.cli.rolling import Workers
+from trioroom.client import Backoff, Gap, Message
+from trioroom.errors import ConnectionClosed
+from trioroom.settings import Settings
+
+TWO = ("--workers", "2", "--backplane", "embedded", "--port", "0")
+
+# -- with stand-ins --------------------------------------------------------------------------------
+
+SERVE = ("signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))", "serve()", "time.sleep(600)")
+
+
+@pytest.fixture(autouse=True)
+def progress_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="trioroom.workers")
+
+
+class Starters:
+    """What each generation starts its workers with, and which generations are there."""
+
+    def __init__(self, *generations: StartWorker) -> None:
+        self.open: set[int] = set()
+        self._generations = enumerate(generations, start=1)
+
+    @asynccontextmanager
+    async def load(self) -> AsyncIterator[_Starter]:
+        number, start = next(self._generations)
+        self.open.add(number)
+        try:
+            yield _Starter(start)
+        finally:
+            self.open.remove(number)
+
+
+class _Starter:
+    def __init__(self, start: StartWorker) -> None:
+        self._start = start
+
+    def on_port(self, port: int) -> StartWorker:
+        return self._start
+
+
+@asynccontextmanager
+async def open_workers(starters: Starters, count: int = 2) -> AsyncIterator[Workers]:
+    with trio.fail_after(DEADLINE):
+        async with trio.open_nursery() as nursery:
+            workers = Workers([0] * count, Settings(drain_timeout=0.1, leave_timeout=0.1), starters.load, nursery)  # type: ignore[arg-type]
+            await workers.start_first()
+            await workers.start_others()
+            yield workers
+            workers.retire()
+
+
+def pids(workers: Workers) -> list[int | None]:
+    return [place.keeper.pid for _, place in sorted(workers._places.items())]
+
+
+async def test_each_place_gets_a_successor_and_the_old_generation_ends(said: trio.MemoryReceiveChannel[str]) -> None:
+    starters = Starters(*[stand_in(*SERVE)] * 3)
+    async with open_workers(starters, 3) as workers:
+        for generation in (2, 3):
+            old = pids(workers)
+            assert await workers.replace()
+            new = pids(workers)
+            assert not {*old} & {*new}
+            await wait_all_tasks_blocked()
+            assert starters.open == {generation}
+            lines = [line async for line in _until(said, "restarted")]
+            assert lines[-5] == "restarting 3 workers, one by one"
+            assert lines[-4:-1] == [
+                f"worker {number} of 3: pid {new[number - 1]} serves, pid {old[number - 1]} drains"
+                for number in (1, 2, 3)
+            ]
+    assert starters.open == set()
+
+
+async def _until(said: trio.MemoryReceiveChannel[str], begins: str) -> AsyncIterator[str]:
+    while True:
+        line = await said.receive()
+        yield line
+        if line.startswith(begins):
+            return
+
+
+@pytest.mark.parametrize("line", ["sys.exit(2)", "os.kill(os.getpid(), 9)"])
+async def test_workers_stay_when_the_new_ones_do_not_serve(line: str, said: trio.MemoryReceiveChannel[str]) -> None:
+    starters = Starters(stand_in(*SERVE), stand_in(line), stand_in(*SERVE))
+    async with open_workers(starters) as workers:
+        old = pids(workers)
+        assert not await workers.replace()
+        assert pids(workers) == old
+        await wait_all_tasks_blocked()
+        assert starters.open == {1}
+        lines = [line async for line in _until(said, "restart given up")]
+        assert "2 of 2 workers go on as they were; put that right, and send SIGHUP again" in lines[-1]
+        assert await workers.replace()
+        await wait_all_tasks_blocked()
+        assert starters.open == {3}
+
+
+async def test_new_workers_stay_beside_old_ones_when_a_later_one_does_not_serve(
+    said: trio.MemoryReceiveChannel[str],
+) -> None:
+    attempts = itertools.count(1)
+
+    async def start(lifeline: socket.socket) -> trio.Process:
+        process = await stand_in(*(SERVE if next(attempts) == 1 else ["sys.exit(1)"]))(lifeline)
+        assert isinstance(process, trio.Process)
+        return process
+
+    starters = Starters(stand_in(*SERVE), start, stand_in(*SERVE))
+    async with open_workers(starters, 3) as workers:
+        old = pids(workers)
+        assert not await workers.replace()
+        new = pids(workers)
+        assert new[0] != old[0]
+        assert new[1:] == old[1:]
+        assert starters.open == {1, 2}
+        assert [line async for line in _until(said, "restart given up")][-1].count("2 of 3 workers go on") == 1
+        assert await workers.replace()
+        assert not {*pids(workers)} & {*old, *new}
+        await wait_all_tasks_blocked()
+        assert starters.open == {3}
+
+
+async def test_successor_that_never_serves_is_given_up_in_time(
+    said: trio.MemoryReceiveChannel[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rolling, "_SERVE_TIMEOUT", 0.3)
+    async with open_workers(Starters(stand_in(*SERVE), stand_in("time.sleep(600)"))) as workers:
+        assert not await workers.replace()
+        lines = [line async for line in _until(said, "restart given up")]
+        assert "worker 1 does not serve within 0.3 s" in lines[-1]
+
+
+async def test_worker_that_outstays_its_drain_does_not_hold_up_the_restart(
+    said: trio.MemoryReceiveChannel[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(rolling, "_SLACK", 0.1)
+    end = tmp_path / "end"
+    slow = f"def wait(*_):\n while not os.path.exists({str(end)!r}): time.sleep(0.01)\n sys.exit()"
+    starters = Starters(
+        stand_in(slow, "signal.signal(signal.SIGTERM, wait)", "serve()", "time.sleep(600)"), stand_in(*SERVE)
+    )
+    async with open_workers(starters) as workers:
+        [old, _] = pids(workers)
+        assert await workers.replace()
+        assert starters.open == {1, 2}  # the old one is waited for all the same
+        lines = [line async for line in _until(said, "restarted")]
+        assert f"worker 1 (pid {old}) still drains after 0 s; going on" in lines
+        end.touch()
+    assert starters.open == set()
+
+
+async def test_stop_amid_a_restart_ends_old_and_new(said: trio.MemoryReceiveChannel[str], tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    os.mkfifo(mark)
+    starters = Starters(stand_in(*SERVE), stand_in(f"open({str(mark)!r}, 'w').close()", "time.sleep(600)"))
+    results: list[bool] = []
+
+    async def replace(workers: Workers) -> None:
+        results.append(await workers.replace())
+
+    async with open_workers(starters) as workers, trio.open_nursery() as nursery:
+        nursery.start_soon(replace, workers)
+        await trio.to_thread.run_sync(mark.read_text)  # until the new one runs, which never serves
+        workers.retire()
+    assert results == [False]
+    assert starters.open == set()
+
+
+# -- with applications -------------------------------------------------------------------------------
+
+
+def write_version(directory: Path, version: str) -> None:
+    """``pids:app`` tells its version too, and is longer each time: Python looks at time and size of a file."""
+    source = (directory / "pids.py").read_text().partition("\n# version")[0]
+    answer = f"""
+# version
+class Versions(Pids):
+    async def on_message(self, member, message):
+        if message.data == "version?":
+            member.send({version!r})
+        else:
+            await super().on_message(member, message)
+
+app = trioroom.App()
+app.route("pids/{{name}}", Versions)
+"""
+    (directory / "pids.py").write_text(source + answer + "#" * sum(version.encode()))
+
+
+async def ask(port: int, question: str) -> str:
+    async with open_remote_peer(port, "/pids/a") as peer:
+        await peer.send(question)
+        return str(await peer.receive())
+
+
+async def restart(command: Command, times: int = 1) -> None:
+    command.process.send_signal(signal.SIGHUP)
+    await command.wait_said(r"(?s)" + r"restarted 2 workers in [\d.]+ s\n.*" * times)
+
+
+@pytest.mark.redis
+async def test_new_code_is_served_on_the_same_port_and_members_are_sent_over(pids: Path) -> None:
+    write_version(pids, "one")
+    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
+        port = await command.wait_port()
+        before = descendants(command.process.pid)
+        async with open_remote_peer(port, "/pids/a") as member:
+            assert await ask(port, "version?") == "one"
+            write_version(pids, "two, which is longer")
+            command.process.send_signal(signal.SIGHUP)
+            with pytest.raises(ConnectionClosed) as closed:
+                await member.receive()
+            assert closed.value.code == 4101
+        await command.wait_said(r"restarted 2 workers in [\d.]+ s\n")
+        assert {await ask(port, "version?") for _ in range(20)} == {"two, which is longer"}
+        await restart(command, 2)
+        with trio.fail_after(DEADLINE):
+            while len(after := descendants(command.process.pid)) != len(before):  # noqa: ASYNC110  # no other one stays
+                await trio.sleep(0.01)
+        ends = Ends(after)
+        command.process.send_signal(signal.SIGTERM)
+        assert await command.wait_ended() == 0
+        await ends.wait()
+        assert "Traceback" not in command.output
+        assert " ERROR " not in command.output
+
+
+@pytest.mark.redis
+async def test_application_that_does_not_load_any_more_changes_nothing(pids: Path) -> None:
+    write_version(pids, "one")
+    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
+        port = await command.wait_port()
+        before = descendants(command.process.pid)
+        (pids / "pids.py").rename(pids / "kept.py")
+        (pids / "pids.py").write_text("raise LookupError('no such thing')")
+        command.process.send_signal(signal.SIGHUP)
+        await command.wait_said(
+            r"restart given up: worker 1 does not start: the fork server \(pid \d+\) ended by exit code 1"
+        )
+        assert command.output.count("LookupError: no such thing") == 1
+        assert command.output.count(" ERROR ") == 1
+        assert await ask(port, "version?") == "one"
+        assert descendants(command.process.pid) == before
+        (pids / "kept.py").rename(pids / "pids.py")
+        await restart(command)
+
+
+@pytest.mark.redis
+async def test_restart_asked_for_amid_one_comes_after_it(pids: Path) -> None:
+    source = "import sys, time\nif '--worker' in sys.argv:\n    time.sleep(0.5)\n"
+    (pids / "slow.py").write_text(source + (pids / "pids.py").read_text())
+    async with open_command("serve", "slow:app", *TWO, directory=pids) as command:
+        await command.wait_port()
+        command.process.send_signal(signal.SIGHUP)
+        await command.wait_said("restarting 2 workers")
+        for _ in range(3):
+            command.process.send_signal(signal.SIGHUP)
+        await command.wait_said(r"(?s)restarted 2 workers.*restarted 2 workers")
+        command.process.send_signal(signal.SIGTERM)
+        assert await command.wait_ended() == 0
+        assert command.output.count("restarting 2 workers") == 2
+
+
+@pytest.mark.redis
+async def test_port_per_worker_stays(pids: Path) -> None:
+    async with open_command("serve", "pids:app", *TWO, "--port-per-worker", directory=pids) as command:
+        ports = [int((await command.wait_said(rf":(\d+)/ \(worker {number} of 2;"))[1]) for number in (1, 2)]
+        before = [await ask(port, "pid?") for port in ports]
+        await restart(command)
+        after = [await ask(port, "pid?") for port in ports]
+        assert len({*before, *after}) == 4
+
+
+@pytest.mark.redis
+async def test_application_that_starts_threads_by_now_gets_workers_that_are_no_forks(pids: Path) -> None:
+    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
+        port = await command.wait_port()
+        thread = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        (pids / "pids.py").write_text((pids / "pids.py").read_text() + thread)
+        await restart(command)
+        assert "workers do not share memory, as importing the application has started threads\n" in command.output
+        assert int(await ask(port, "pid?")) in descendants(command.process.pid)
+
+
+@pytest.mark.redis
+async def test_hangup_of_all_processes_is_for_the_parent_alone(pids: Path) -> None:
+    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
+        port = await command.wait_port()
+        children = {int(await ask(port, "pid?")) for _ in range(20)}
+        for pid in children:
+            os.kill(pid, signal.SIGHUP)
+        assert {int(await ask(port, "pid?")) for _ in range(20)} <= children
+        await restart(command)
+        assert not {int(await ask(port, "pid?")) for _ in range(20)} & children
+        assert " ended by " not in command.output
+
+
+@pytest.mark.redis
+async def test_no_message_of_a_room_with_history_is_lost_over_a_restart(tmp_path: Path) -> None:
+    source = (
+        "import trioroom\nclass Kept(trioroom.Room):\n    history = trioroom.History(size=1000, ttl=60)\n"
+        "    async def on_message(self, member, message):\n        await self.publish(message.data)\n"
+        "app = trioroom.App()\napp.route('kept/{name}', Kept)\n"
+    )
+    (tmp_path / "kept.py").write_text(source)
+    got: dict[int, list[object]] = {number: [] for number in range(8)}
+    open_url = partial(connect, backoff=Backoff(first=0.05, most=0.5))
+
+    async def read(url: str, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+        async with open_url(url) as client, client.join("kept/a") as room:
+            task_status.started()
+            async for event in room.events():
+                assert not isinstance(event, Gap)
+                if isinstance(event, Message):
+                    if event.data == "the end":
+                        return
+                    got[number].append(event.data)
+
+    async with open_command("serve", "kept:app", *TWO, directory=tmp_path) as command:
+        url = f"ws://127.0.0.1:{await command.wait_port()}/"
+        with trio.fail_after(DEADLINE):
+            async with trio.open_nursery() as nursery:
+                for number in got:
+                    await nursery.start(read, url, number)
+                async with open_url(url) as client, client.join("kept/a") as room:
+                    command.process.send_signal(signal.SIGHUP)
+                    sent = 0
+                    while "restarted 2 workers" not in command.output:
+                        await room.publish(sent)
+                        sent += 1
+                        await trio.sleep(0.01)
+                    await room.publish("the end")
+        assert sent > 5
+        assert list(got.values()) == [list(range(sent))] * len(got)

@@ -1,0 +1,142 @@
+"""One worker that is kept running: started again when it crashes, and told to drain when it is not wanted any more."""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from trioroom._core.backoff import Backoff
+from trioroom._core.exitcodes import describe_exit
+from trioroom.cli.forkserver import WorkerNotStarted
+from trioroom.cli.lifeline import Lifeline, open_lifeline
+from trioroom.cli.processes import Process, end_process
+
+log = logging.getLogger("trioroom.workers")
+
+StartWorker = Callable[[socket.socket], Awaitable[Process]]
+"""Starts one, with this for its standard input."""
+
+_CONFIGURATION_ERRORS = (1, 2)  # exit codes of click's errors and of Python's uncaught ones
+
+
+class NeverServed(Exception):
+    """A worker has ended before it served, and another one would too; says how."""
+
+    def __init__(self, message: str, code: int | None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Keeper:
+    """Of the worker ``number``; whoever calls `run` owns it.
+
+    Args:
+        once: give up when it ends before it serves, whatever the cause.
+    """
+
+    def __init__(self, number: int, start: StartWorker, *, once: bool = False) -> None:
+        self.number = number
+        self.pid: int | None = None
+        """Of the process that serves, or was the last to do so."""
+        self.ended = trio.Event()
+        self._start = start
+        self._once = once
+        self._retired = trio.Event()
+        self._serving: Process | None = None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the worker, if it serves."""
+        if self._serving is not None:
+            self._serving.send_signal(number)
+
+    def retire(self) -> None:
+        """Have the worker drain and end, and start no other."""
+        self._retired.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until it is retired and its worker has ended; started when that first serves, or never will.
+
+        Raises:
+            NeverServed: it has ended before, and says why on standard error.
+        """
+        try:
+            await self._keep(task_status)
+        finally:
+            self.ended.set()
+        if self.pid is None:
+            task_status.started()
+
+    async def _keep(self, task_status: trio.TaskStatus[None]) -> None:
+        backoff = Backoff()
+        while True:
+            began = trio.current_time()
+            end = await self._run_worker(task_status)
+            if self._retired.is_set():
+                if end.code:
+                    log.warning("%s when told to stop", end.happened, extra=end.fields)
+                return
+            if self.pid is None and (self._once or end.code in _CONFIGURATION_ERRORS):
+                raise NeverServed(end.happened, end.code)
+            delay = backoff.after(trio.current_time() - began, random.random())
+            log.error("%s; the next one starts in %.1f s", end.happened, delay, extra=end.fields)
+            with trio.move_on_after(delay):
+                await self._retired.wait()
+                return
+
+    async def _run_worker(self, task_status: trio.TaskStatus[None]) -> _End:
+        """One worker from its start to its end. Cancelled, it is told to stop at once, and killed in time."""
+        lifeline, theirs = open_lifeline()
+        async with lifeline.stream:
+            try:
+                with theirs:
+                    process = await self._start(theirs)
+            except WorkerNotStarted as exc:
+                return _End(f"worker {self.number} does not start: {exc}", exc.code, self.number, None)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._hear_serving, lifeline, process, task_status)
+                    nursery.start_soon(self._pass_on, process)
+                    code = await process.wait()
+                    nursery.cancel_scope.cancel()
+            finally:
+                self._serving = None
+                await end_process(process, lifeline.stream.socket.close)
+        cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
+        return _End(f"worker {self.number} (pid {process.pid}) ended by {cause}", code, self.number, process.pid)
+
+    async def _hear_serving(self, lifeline: Lifeline, process: Process, task_status: trio.TaskStatus[None]) -> None:
+        if not await lifeline.wait_serving():
+            return
+        first, self.pid = self.pid is None, process.pid
+        self._serving = process
+        fields = {"worker": self.number, "pid": self.pid}
+        log.log(
+            logging.DEBUG if first else logging.INFO, "worker %(worker)d serves (pid %(pid)d)", fields, extra=fields
+        )
+        if first:
+            task_status.started()
+
+    async def _pass_on(self, process: Process) -> None:
+        await self._retired.wait()
+        process.terminate()
+
+
+@attrs.frozen
+class _End:
+    """Of one worker, or of the attempt to start it."""
+
+    happened: str
+    code: int | None
+    worker: int
+    pid: int | None
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """For a record on it."""
+        return {"worker": self.worker, "pid": self.pid, "exit_code": self.code}
