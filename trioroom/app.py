@@ -229,7 +229,7 @@ async def open_server(
         backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
-        api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
+        api_key: what opens HTTP API, metrics and dashboard, at least 16 characters; without one they are not there.
         tracer_provider: OpenTelemetry's (extra ``otel``), for spans around hooks and publications. None traces nothing.
     Raises:
         OSError: the address is taken or not ours.
