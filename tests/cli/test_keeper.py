@@ -149,6 +149,17 @@ async def test_worker_that_is_told_to_stop_before_it_served_is_not_waited_for(tm
             kept.retire()
 
 
+async def test_worker_that_is_not_wanted_any_more_is_not_started() -> None:
+    async def start(lifeline: socket.socket) -> Process:
+        pytest.fail("it was started")
+
+    kept = Keeper(1, start)
+    kept.retire()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(kept.run)
+    assert kept.ended.is_set()
+
+
 async def test_worker_that_fails_when_told_to_stop_is_mentioned(said: trio.MemoryReceiveChannel[str]) -> None:
     fail = stand_in("signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))", "serve()", "time.sleep(600)")
     with trio.fail_after(DEADLINE):

@@ -74,7 +74,7 @@ class Keeper:
 
     async def _keep(self, task_status: trio.TaskStatus[None]) -> None:
         backoff = Backoff()
-        while True:
+        while not self._retired.is_set():
             began = trio.current_time()
             end = await self._run_worker(task_status)
             if self._retired.is_set():
