@@ -28,6 +28,8 @@ from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
+from trioroom._net.metrics import Metrics
+from trioroom._net.overview import Overview
 from trioroom._net.readiness import open_readiness
 from trioroom._net.refusals import Refusals
 from trioroom._net.snapshot import Snapshots
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from trio_websocket import WebSocketRequest
 
-    from trioroom._core.admission import Admission
+    from trioroom._net.siblings import Siblings
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.identity import Authenticate
@@ -134,7 +136,7 @@ class Server:
         self,
         greeter: Greeter,
         hub: Hub,
-        admission: Admission,
+        overview: Overview,
         entrance: Entrance,
         accepted: AcceptedSockets,
         listeners: list[socket.socket],
@@ -144,7 +146,7 @@ class Server:
         """Host and port of each listening socket."""
         self._greeter = greeter
         self._hub = hub
-        self._admission = admission
+        self._overview = overview
         self._entrance = entrance
         self._accepted = accepted
         self._stop_listening = stop_listening
@@ -178,15 +180,7 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """How many connections and rooms there are, what waits, and where the messages went."""
-        hub = self._hub
-        return ServerStatistics(
-            connections=len(hub.connections),
-            refused_connections=self._admission.refused.total(),
-            rooms=len(hub.rooms),
-            queued_bytes=hub.limits.budget.used,
-            dropped_queues=hub.limits.budget.dropped,
-            deliveries=hub.deliveries(),
-        )
+        return self._overview.statistics()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one peer that came by other ways than the listener: TLS, a Unix socket, memory.
@@ -217,6 +211,7 @@ async def open_server(
     reuse_port: bool = False,
     api_key: str | None = None,
     tracer_provider: TracerProvider | None = None,
+    siblings: Siblings | None = None,
 ) -> AsyncIterator[Server]:
     """Run ``app`` while the context is open; port 0 picks a free one.
 
@@ -231,6 +226,7 @@ async def open_server(
             them. Rooms are one only if a backplane links them.
         api_key: what opens HTTP API, metrics and dashboard, at least 16 characters; without one they are not there.
         tracer_provider: OpenTelemetry's (extra ``otel``), for spans around hooks and publications. None traces nothing.
+        siblings: other servers for which this one answers too; given by ``trioroom serve --workers``.
     Raises:
         OSError: the address is taken or not ours.
         RuntimeError: another server runs this app in this process.
@@ -249,7 +245,7 @@ async def open_server(
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             hub = app._hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
-            server = _start(app, hub, ssl_context, listeners, endpoints, nursery)
+            server = _start(app, hub, ssl_context, listeners, endpoints, siblings, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -289,6 +285,7 @@ def _start(
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     endpoints: Endpoints,
+    siblings: Siblings | None,
     nursery: trio.Nursery,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
@@ -303,16 +300,19 @@ def _start(
     entrance = Entrance(
         settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
     )
-    Dashboard(Snapshots(hub, admission).gather).add_to(endpoints)
+    overview = Overview(hub, admission)
+    endpoints.add("/metrics", Metrics(overview.look, siblings).answer, public=settings.public_metrics)
+    Dashboard(Snapshots(overview).gather).add_to(endpoints)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
+    nursery.start_soon(overview.vitals.run, name="vitals")
     if hub.authentication is not None:
         nursery.start_soon(hub.authentication.run, name="expiry")
     accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
-    return Server(greeter, hub, admission, entrance, accepted, listeners, stop_listening)
+    return Server(greeter, hub, overview, entrance, accepted, listeners, stop_listening)
 
 
 async def serve(

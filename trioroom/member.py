@@ -156,10 +156,12 @@ class Member:
             self._connection.put_out(self, reason)
 
     def _deliver(self, batch: Batch) -> None:
+        connection = self._connection
+        connection._limits.meters.sent_bytes += len(batch.data)  # see `Meters`
         if self._held is None:
-            self._connection.send(batch)
+            connection.send(batch)
         else:
-            self._connection.queue(self._held, batch)
+            connection.queue(self._held, batch)
 
     def _hold(self) -> None:
         self._held = self._connection.new_outbox()
@@ -168,7 +170,7 @@ class Member:
         held, self._held = self._held, None
         if held is not None:
             for batch in held.take_all():
-                self._connection.send(batch)
+                self._deliver(batch)
 
     def _forget_held(self) -> None:
         held, self._held = self._held, None

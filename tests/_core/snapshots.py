@@ -27,7 +27,7 @@ def make_snapshot(node: str, **changed: Any) -> Snapshot:
         "messages_received": 20,
         "deliveries": {policy.value: Deliveries(60, 50, 5, 3, 2, 1) for policy in (Overflow.DISCONNECT,)},
         "queued_bytes": 4_096,
-        "max_queued_bytes": 1e9,
+        "max_queued_bytes": 10**9,
         "loop_lag": 0.002,
         "cpu_seconds": 1.0,
         "resident_bytes": 50 << 20,

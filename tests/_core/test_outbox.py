@@ -8,7 +8,7 @@ from trioroom._core.backlog import Verdict
 from trioroom._core.batch import Batch, batch_of, single
 from trioroom._core.budget import Budget
 from trioroom._core.outbox import OUTBOX_BYTES, Outbox
-from trioroom._core.overflow import CONTROL, Feed, Overflow, Tally
+from trioroom._core.overflow import CONTROL, Feed, Overflow, SlowConsumer, Tally
 from trioroom._core.statistics import Lag
 
 DROPPING = [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST, Overflow.LATEST]
@@ -136,8 +136,8 @@ def test_torn_frame_is_finished_whatever_becomes_of_the_others(policy: Overflow)
     queue.start(feed, "abc def ghi", 1)
     queue.put(feed, "djk")
     assert queue.head(100) == b"bc"
-    queue.clear()
-    queue.clear()
+    queue.clear(SlowConsumer.OVERFLOW)
+    queue.clear(SlowConsumer.OVERFLOW)
     queue.force(b"!", NOW)
     assert queue.read() == "bc!"
     assert counts(feed.tally) == (1, 0, 3, 0)
@@ -328,7 +328,7 @@ def test_cleared_outbox_may_keep_its_control_frames_for_one_may_be_a_close() -> 
     queue, feed = Queue(), feed_of()
     queue.put(feed, "a b")
     queue.force(b"close", NOW)
-    queue.clear(keep_control=True)
+    queue.clear(SlowConsumer.OVERFLOW, keep_control=True)
     assert feed.tally.dropped == 2
     assert queue.read() == "close"
 
@@ -340,7 +340,7 @@ def test_slow_consumer_counts_for_each_room_that_had_something_here() -> None:
     queue.put(a, "1 2")
     queue.put(b, "x y")
     queue.count_slow_consumer()
-    queue.clear()
+    queue.clear(SlowConsumer.OVERFLOW)
     assert [feed.tally.slow_consumers for feed in (a, b, c)] == [1, 1, 1]
     assert [feed.tally.dropped for feed in (a, b, c)] == [2, 2, 0]
     assert queue.lag(NOW) == Lag(0, 0, 0.0)

@@ -16,7 +16,7 @@ from trioroom._core.backlog import Verdict
 from trioroom._core.batch import Batch, batch_of, single
 from trioroom._core.budget import Budget
 from trioroom._core.outbox import Outbox
-from trioroom._core.overflow import CONTROL, Feed, Overflow, Tally
+from trioroom._core.overflow import CONTROL, Feed, Overflow, SlowConsumer, Tally
 from trioroom._core.statistics import Lag
 
 # -- the count -----------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        self.outbox.clear()
+        self.outbox.clear(SlowConsumer.OVERFLOW)
         for item in self.model.waiting():
             self.model.lose(item)
         self.model.items.clear()

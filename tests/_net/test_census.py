@@ -48,7 +48,6 @@ async def test_rooms_and_members_are_counted() -> None:
         await app.publish("chat/0002", "hello")
         await wait_all_tasks_blocked()
         census = await census_of(server)
-        assert census.members == 6
         assert census.tallies[Overflow.DISCONNECT].offered == 2
         assert census.busy_rooms() == [
             BusyRoom("chat/0000", 3, 0, 0),
@@ -135,5 +134,5 @@ async def test_others_run_between_slices() -> None:
             census = await census_of(server)
             nursery.cancel_scope.cancel()
         assert turns >= 1
-        assert census.members == 600
+        assert len(server._hub.rooms) == 600
         assert 0 < census.cost < 1

@@ -92,7 +92,7 @@ async def test_one_too_many_is_told_so_and_the_others_stay(lobby: Lobby) -> None
             assert body == b"this server has as many connections as max_connections allows; try again later\n"
             await present.send("still served")
             assert await present.receive() == "still served"
-            assert server._admission.refused == {Verdict.FULL: 1}
+            assert server._overview.admission.refused == {Verdict.FULL: 1}
             assert server.statistics().refused_connections == 1
 
 
@@ -104,8 +104,8 @@ async def test_place_of_one_who_left_is_free(lobby: Lobby) -> None:
                 with pytest.raises(trioroom.ConnectionClosed):
                     await peer.receive()
                 assert await peer.stream.receive_some() == b""
-        assert server._admission.present == 0
-        assert not server._admission.refused
+        assert server._overview.admission.present == 0
+        assert not server._overview.admission.refused
 
 
 async def test_place_is_given_back_by_whoever_only_asked_something(lobby: Lobby) -> None:
@@ -138,7 +138,7 @@ async def test_address_has_a_bound_of_its_own(lobby: Lobby) -> None:
                 assert b"your address has as many connections as max_connections_per_add" in await answer_to(three)
             async with connecting(server, "127.0.0.3") as other:
                 assert b" 101 " in await answer_to(other)
-        assert server._admission.refused == {Verdict.ADDRESS_FULL: 1}
+        assert server._overview.admission.refused == {Verdict.ADDRESS_FULL: 1}
 
 
 async def test_bounds_hold_under_tls_and_who_is_refused_is_closed(lobby: Lobby) -> None:
@@ -155,7 +155,7 @@ async def test_bounds_hold_under_tls_and_who_is_refused_is_closed(lobby: Lobby) 
                     async with connecting(server) as late:
                         assert await late.receive_some() == b""
                 await wait_all_tasks_blocked(0.01)  # the kernel tells the server of the end
-            assert server._admission.refused == {Verdict.FULL: 2}
+            assert server._overview.admission.refused == {Verdict.FULL: 2}
 
 
 async def test_large_bound_is_named_in_full(caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +202,7 @@ async def test_thousand_that_come_at_once_are_all_told(lobby: Lobby) -> None:
         async with open_peer(server, "/echo/a", tcp=True), trio.open_nursery() as nursery:
             for _ in range(1_000):
                 nursery.start_soon(come, server)
-        assert server._admission.refused == {Verdict.FULL: 1_000}
+        assert server._overview.admission.refused == {Verdict.FULL: 1_000}
     assert len(answers) == 1_000
     assert {answer[:12] for answer in answers} == {b"HTTP/1.1 503"}
 

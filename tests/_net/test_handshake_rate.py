@@ -42,7 +42,7 @@ async def test_more_than_the_burst_are_told_when_to_come_back_and_then_get_in(
             assert head.startswith(b"HTTP/1.1 503 ")
             assert body == b"more come to this server than max_handshake_rate allows; try again later\n"
             waits.append(retry_after(head))
-        assert server._admission.refused == {Verdict.RATE: 40}
+        assert server._overview.admission.refused == {Verdict.RATE: 40}
         assert min(waits) >= 10 - trio.current_time()
         assert max(waits) <= 16
         assert len(set(waits)) > 2, "they would all come back at once"
@@ -71,7 +71,7 @@ async def test_address_that_comes_too_often_is_refused_and_others_are_not(lobby:
         assert [b" 101 " in answer for answer in answers] == [True] * 2 + [False] * 8
         assert b"more come from your address than max_handshake_rate_per_address allows" in answers[-1]
         assert retry_after(answers[-1]) > 900
-        assert server._admission.refused == {Verdict.ADDRESS_RATE: 8}
+        assert server._overview.admission.refused == {Verdict.ADDRESS_RATE: 8}
         async with connecting(server, "127.0.0.3") as stream:
             assert b" 101 " in await answer_to(stream), "nothing of the tokens of all is used up by the others"
 
@@ -90,7 +90,7 @@ async def test_address_behind_a_proxy_comes_too_often(lobby: Lobby, upgrade: Upg
                 answer = await answer_to(stream, asked(number))
                 assert code in answer
         assert retry_after(answer) > 900
-        assert server._admission.refused == {Verdict.ADDRESS_RATE: 2}
+        assert server._overview.admission.refused == {Verdict.ADDRESS_RATE: 2}
 
 
 async def test_over_tls_the_connection_is_closed_before_a_handshake(lobby: Lobby) -> None:
@@ -101,7 +101,7 @@ async def test_over_tls_the_connection_is_closed_before_a_handshake(lobby: Lobby
         async with trioroom.open_server(lobby.app, port=0, settings=settings, ssl_context=serving) as server:
             async with connecting(server), connecting(server) as late:
                 assert await late.receive_some() == b""
-            assert server._admission.refused == {Verdict.RATE: 1}
+            assert server._overview.admission.refused == {Verdict.RATE: 1}
 
 
 async def test_burst_of_refusals_is_one_line_in_the_log(lobby: Lobby, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
+from trioroom._core.meters import Meters
 from trioroom._net.paced_publisher import PacedPublisher
 from trioroom.backplane.room_channel import RoomChannel, weight
 from trioroom.errors import BackplaneUnavailable
@@ -84,7 +85,7 @@ async def open_scene(
     with make_channel(max_publications, max_bytes) as channel:
         broker = Broker(channel)
         async with trio.open_nursery() as nursery:
-            yield Scene(broker, channel, PacedPublisher(broker, "room/a", channel, timeout), nursery)
+            yield Scene(broker, channel, PacedPublisher(broker, "room/a", channel, timeout, Meters()), nursery)
             nursery.cancel_scope.cancel()
 
 

@@ -187,7 +187,7 @@ async def test_address_behind_a_proxy_has_its_bound_and_others_theirs(lobby: Lob
                     assert refused.startswith(b"HTTP/1.1 503 ")
                     assert b"\r\nRetry-After: " in refused
                     assert b"your address has as many connections as max_connections_per_address allows" in refused
-            assert server._admission.refused == {Verdict.ADDRESS_FULL: 2}
+            assert server._overview.admission.refused == {Verdict.ADDRESS_FULL: 2}
         await wait_all_tasks_blocked(0.01)
         async with connecting(server, PROXY) as again:
             assert b" 101 " in await answer_to(again, asked(1))
@@ -294,8 +294,8 @@ async def test_stranger_with_a_header_is_told_to_go_to_a_proxy(
                 answer = await answer_to(stream, request)
                 assert answer.startswith(b"HTTP/1.1 403 ")
                 assert b"this server takes connections from its proxies only" in answer
-        assert server._admission.refused == {Verdict.NOT_A_PROXY: 3}
-        assert server._admission.present == 0
+        assert server._overview.admission.refused == {Verdict.NOT_A_PROXY: 3}
+        assert server._overview.admission.present == 0
     assert not lobby.joined
     assert [record.getMessage() for record in caplog.records] == [
         f"turning away {STRANGER} and others that come now: not in trusted_proxies"
@@ -311,8 +311,8 @@ async def test_proxy_without_a_header_is_closed_and_the_log_says_why(
         for _ in range(3):
             async with connecting(server, PROXY) as stream:
                 assert await answer_to(stream, first) == b""
-        assert server._admission.refused == {Verdict.NO_HEADER: 3}
-        assert server._admission.present == 0
+        assert server._overview.admission.refused == {Verdict.NO_HEADER: 3}
+        assert server._overview.admission.present == 0
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"turning away {PROXY} and others that come now: ")
     assert "PROXY header" in line
@@ -327,8 +327,8 @@ async def test_header_that_does_not_come_is_waited_for_until_the_deadline(
             began = trio.current_time()
             assert await answer_to(stream, sent) == b""
             assert trio.current_time() - began == pytest.approx(10, abs=1)
-        assert server._admission.refused == {Verdict.NO_HEADER: 1}
-        assert server._admission.present == 0
+        assert server._overview.admission.refused == {Verdict.NO_HEADER: 1}
+        assert server._overview.admission.present == 0
 
 
 async def test_header_and_handshake_have_one_deadline(lobby: Lobby, autojump_clock: MockClock) -> None:
@@ -347,7 +347,7 @@ async def test_proxy_that_leaves_before_its_header_leaves_no_trace(
         async with connecting(server, PROXY) as stream:
             await stream.send_all(b"PROXY ")
         await wait_all_tasks_blocked(0.01)
-        assert server._admission.present == 0
+        assert server._overview.admission.present == 0
     assert not caplog.records
 
 
@@ -356,7 +356,7 @@ async def test_server_that_stops_does_not_wait_for_headers(lobby: Lobby) -> None
         async with trioroom.open_server(lobby.app, port=0, settings=settings_of(proxy_protocol=True)) as server:
             async with connecting(server, PROXY) as stream:
                 await wait_all_tasks_blocked(0.01)
-                admission = server._admission
+                admission = server._overview.admission
                 assert admission.present == 1
                 server._entrance._nursery.cancel_scope.cancel()
                 assert await answer_to(stream, b"") == b""
@@ -371,7 +371,7 @@ async def test_address_in_the_header_has_its_bound(lobby: Lobby, upgrade: Upgrad
             assert b" 101 " in await answer_to(other, v2("192.0.2.2") + upgrade())
             async with connecting(server, PROXY) as second:
                 assert b" 503 " in await answer_to(second, v2("192.0.2.1") + upgrade())
-            assert server._admission.present == 2
+            assert server._overview.admission.present == 2
         await wait_all_tasks_blocked(0.01)
         async with connecting(server, PROXY) as again:
             assert b" 101 " in await answer_to(again, v2("192.0.2.1") + upgrade())

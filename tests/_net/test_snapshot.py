@@ -22,7 +22,7 @@ def make_app() -> trioroom.App:
 
 
 def snapshots_of(server: trioroom.Server) -> Snapshots:
-    return Snapshots(server._hub, server._admission)
+    return Snapshots(server._overview)
 
 
 async def test_server_tells_how_it_does() -> None:
@@ -45,6 +45,25 @@ async def test_server_tells_how_it_does() -> None:
     assert snapshot.backplane_ready
     assert not snapshot.draining
     assert snapshot.cpu_seconds > 0
+    assert (snapshot.resident_bytes or 0) > 1 << 20
+    assert 3 < (snapshot.open_files or 0) < (snapshot.max_open_files or 0)
+
+
+async def test_messages_and_stalls_are_told(autojump_clock: MockClock) -> None:
+    async with trioroom.open_server(make_app(), port=0) as server:
+        snapshots = snapshots_of(server)
+        async with open_peer(server, "/chat/a") as peer:
+            await wait_all_tasks_blocked()
+            for _ in range(3):
+                await peer.send("hello")
+            await wait_all_tasks_blocked()
+            autojump_clock.jump(0.7)  # as if something had held up the loop
+            await trio.sleep(0.1)
+            snapshot = await snapshots.take()
+            assert snapshot.messages_received == 3
+            assert 0.4 < snapshot.loop_lag < 0.8
+            await trio.sleep(10)
+            assert (await snapshots.take()).loop_lag < 0.1
 
 
 async def test_what_has_no_bound_says_so() -> None:

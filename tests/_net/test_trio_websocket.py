@@ -219,4 +219,4 @@ async def test_bounds_of_connections_hold(trusted: tuple[str, ...], upgrade: Cal
                 assert status == "503"
                 assert body.startswith("your address has as many connections as max_connections_per_address allows")
             await trio.testing.wait_all_tasks_blocked(0.01)
-            assert server._admission.present == 0
+            assert server._overview.admission.present == 0

@@ -38,7 +38,7 @@ def test_counts_become_rates_by_the_nodes_own_time() -> None:
 
 def test_totals_add_what_adds_up_and_take_the_worst_of_what_does_not() -> None:
     a = make_snapshot("a", connections=3, loop_lag=0.5, resident_bytes=10)
-    b = make_snapshot("b", connections=2, loop_lag=None, resident_bytes=None)
+    b = make_snapshot("b", connections=2, loop_lag=0.1, resident_bytes=None)
     totals = Watch().update(report(a, b)).totals
     assert (totals.connections, totals.loop_lag, totals.resident_bytes) == (5, 0.5, 10)
 

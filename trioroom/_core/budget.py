@@ -37,6 +37,11 @@ class Budget:
         self._droppable: dict[Queue, Callable[[], None]] = {}
         self._caches: dict[Queue, Callable[[], None]] = {}
 
+    @property
+    def droppable(self) -> int:
+        """How many queues may be dropped now: the outboxes that there are."""
+        return len(self._droppable)
+
     def add(self, size: int) -> None:
         """``size`` bytes more wait somewhere. May pass the bound: `relieve` when the queue is in order again."""
         self.used += size

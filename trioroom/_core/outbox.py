@@ -13,7 +13,7 @@ import math
 from trioroom._core.backlog import BACKLOG_BYTES, Backlog, Entry, Load, Verdict
 from trioroom._core.batch import Batch, single
 from trioroom._core.budget import Budget
-from trioroom._core.overflow import CONTROL, Feed, Overflow
+from trioroom._core.overflow import CONTROL, Feed, Overflow, SlowConsumer
 from trioroom._core.statistics import Lag
 
 OUTBOX_BYTES = 5_000
@@ -23,7 +23,7 @@ OUTBOX_BYTES = 5_000
 class Outbox:
     """Owned by one connection, or by a member whose ``on_join`` is running; `discard` it at the end."""
 
-    __slots__ = ("_backlogs", "_budget", "_hand", "_load", "_sent", "connection")
+    __slots__ = ("_backlogs", "_budget", "_hand", "_load", "_sent", "_written", "connection")
 
     def __init__(self, max_messages: int, max_bytes: int, budget: Budget, connection: str = "") -> None:
         self.connection = connection
@@ -33,6 +33,7 @@ class Outbox:
         self._budget = budget
         self._hand: list[Entry] = []
         self._sent = 0  # bytes of the first entry in the hand that are on the wire
+        self._written = 0  # bytes that went out and nobody has asked for yet
         budget.add(OUTBOX_BYTES)
 
     def __bool__(self) -> bool:
@@ -122,6 +123,7 @@ class Outbox:
     def advance(self, sent: int) -> None:
         """``sent`` bytes of the last `head` are on the wire."""
         self._sent += sent
+        self._written += sent
         done = 0
         for entry in self._hand:
             if entry.size > self._sent:
@@ -131,6 +133,11 @@ class Outbox:
             self._done(entry)
             done += 1
         del self._hand[:done]
+
+    def take_written(self) -> int:
+        """Bytes that went out since the last time."""
+        written, self._written = self._written, 0
+        return written
 
     def take_all(self) -> list[Batch]:
         """All that waits, oldest first and with the gaps in it, to be sent on; then the outbox is over."""
@@ -169,11 +176,11 @@ class Outbox:
         for feed in {backlog.feed for backlog in self._backlogs.values()}:
             feed.tally.slow_consumers += 1
 
-    def clear(self, *, keep_control: bool = False) -> None:
+    def clear(self, cause: SlowConsumer, *, keep_control: bool = False) -> None:
         """Drop all that waits: its connection is a slow consumer. What is in the writer's hand will still be sent."""
         for backlog in self._backlogs.values():
             if not (keep_control and backlog.feed is CONTROL):
-                backlog.feed.tally.dropped += backlog.empty()
+                backlog.feed.tally.drop(backlog.empty(), cause)
 
     def discard(self) -> None:
         """Give up everything: the connection is over, or all has been sent."""

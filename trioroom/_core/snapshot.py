@@ -68,14 +68,14 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     rooms: int
     members: int
     """Of all rooms, joining ones included."""
-    messages_received: int | None
+    messages_received: int
     """From peers; requests, in v1."""
     deliveries: dict[str, Deliveries]
     """By the policy of the rooms."""
     queued_bytes: int
     """Memory of all that waits."""
-    max_queued_bytes: float | None
-    loop_lag: float | None
+    max_queued_bytes: int | None
+    loop_lag: float
     """Seconds that the event loop came late at most, lately."""
     cpu_seconds: float
     resident_bytes: int | None

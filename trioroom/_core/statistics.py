@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
-from trioroom._core.overflow import Overflow, Tally
+from trioroom._core.overflow import Overflow, Tally, sum_of
 
 
 @attrs.frozen
@@ -40,6 +40,10 @@ class Deliveries:
     """Given up because the member's connection ended for another reason."""
     slow_consumers: int
     """Members whose connection was closed with 4108 after messages had waited for them."""
+    dropped_for_memory: int = 0
+    """Of those dropped, because the server's queues had taken ``max_queued_bytes``."""
+    dropped_for_silence: int = 0
+    """And because the member had taken nothing for ``write_timeout``. The rest is what the policy gave up."""
 
 
 @attrs.frozen
@@ -72,6 +76,30 @@ class ServerStatistics:
     """Outboxes that had to go because that bound was reached."""
     deliveries: Mapping[Overflow, Deliveries]
     """By the policy of the rooms, those that are closed included."""
+    members: int
+    """Members of all rooms, joining ones included."""
+    outboxes: int
+    """Connections for which something waits, and members that still join."""
+    opened_connections: int
+    """Connections that were accepted."""
+    closed_connections: Mapping[str, int]
+    """Connections that are over, by each `CloseCode`; ``other`` is all that are none of these."""
+    messages_received: int
+    """Messages of peers; requests, in v1."""
+    received_bytes: int
+    """Of connections, after their handshakes and without TLS."""
+    sent_bytes: int
+    """To connections, likewise: handed to the kernel, or to TLS."""
+    publications: int
+    """Messages published on this server that the backplane has taken."""
+    failed_publications: int
+    """And those that it has not."""
+    backplane_ready: bool
+    """Whether publications come through now."""
+    draining: bool
+    """Whether the server is about to end."""
+    longest_loop_lag: float
+    """Seconds that the event loop has come late at most, in the last minute or two."""
 
 
 class Totals:
@@ -94,9 +122,11 @@ class Totals:
 
     def tallies(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Tally]:
         """The sums, with those of the rooms that are ``active``."""
-        sums = {policy: attrs.evolve(tally) for policy, tally in self._closed.items()}
-        for policy, tally in [*self._closing, *active]:
-            sums[policy].add(tally)
+        counting = [*self._closing, *active]
+        sums = {}
+        for policy, closed in self._closed.items():
+            # A list for each policy, as hashing an enum's member takes longer than all the rest, and rooms are many.
+            sums[policy] = sum_of([closed, *[tally for its, tally in counting if its is policy]])
         return sums
 
     def deliveries(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Deliveries]:
@@ -106,4 +136,13 @@ class Totals:
 
 def deliveries_of(tally: Tally) -> Deliveries:
     """``tally`` as it is now."""
-    return Deliveries(tally.offered, tally.sent, tally.queued, tally.dropped, tally.unsent, tally.slow_consumers)
+    return Deliveries(
+        tally.offered,
+        tally.sent,
+        tally.queued,
+        tally.dropped,
+        tally.unsent,
+        tally.slow_consumers,
+        tally.dropped_for_memory,
+        tally.dropped_for_silence,
+    )

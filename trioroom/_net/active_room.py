@@ -17,13 +17,14 @@ import trio
 
 from trioroom._core.causes import first_of
 from trioroom._core.statistics import RoomStatistics, deliveries_of
-from trioroom._net.connection import UNAVAILABLE, is_unavailable
+from trioroom._net.failures import UNAVAILABLE, is_unavailable
 from trioroom._net.fanout import FanOut
 from trioroom._net.lazy_event import LazyEvent
 from trioroom._net.lazy_nursery import LazyNursery
 from trioroom._net.paced_publisher import PacedPublisher
 from trioroom._net.room_history import Place, RoomHistory
 from trioroom._net.room_presence import RoomPresence
+from trioroom._net.timing import timed
 from trioroom._wire.publication import check_publication_id, encode_publication
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.closecodes import CloseCode
@@ -31,6 +32,7 @@ from trioroom.errors import BackplaneUnavailable, JoinRefused
 from trioroom.room import Members, Room, presence_of
 
 if TYPE_CHECKING:
+    from trioroom._core.histogram import Histogram
     from trioroom._core.history import Position
     from trioroom._core.overflow import Feed, Tally
     from trioroom._net.limits import Limits
@@ -60,8 +62,8 @@ class ActiveRoom:
     """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
 
     __slots__ = (
-        "_backplane", "_channel", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
-        "_scope", "closed", "ending", "history", "presence", "room",
+        "_backplane", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
+        "_scope", "channel", "closed", "ending", "history", "presence", "room",
     )  # fmt: skip
 
     def __init__(self, room: Room, params: dict[str, str], name: str, backplane: Backplane, limits: Limits) -> None:
@@ -72,10 +74,11 @@ class ActiveRoom:
         self._backplane = backplane
         self._limits = limits
         settings = limits.settings
-        self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
+        self.channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
         self.history = self._make_history()
-        self._members = FanOut(room, self.history)
-        self._publisher = PacedPublisher(self.history or backplane, name, self._channel, settings.publish_timeout)
+        self._members = FanOut(room, limits.meters, self.history)
+        outlet = self.history or backplane
+        self._publisher = PacedPublisher(outlet, name, self.channel, settings.publish_timeout, limits.meters)
         self.presence = self._make_presence()
         self._places = 0  # members, and those who wait to be
         self._opened = LazyEvent()
@@ -87,7 +90,7 @@ class ActiveRoom:
         store = self._backplane.history
         if self.room.history is None or store is None:  # the server has checked that it is not for want of a store
             return None
-        return RoomHistory(store, self.room, self._limits, self._channel)
+        return RoomHistory(store, self.room, self._limits, self.channel)
 
     def _make_presence(self) -> RoomPresence | None:
         settings, store = presence_of(type(self.room)), self._backplane.presence
@@ -96,14 +99,13 @@ class ActiveRoom:
         return RoomPresence(settings, store, self.room.name, self._members, self._end_if_deserted)
 
     @property
+    def _timings(self) -> dict[str, Histogram]:
+        return self._limits.meters.timings.hooks
+
+    @property
     def member_count(self) -> int:
         """Members on this node, joining ones included."""
         return len(self._members)
-
-    @property
-    def waiting(self) -> int:
-        """Publications that wait for the fan-out."""
-        return len(self._channel)
 
     def feed(self, encoding: Encoding) -> Feed:
         """The rules for what waits of this room for a peer that is spoken to like this."""
@@ -116,7 +118,7 @@ class ActiveRoom:
 
     def statistics(self) -> RoomStatistics:
         """The room at this moment."""
-        return RoomStatistics(len(self._members), self.room.overflow, self.waiting, deliveries_of(self.tally))
+        return RoomStatistics(len(self._members), self.room.overflow, len(self.channel), deliveries_of(self.tally))
 
     def snapshot(self) -> list[Member]:
         """The members of this moment."""
@@ -158,7 +160,7 @@ class ActiveRoom:
     async def _live(self) -> None:
         try:
             async with self._subscribe():
-                source = self._channel if self.history is None else await self.history.begin()
+                source = self.channel if self.history is None else await self.history.begin()
                 async with self._open_presence(), trio.open_nursery() as nursery:
                     self.room.nursery = nursery
                     if self.presence is not None:
@@ -171,15 +173,15 @@ class ActiveRoom:
         finally:
             if self.history is not None:
                 self.history.close()
-            self._channel.close()
+            self.channel.close()
             self._publisher.move_up()
 
     def _subscribe(self) -> AbstractAsyncContextManager[None]:
         store = self._backplane if self.history is None else self.history.store
-        return store.subscribe(self.room.name, self._channel)
+        return store.subscribe(self.room.name, self.channel)
 
     async def _call_on_open(self) -> None:
-        await self.room.on_open()
+        await timed(self._timings["on_open"], self.room.on_open)
         self._open()
 
     def _open(self) -> None:
@@ -195,7 +197,8 @@ class ActiveRoom:
         timeout = self._limits.settings.close_timeout + 2 * self._limits.settings.leave_timeout
         with trio.move_on_after(timeout, shield=True):
             await self._empty.wait()
-        await self._call_shielded("on_close", self.room.on_close)
+        if type(self.room).on_close is not Room.on_close:
+            await self._call_shielded("on_close", self.room.on_close)
 
     async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:
         """Whether ``fn`` is not at fault; that it raised, or took too long, is logged."""
@@ -204,7 +207,7 @@ class ActiveRoom:
         fields = {"room": name, "hook": hook}
         with trio.move_on_after(timeout, shield=True) as scope:
             try:
-                await fn(*args)
+                await timed(self._timings[hook], fn, *args)
             except* Exception as error:  # one that is cut off may fail over it, in a group with Cancelled
                 if is_unavailable(error):
                     log.debug("room %s: %s failed: %s", name, hook, first_of(error), extra=fields)
@@ -254,7 +257,8 @@ class ActiveRoom:
                 await self._opened.wait()
             if self.ending:
                 raise self._refusal()
-            await self.room.authorize(member)
+            if type(self.room).authorize is not Room.authorize:  # what does nothing is not called at all
+                await timed(self._timings["authorize"], self.room.authorize, member)
             if position is not None and self.history is not None:
                 await self.history.reach_position(position)
             if self.ending:  # it failed meanwhile
@@ -263,7 +267,9 @@ class ActiveRoom:
                 raise RoomFull(self.room.name, limit)
             began = True
             place = self._members.begin_join(member, position)
-            state = await self.room.on_join(member)
+            state = None
+            if type(self.room).on_join is not Room.on_join:
+                state = await timed(self._timings["on_join"], self.room.on_join, member)
             if member._put_out is not None:
                 raise JoinRefused(member._put_out, CloseCode.KICKED)
             welcome(state, place)
@@ -294,7 +300,9 @@ class ActiveRoom:
             if member._tasks is not None:
                 with trio.move_on_after(self._limits.settings.leave_timeout, shield=True):
                     await member._tasks.aclose()
-            if not await self._call_shielded("on_leave", self.room.on_leave, member, reason):
+            if type(self.room).on_leave is not Room.on_leave and not await self._call_shielded(
+                "on_leave", self.room.on_leave, member, reason
+            ):
                 member._connection.close(CloseCode.INTERNAL_ERROR, "on_leave failed; the server's log tells more")
         finally:
             self.release_place()

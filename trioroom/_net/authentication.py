@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from trioroom._core.causes import first_of
+from trioroom._core.histogram import SECONDS, Histogram
 from trioroom._net.expiry import Expiry
+from trioroom._net.timing import timed
 from trioroom._wire.credentials import token_of
 from trioroom._wire.envelopes import Auth, Error, Ok
 from trioroom.closecodes import CloseCode
@@ -42,6 +44,8 @@ class Authentication:
     def __init__(self, hook: Authenticate, timeout: float) -> None:
         self._hook = hook
         self._timeout = timeout
+        self.timing = Histogram(SECONDS)
+        """How long ``authenticate`` takes; the hub has its own."""
         self._waiting: set[Connection] = set()
         self._expiry = Expiry(self._expire)
 
@@ -129,7 +133,7 @@ class Authentication:
         scope = trio.CancelScope(deadline=deadline)
         try:
             with scope:
-                verdict = _checked(await self._hook(credentials))
+                verdict = _checked(await timed(self.timing, self._hook, credentials))
         except* AuthenticationRefused as refusals:  # a hook may have a nursery
             refusal = first_of(refusals)
             assert isinstance(refusal, AuthenticationRefused)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from itertools import islice
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -11,6 +10,7 @@ import trio
 
 from trioroom._core.leaders import Leaders, take_in_turn
 from trioroom._core.outbox import Outbox
+from trioroom._core.overflow import sum_of
 from trioroom._core.snapshot import MAX_ROWS, BusyRoom, SlowConnection, clip
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ class Census:
     """
 
     def __init__(self, hub: Hub) -> None:
-        self.members = 0
-        """Of all rooms."""
         self.tallies: dict[Overflow, Tally] = hub.tallies_of_closed_rooms()
         """Where the messages of all rooms went, by their policy."""
         self.cost = 0.0
@@ -49,28 +47,27 @@ class Census:
         await self._walk(self._rooms, self._look_at_rooms)
         await self._walk(self._outboxes, self._look_at_outboxes)
 
-    async def _walk(self, all_of_them: Collection[T], look: Callable[[Iterable[T]], None]) -> None:
-        unseen = iter(all_of_them)
-        for _ in range(0, len(all_of_them), _SLICE):
+    async def _walk(self, all_of_them: Sequence[T], look: Callable[[Sequence[T]], None]) -> None:
+        for start in range(0, len(all_of_them), _SLICE):
             begun = perf_counter()
-            look(islice(unseen, _SLICE))
+            look(all_of_them[start : start + _SLICE])
             self.cost += perf_counter() - begun
             await trio.lowlevel.checkpoint()
 
-    def _look_at_rooms(self, rooms: Iterable[ActiveRoom]) -> None:
-        largest, busiest, latest, tallies = self._largest, self._busiest, self._latest, self.tallies
+    def _look_at_rooms(self, rooms: Sequence[ActiveRoom]) -> None:
+        for policy, tally in self.tallies.items():
+            if tallies := [room.tally for room in rooms if room.room.overflow is policy]:
+                tally.add(sum_of(tallies))
+        largest, busiest, latest = self._largest, self._busiest, self._latest
         for room in rooms:
-            tally = room.tally
-            tallies[room.room.overflow].add(tally)
-            self.members += (members := room.member_count)
-            if members > largest.floor:
+            if (members := room.member_count) > largest.floor:
                 largest.put(members, room)
-            if tally.offered > busiest.floor:
-                busiest.put(tally.offered, room)
-            if (waiting := room.waiting) > latest.floor:
+            if (offered := room.tally.offered) > busiest.floor:
+                busiest.put(offered, room)
+            if (waiting := len(room.channel)) > latest.floor:
                 latest.put(waiting, room)
 
-    def _look_at_outboxes(self, queues: Iterable[Queue]) -> None:
+    def _look_at_outboxes(self, queues: Sequence[Queue]) -> None:
         for queue in queues:
             if isinstance(queue, Outbox):
                 self._fattest.put(queue.queued_bytes, queue)
@@ -78,7 +75,9 @@ class Census:
     def busy_rooms(self) -> list[BusyRoom]:
         """Those that are behind, those with the most members and those with the most deliveries, in turn."""
         rooms = take_in_turn((self._latest, self._largest, self._busiest), MAX_ROWS)
-        return [BusyRoom(clip(room.room.name), room.member_count, room.waiting, room.tally.offered) for room in rooms]
+        return [
+            BusyRoom(clip(room.room.name), room.member_count, len(room.channel), room.tally.offered) for room in rooms
+        ]
 
     def slow_connections(self) -> list[SlowConnection]:
         """Those for which most waits, by what does so now. One that joins a room may be here twice."""

@@ -18,15 +18,15 @@ import trio
 
 from trioroom._core.backlog import Verdict
 from trioroom._core.batch import Batch, single
-from trioroom._core.causes import first_of
 from trioroom._core.outbox import Outbox
-from trioroom._core.overflow import CONTROL, Feed
+from trioroom._core.overflow import CONTROL, Feed, SlowConsumer
 from trioroom._core.statistics import NO_LAG, Lag
+from trioroom._net.failures import log_failure
 from trioroom._net.transport import discard
 from trioroom._wire.frames import Close, FrameParser, Opcode, Ping, Pong, encode_close, encode_frame
 from trioroom._wire.message import Message
 from trioroom.closecodes import CloseCode
-from trioroom.errors import BackplaneUnavailable, RemoteProtocolError
+from trioroom.errors import RemoteProtocolError
 
 if TYPE_CHECKING:
     from trioroom._net.limits import Limits
@@ -40,7 +40,6 @@ log = logging.getLogger("trioroom.connection")
 _BUSY_BEFORE_CHECKPOINT = 4  # reads and what came in them: a peer that never lets up must let others run
 _PING = encode_frame(Opcode.PING, b"")
 _LAST_WORDS_TIMEOUT = 1.0  # seconds a cancelled connection may take to send its close frame
-UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
 GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -137,6 +136,7 @@ class Connection:
                 else:
                     self.heard = True
                     events = self._parser.feed(data, _BUSY_BEFORE_CHECKPOINT)
+                    self._limits.meters.received_bytes += len(data) - len(self._parser.rest)
                     for event in events:
                         if type(event) is Message:
                             self.count_messages(1)
@@ -200,6 +200,7 @@ class Connection:
             except BlockingIOError:
                 sent = 0
             except OSError:
+                self._limits.meters.sent_bytes -= len(batch.data)
                 self.abort()
                 return batch.give_up()
             if sent != len(batch.data):
@@ -209,9 +210,11 @@ class Connection:
 
     def send_frame(self, frame: bytes) -> None:
         """Send a frame that is no message of a room."""
+        self._limits.meters.sent_bytes += len(frame)
         self.send(single(CONTROL, frame))
 
     def _begin_outbox(self, batch: Batch, sent: int) -> None:
+        self._limits.meters.sent_bytes -= len(batch.data) - sent
         self._straight = None
         outbox = self.outbox = self.new_outbox()
         outbox.begin(batch, sent, trio.current_time())
@@ -230,24 +233,26 @@ class Connection:
 
     def queue(self, outbox: Outbox | None, batch: Batch) -> None:
         """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection."""
+        self._limits.meters.sent_bytes -= len(batch.data)
         if outbox is None or self.closing is not None:
             return batch.give_up()
         if outbox.offer(batch, trio.current_time()) is Verdict.OVERFLOW:
-            self._drop_slow_consumer(outbox, "read faster or ask for less")
+            self._drop_slow_consumer(outbox, SlowConsumer.OVERFLOW, "read faster or ask for less")
         self._limits.budget.relieve()
 
     def _make_room(self, outbox: Outbox) -> None:
-        self._drop_slow_consumer(outbox, "the most of all as max_queued_bytes ran out")
+        self._drop_slow_consumer(outbox, SlowConsumer.MEMORY, "the most of all as max_queued_bytes ran out")
 
-    def _drop_slow_consumer(self, outbox: Outbox, advice: str) -> None:
+    def _drop_slow_consumer(self, outbox: Outbox, cause: SlowConsumer, advice: str) -> None:
         """Forget what waits in ``outbox`` and close with 4108, saying how much that was."""
         lag = outbox.lag(trio.current_time())
         waits = f"{lag.messages} messages, {lag.queued_bytes} bytes queued for {lag.age:.1f} s"
         reason = f"slow consumer: {waits}; {advice}"
-        outbox.clear(keep_control=self.closing is not None)  # then there is a close frame
+        outbox.clear(cause, keep_control=self.closing is not None)  # then there is a close frame
         if self.closing is None:
             log.info("%s: %s", self.id, reason, extra={"connection": self.id, "code": CloseCode.SLOW_CONSUMER})
             outbox.count_slow_consumer()
+            self._limits.meters.slow_consumers[cause] += 1
             self.close(CloseCode.SLOW_CONSUMER, reason)
 
     def seal(self, feed: Feed) -> None:
@@ -277,11 +282,13 @@ class Connection:
                     self._pong = None
                     with trio.move_on_after(timeout) as step:
                         await self.transport.send_from(outbox)
+                    self._limits.meters.sent_bytes += outbox.take_written()
                     if step.cancelled_caught:
-                        self._drop_slow_consumer(outbox, f"nothing read for {timeout:g} s")
+                        self._drop_slow_consumer(outbox, SlowConsumer.WRITE_TIMEOUT, f"nothing read for {timeout:g} s")
         except GONE:
             self.abort()
         finally:
+            self._limits.meters.sent_bytes += outbox.take_written()
             if outbox:
                 self.transport.give_up()
             outbox.discard()
@@ -333,17 +340,5 @@ class Connection:
         self.session.put_out(member, reason)
 
     def hook_failed(self, hook: str, error: ExceptionGroup[Exception], room: str) -> None:
-        """A hook raised: log it, with its traceback if that is its own fault, and end this connection only."""
-        fields = {"connection": self.id, "hook": hook, "room": room}
-        if is_unavailable(error):
-            # At DEBUG, as the backplane has said so once for all.
-            log.debug("%s: %s failed: %s", self.id, hook, first_of(error), extra=fields)
-            self.close(CloseCode.TRY_AGAIN_LATER, UNAVAILABLE)
-        else:
-            log.error("%s: %s failed", self.id, hook, exc_info=error, extra=fields)
-            self.close(CloseCode.INTERNAL_ERROR, f"{hook} failed; the server's log tells more")
-
-
-def is_unavailable(error: ExceptionGroup[Exception]) -> bool:
-    """Whether it is all because the backplane cannot be reached now."""
-    return error.split(BackplaneUnavailable)[1] is None
+        """A hook raised: log it, and end this connection only."""
+        self.close(*log_failure(self.id, hook, error, room))

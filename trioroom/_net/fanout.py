@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -26,6 +27,7 @@ from trioroom.backplane.base import Delivery, Lost
 
 if TYPE_CHECKING:
     from trioroom._core.history import Position
+    from trioroom._core.meters import Meters
     from trioroom._wire.encoding import Encoding
     from trioroom.member import Member
     from trioroom.room import Room
@@ -64,10 +66,11 @@ class _Pass:
 class FanOut:
     """The local members of one room, by the encoding they share. Owned by its `ActiveRoom`."""
 
-    __slots__ = ("_feeds", "_groups", "_history", "_joining", "_next", "_room", "tally")
+    __slots__ = ("_feeds", "_groups", "_history", "_joining", "_meters", "_next", "_room", "tally")
 
-    def __init__(self, room: Room, history: RoomHistory | None = None) -> None:
+    def __init__(self, room: Room, meters: Meters, history: RoomHistory | None = None) -> None:
         self._room = room
+        self._meters = meters
         self._history = history
         self.tally = Tally()
         self._feeds: dict[Encoding, Feed] = {}
@@ -99,6 +102,7 @@ class FanOut:
         """From now on messages are held for ``member``; what it missed since ``position`` goes before them."""
         self._joining[member.id] = member
         member._present = True
+        self._meters.members += 1
         member._hold()
         if self._history is None:
             return Place(None, None if position is None else False)
@@ -119,6 +123,7 @@ class FanOut:
         if not member._present:
             return False
         member._present = False
+        self._meters.members -= 1
         member._forget_held()
         member._connection.seal(member._feed)
         if self._joining.pop(member.id, None) is None:
@@ -136,6 +141,7 @@ class FanOut:
             self._next = None
             if isinstance(first, Lost):
                 taken()
+                self._meters.lose(first.reason)
                 await self.tell(Gap(self._room.name, first.reason, first.count))
             elif isinstance(first, Turn):
                 taken()
@@ -143,7 +149,9 @@ class FanOut:
             else:
                 passing = self._take(first, source)
                 taken()
+                began = perf_counter()
                 await self._pass(passing)
+                self._meters.timings.count_pass(perf_counter() - began, len(passing.publications))
 
     def _take(self, first: bytes | Kept, source: Source) -> _Pass:
         passing = _Pass()
@@ -203,6 +211,7 @@ class FanOut:
         if turn.lost is None:  # not with the next message: not everybody gets that
             await self.tell(PositionChanged(self._room.name, turn.position))
         else:
+            self._meters.lose(turn.lost.reason)
             await self.tell(Gap(self._room.name, turn.lost.reason, turn.lost.count, turn.position))
 
     def _batch(
@@ -233,11 +242,12 @@ class FanOut:
                 await trio.lowlevel.checkpoint()  # members may come and go here
             part = [member for member in members[start : start + step] if member._present]
             tally.offered += len(part) * messages
+            self._meters.sent_bytes += len(part) * len(batch.data)  # see `Meters`
             for member in part:
                 if member._held is None:
                     member._connection.send(batch)  # the loop that a broadcast spends its time in
                 else:
-                    member._deliver(batch)
+                    member._connection.queue(member._held, batch)
 
 
 @attrs.frozen

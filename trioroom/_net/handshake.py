@@ -12,8 +12,10 @@ import attrs
 import trio
 
 from trioroom._core.admission import Verdict
+from trioroom._core.meters import Outcome
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.drain import REASON
+from trioroom._net.refusals import NoPlace
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from trioroom._net.transport import Transport
 
 log = logging.getLogger("trioroom.handshake")
+_STATUS = slice(len("HTTP/1.1 "), len("HTTP/1.1 200"))  # where an answer has it
 _LINGER_TIMEOUT = 1.0  # seconds a peer has to take an HTTP answer before its socket closes
 _TOO_SLOW = encode_response(408, b"the request took too long; send it at once\n")
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before it sends a body (RFC 9110 §10.1.1)
@@ -62,6 +65,7 @@ class Greeter:
         self._agreements: defaultdict[tuple[bool, str | None], Agreements] = defaultdict(
             partial(Agreements, authenticates=hub.authentication is not None)
         )
+        self.meters = hub.limits.meters
 
     async def serve(self, transport: Transport, arrival: Arrival) -> None:
         """Serve one peer until it is gone, and give its place back; never raises for what the peer does."""
@@ -112,6 +116,7 @@ class Greeter:
         if self._authentication is not None:
             self._authentication.begin(connection, verdict)
         self._heartbeat.add(connection)
+        self.meters.open(connection.encoding.speaks)
         if log.isEnabledFor(logging.DEBUG):  # not where: the path and the query of v1 may hold anything
             fields = {"connection": connection.id, "address": connection.address}
             log.debug("%s: opened from %s", *fields.values(), extra=fields)
@@ -125,12 +130,23 @@ class Greeter:
             log.debug("%s: closed with %d %r", connection.id, closing.code, closing.reason, extra=fields)
         self._heartbeat.remove(connection)
         self._hub.remove(connection)
+        closing = connection.closing
+        self.meters.close(connection.encoding.speaks, CloseCode.ABNORMAL if closing is None else closing.code)
+
+    def count_refusal(self, refusal: HandshakeError) -> None:
+        """Somebody gets this for an answer."""
+        if not isinstance(refusal, NoPlace):
+            self.meters.end_handshake(Outcome.REFUSED, refusal.status)
 
     async def _open(self, transport: Transport, arrival: Arrival) -> tuple[Connection, Session, bytes] | None:
         deadline = arrival.deadline or trio.current_time() + self._hub.settings.handshake_timeout
         try:
             first = await _receive(transport, deadline)
+        except GONE:
+            self.meters.end_handshake(Outcome.FAILED)
+            raise
         except trio.TooSlowError:
+            self.meters.end_handshake(Outcome.TIMED_OUT, 408)
             await _part_with(transport, _TOO_SLOW)
             return None
         self._hub.begin_answer()
@@ -152,14 +168,21 @@ class Greeter:
                 if not self._hub.draining:
                     return *self.connect(transport, request, acceptance, verdict, address), early
                 answer = encode_close(CloseCode.DRAIN, REASON)  # since we let it in
+                self.meters.end_handshake(Outcome.REFUSED, 101)
             else:
                 answer = await self._http.respond(
                     request, deadline, partial(self._read_body, transport, request, early, deadline)
                 )
+                self.meters.end_handshake(Outcome.HTTP, int(answer[_STATUS]))
         except HandshakeError as exc:
+            self.count_refusal(exc)
             answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
         except trio.TooSlowError:
+            self.meters.end_handshake(Outcome.TIMED_OUT, 408)
             answer = _TOO_SLOW
+        except GONE:
+            self.meters.end_handshake(Outcome.FAILED)
+            raise
         await _part_with(transport, answer)
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trioroom._net.connection import UNAVAILABLE
+from trioroom._net.failures import UNAVAILABLE
 from trioroom._wire.envelopes import Error, History, Ok
 from trioroom.errors import BackplaneUnavailable, PositionLost
 

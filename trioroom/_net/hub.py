@@ -14,6 +14,7 @@ from trioroom._core.statistics import Deliveries, Totals
 from trioroom._net.active_room import ActiveRoom
 from trioroom._net.limits import Limits
 from trioroom._wire.publication import check_publication_id, encode_publication
+from trioroom.errors import BackplaneError
 from trioroom.member import Member
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Hub:
         self.authentication = authentication
         """Says who the peers are; None: nobody asks."""
         self.limits = Limits(settings)
+        if authentication is not None:
+            authentication.timing = self.limits.meters.timings.hooks["authenticate"]
         self._totals = Totals()
         self.connections: set[Connection] = set()
         self.rooms: dict[str, ActiveRoom] = {}
@@ -178,11 +181,16 @@ class Hub:
         check_publication_id(publication_id)
         match = self.routes.match(name)
         history = None if match is None else match[0].history
-        if history is not None:
-            assert self.backplane.history is not None, "open_server has asked it"
-            await self.backplane.history.publish(name, payload, history, publication_id)
-        else:
-            await self.backplane.publish(name, payload, publication_id)
+        try:
+            if history is not None:
+                assert self.backplane.history is not None, "open_server has asked it"
+                await self.backplane.history.publish(name, payload, history, publication_id)
+            else:
+                await self.backplane.publish(name, payload, publication_id)
+        except BackplaneError:
+            self.limits.meters.failed_publications += 1
+            raise
+        self.limits.meters.publications += 1
 
     def _open(self, name: str) -> ActiveRoom:
         room_class, params = self._route(name)

@@ -1,10 +1,11 @@
-"""What the connections of a server share: its settings, and the limits that need more than a number."""
+"""What the connections of a server share: its settings, the limits that need more than a number, and its meters."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from trioroom._core.budget import Budget
+from trioroom._core.meters import Meters
 from trioroom._core.ratelimit import RateLimit
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ _COUNTED_TOGETHER = 16  # messages
 class Limits:
     """One per server."""
 
-    __slots__ = ("budget", "control_rate", "counted_together", "message_rate", "settings")
+    __slots__ = ("budget", "control_rate", "counted_together", "message_rate", "meters", "settings")
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.meters = Meters()
         self.budget = Budget(settings.max_queued_bytes)
         self.message_rate = RateLimit(settings.max_message_rate, settings.message_burst)
         # Looking at the clock for each message would be a fiftieth of what an echo costs.

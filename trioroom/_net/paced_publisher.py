@@ -14,9 +14,10 @@ import attrs
 import trio
 
 from trioroom.backplane.room_channel import weight
-from trioroom.errors import BackplaneUnavailable
+from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 if TYPE_CHECKING:
+    from trioroom._core.meters import Meters
     from trioroom.backplane.room_channel import RoomChannel
 
 
@@ -42,15 +43,16 @@ class PacedPublisher:
     """Owned by an `ActiveRoom`, which tells it when the fan-out moves."""
 
     __slots__ = (
-        "_bytes", "_channel", "_max_bytes", "_max_publications", "_outlet", "_publications", "_queue", "_room",
-        "_timeout",
+        "_bytes", "_channel", "_max_bytes", "_max_publications", "_meters", "_outlet", "_publications", "_queue",
+        "_room", "_timeout",
     )  # fmt: skip
 
-    def __init__(self, outlet: Outlet, room: str, channel: RoomChannel, timeout: float) -> None:
+    def __init__(self, outlet: Outlet, room: str, channel: RoomChannel, timeout: float, meters: Meters) -> None:
         self._outlet = outlet
         self._room = room
         self._channel = channel
         self._timeout = timeout
+        self._meters = meters
         self._max_publications = max(1, channel.max_publications // 2)
         self._max_bytes = channel.max_bytes / 2
         self._publications = 0  # under way
@@ -70,6 +72,10 @@ class PacedPublisher:
         self._bytes += size
         try:
             await self._outlet.publish(self._room, payload, publication_id)
+            self._meters.publications += 1
+        except BackplaneError:
+            self._meters.failed_publications += 1
+            raise
         finally:
             self._publications -= 1
             self._bytes -= size
@@ -99,6 +105,7 @@ class PacedPublisher:
             if not queue.length:
                 self._queue = None
         if scope.cancelled_caught:
+            self._meters.failed_publications += 1
             raise BackplaneUnavailable(
                 f"room {self._room!r} has been behind for publish_timeout={self._timeout:g} s: {len(self._channel)} "
                 f"publications wait for its fan-out on this server, {self._publications} are on their way there; "

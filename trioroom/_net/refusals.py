@@ -25,6 +25,10 @@ _REASONS = {
 }
 
 
+class NoPlace(HandshakeError):
+    """An answer of `Refusals`: the admission has counted it by the verdict."""
+
+
 class Refusals:
     """Those of one server."""
 
@@ -32,16 +36,16 @@ class Refusals:
         self._admission = admission
         self._last: dict[Verdict, float] = {}
 
-    def answer(self, verdict: Verdict, address: str | None) -> HandshakeError:
+    def answer(self, verdict: Verdict, address: str | None) -> NoPlace:
         """What to tell a peer at ``address`` that is refused by ``verdict``, once that is logged."""
         setting = verdict.value
         if verdict is Verdict.NOT_A_PROXY:
             self.log(verdict, address, f"not in {setting}")
-            return HandshakeError(403, _REASONS[verdict])
+            return NoPlace(403, _REASONS[verdict])
         self.log(verdict, address, f"{setting}={self._admission.limits[verdict]:.15g} reached")
         wait = self._admission.due_in(verdict, address, trio.current_time()) or _RETRY_AFTER
         retry_after = math.ceil(wait + random.uniform(0, _SPREAD))
-        return HandshakeError(503, _REASONS[verdict].format(setting=setting), (("Retry-After", str(retry_after)),))
+        return NoPlace(503, _REASONS[verdict].format(setting=setting), (("Retry-After", str(retry_after)),))
 
     def log(self, verdict: Verdict, address: str | None, reason: str) -> None:
         """One line for a burst: the rest says the same."""

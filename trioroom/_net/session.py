@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioroom._net.active_room import RoomFailed, RoomFull
-from trioroom._net.connection import UNAVAILABLE, is_unavailable
+from trioroom._net.failures import UNAVAILABLE, is_unavailable
 from trioroom._net.history_requests import answer_history, live_position
 from trioroom._net.hub import Hub, UnknownRoom
+from trioroom._net.timing import hear, timed
 from trioroom._net.who import answer_who
 from trioroom._wire import envelopes
 from trioroom._wire.codec import Codec, EnvelopeError
@@ -85,7 +86,9 @@ class PlainSession:
         if member is None:
             return
         try:
-            await member.room.on_message(member, message)
+            meters = self._hub.limits.meters
+            meters.messages_received += 1
+            await hear(meters, member, message)
         except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
             self._connection.hook_failed("on_message", error, member.room.name)
 
@@ -129,6 +132,7 @@ class V1Session:
             return self._connection.close(exc.close_code, str(exc))
         if len(requests) > 1:  # the connection has counted one
             self._connection.count_messages(len(requests) - 1)
+        self._hub.limits.meters.messages_received += len(requests)
         for number, request in enumerate(requests, start=1):
             if number % _REQUESTS_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()  # a frame may hold a thousand of them
@@ -223,7 +227,7 @@ class V1Session:
             return self._refuse(request.id, "bad_envelope", f"publish: {exc}")
         answer: Ok | Error | None = None if request.id is None else Ok(request.id, request.room)
         try:
-            await member.room.on_message(member, Message(data, request.publication_id))
+            await hear(self._hub.limits.meters, member, Message(data, request.publication_id))
         except* Exception as error:
             answer = self._hook_failed("on_message", error, request.id, request.room)
         if answer is not None:
@@ -254,7 +258,9 @@ class V1Session:
         answer: Ok | Error | None = Error(id, "cancelled", "the call was cancelled, or its member left")
         try:
             with scope:
-                answer = Ok(id, member.room.name, data=await member.room.on_call(member, Message(data)))
+                timing = self._hub.limits.meters.timings.hooks["on_call"]
+                returned = await timed(timing, member.room.on_call, member, Message(data))
+                answer = Ok(id, member.room.name, data=returned)
             if scope.cancelled_caught and trio.current_time() >= scope.deadline:
                 answer = Error(id, "timeout", "on_call took longer than the call's timeout", retry=True)
         except* Exception as error:

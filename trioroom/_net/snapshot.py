@@ -7,8 +7,6 @@ import os
 import secrets
 import socket
 import time
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,10 +14,12 @@ import trio
 from trioroom._core.snapshot import Snapshot
 from trioroom._core.statistics import deliveries_of
 from trioroom._net.census import Census
+from trioroom._net.overview import package_version
+from trioroom._net.vitals import read_process_figures
 
 if TYPE_CHECKING:
-    from trioroom._core.admission import Admission
-    from trioroom._net.hub import Hub
+    from trioroom._net.overview import Overview
+    from trioroom._net.vitals import ProcessFigures
 
 _MIN_AGE = 0.9  # seconds for which a snapshot serves all who ask: less than they wait between two looks
 _MAX_SHARE = 1 / 20  # of the event loop's time that goes into walks, while anybody watches
@@ -28,9 +28,8 @@ _MAX_SHARE = 1 / 20  # of the event loop's time that goes into walks, while anyb
 class Snapshots:
     """Those of one server."""
 
-    def __init__(self, hub: Hub, admission: Admission) -> None:
-        self._hub = hub
-        self._admission = admission
+    def __init__(self, overview: Overview) -> None:
+        self._overview = overview
         self._node = secrets.token_hex(8)
         self._label = f"{socket.gethostname()}:{os.getpid()}"
         self._opened = trio.current_time()
@@ -45,9 +44,9 @@ class Snapshots:
         """
         async with self._lock:
             if self._latest is None or trio.current_time() >= self._next:
-                census = Census(self._hub)
+                census = Census(self._overview.hub)
                 await census.run()
-                self._latest = self._put_together(census)
+                self._latest = self._put_together(census, await read_process_figures())
                 self._next = trio.current_time() + max(_MIN_AGE, census.cost / _MAX_SHARE)
             return self._latest
 
@@ -55,38 +54,35 @@ class Snapshots:
         """Of all nodes that there are: this one."""
         return [await self.take()]
 
-    def _put_together(self, census: Census) -> Snapshot:
-        hub, budget, bound = self._hub, self._hub.limits.budget, self._admission.max_connections
+    def _put_together(self, census: Census, process: ProcessFigures) -> Snapshot:
+        hub, admission = self._overview.hub, self._overview.admission
+        budget, meters = hub.limits.budget, hub.limits.meters
         return Snapshot(
             node=self._node,
             label=self._label,
-            version=_version(),
+            version=package_version(),
             time=time.time(),
             uptime=trio.current_time() - self._opened,
             draining=hub.draining,
             backplane_ready=hub.backplane.ready,
             connections=len(hub.connections),
-            max_connections=None if bound == math.inf else int(bound),
-            refused_connections=self._admission.refused.total(),
+            max_connections=_bound(admission.max_connections),
+            refused_connections=admission.refused.total(),
             rooms=len(hub.rooms),
-            members=census.members,
-            messages_received=None,
+            members=meters.members,
+            messages_received=meters.messages_received,
             deliveries={policy.value: deliveries_of(tally) for policy, tally in census.tallies.items()},
             queued_bytes=budget.used,
-            max_queued_bytes=None if budget.max_bytes == math.inf else budget.max_bytes,
-            loop_lag=None,
-            cpu_seconds=time.process_time(),
-            resident_bytes=None,
-            open_files=None,
-            max_open_files=None,
+            max_queued_bytes=_bound(budget.max_bytes),
+            loop_lag=self._overview.vitals.recent_loop_lag,
+            cpu_seconds=process.cpu_seconds,
+            resident_bytes=process.resident_bytes,
+            open_files=process.open_files,
+            max_open_files=_bound(process.max_open_files),
             busy_rooms=census.busy_rooms(),
             slow_connections=census.slow_connections(),
         )
 
 
-@cache  # it reads a file
-def _version() -> str:
-    try:
-        return version("trioroom")
-    except PackageNotFoundError:  # it runs from a directory of sources
-        return "unknown"
+def _bound(value: float) -> int | None:
+    return None if value == math.inf else int(value)

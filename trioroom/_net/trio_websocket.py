@@ -110,6 +110,7 @@ async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, 
         verdict = await greeter.authenticate(request, subprotocol, deadline)
         greeter.check_admission(request, subprotocol)  # draining may have begun meanwhile
     except HandshakeError as exc:
+        greeter.count_refusal(exc)
         await _reject(asked, exc)
         return
     ws = await asked.accept(subprotocol=subprotocol)

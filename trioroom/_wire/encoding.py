@@ -21,11 +21,13 @@ _TEXT, _BINARY = Opcode.TEXT, Opcode.BINARY  # looking a member up in its class 
 class Encoding:
     """The way from a message to the frame of one kind of peer. Get it from `encoding_for`."""
 
-    __slots__ = ("_frame", "codec", "window_bits")
+    __slots__ = ("_frame", "codec", "speaks", "window_bits")
 
     def __init__(self, codec: Codec | None, window_bits: int | None) -> None:
         self.codec = codec
         self.window_bits = window_bits
+        self.speaks = "plain" if codec is None else codec.subprotocol.removeprefix("trioroom.")
+        """What to call it: ``plain``, ``v1.json`` or ``v1.msgpack``."""
         self._frame: Callable[[Opcode, bytes], bytes] = encode_frame
         if window_bits is not None:
             self._frame = lambda opcode, payload: encode_frame(opcode, compress(payload, window_bits), compressed=True)

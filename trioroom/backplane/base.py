@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import attrs
 
 from trioroom._core.history import History, Kept, Page, Position
+from trioroom._core.meters import LinkMeters
 
 if TYPE_CHECKING:
     from trioroom.backplane.room_channel import RoomChannel
@@ -89,6 +90,16 @@ class Backplane(Protocol):
     @property
     def ready(self) -> bool:
         """Whether publications come through now; ``/readyz`` says so."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A backplane that says how its link to the broker does; one need not be that."""
+
+    @property
+    def meters(self) -> LinkMeters:
+        """All it has counted so far."""
         ...
 
 

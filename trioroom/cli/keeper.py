@@ -38,15 +38,24 @@ class Keeper:
 
     Args:
         once: give up when it ends before it serves, whatever the cause.
+        on_serving: called with the process id of each that serves.
     """
 
-    def __init__(self, number: int, start: StartWorker, *, once: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        start: StartWorker,
+        *,
+        once: bool = False,
+        on_serving: Callable[[int], None] = lambda pid: None,
+    ) -> None:
         self.number = number
         self.pid: int | None = None
         """Of the process that serves, or was the last to do so."""
         self.ended = trio.Event()
         self._start = start
         self._once = once
+        self._on_serving = on_serving
         self._retired = trio.Event()
         self._serving: Process | None = None
 
@@ -115,6 +124,7 @@ class Keeper:
             return
         first, self.pid = self.pid is None, process.pid
         self._serving = process
+        self._on_serving(process.pid)
         fields = {"worker": self.number, "pid": self.pid}
         log.log(
             logging.DEBUG if first else logging.INFO, "worker %(worker)d serves (pid %(pid)d)", fields, extra=fields

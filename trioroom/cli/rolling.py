@@ -11,12 +11,14 @@ import logging
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 
 import attrs
 import click
 import trio
 
 from trioroom.cli.keeper import Keeper, NeverServed
+from trioroom.cli.siblings import NO_ROSTER, Roster
 from trioroom.cli.starting import Starter
 from trioroom.settings import Settings
 
@@ -59,15 +61,22 @@ class Workers:
     Args:
         settings: the workers' own, which say how long they drain.
         open_starter: loads the application as it is now.
+        roster: who serves is noted there, so that workers find each other.
     """
 
     def __init__(
-        self, ports: Sequence[int], settings: Settings, open_starter: OpenStarter, nursery: trio.Nursery
+        self,
+        ports: Sequence[int],
+        settings: Settings,
+        open_starter: OpenStarter,
+        nursery: trio.Nursery,
+        roster: Roster = NO_ROSTER,
     ) -> None:
         self._ports = ports
         self._settings = settings
         self._open_starter = open_starter
         self._nursery = nursery
+        self._roster = roster
         self._retired = False
         self._places: dict[int, _Place] = {}  # by the worker's number, from 1
         self._generations: list[_Generation] = []
@@ -93,12 +102,16 @@ class Workers:
                 starting.start_soon(self._start, number, self._generations[0])
 
     async def _start(self, number: int, generation: _Generation) -> None:
-        keeper = Keeper(number, generation.starter.on_port(self._ports[number - 1]))
+        keeper = self._make_keeper(number, generation)
         self._put(number, keeper, generation)
         try:
             await generation.nursery.start(keeper.run)
         except NeverServed as exc:
             raise click.exceptions.Exit(exc.code or 1) from exc
+
+    def _make_keeper(self, number: int, generation: _Generation, *, once: bool = False) -> Keeper:
+        start = generation.starter.on_port(self._ports[number - 1])
+        return Keeper(number, start, once=once, on_serving=partial(self._roster.note, number))
 
     def send_signal(self, number: signal.Signals) -> None:
         """To each that serves."""
@@ -142,7 +155,7 @@ class Workers:
 
     async def _replace_one(self, number: int, generation: _Generation) -> None:
         old = self._places[number].keeper
-        keeper = Keeper(number, generation.starter.on_port(self._ports[number - 1]), once=True)
+        keeper = self._make_keeper(number, generation, once=True)
         with trio.move_on_after(_SERVE_TIMEOUT) as patience:
             await generation.nursery.start(keeper.run)
         if patience.cancelled_caught:

@@ -21,6 +21,7 @@ from trioroom.cli.dumps import open_dumps
 from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
 from trioroom.cli.notify import READY, STOPPING, notify
+from trioroom.cli.siblings import open_siblings
 from trioroom.cli.telemetry import configured_provider
 from trioroom.cli.tls import reload_on_hangup, tls_files
 from trioroom.errors import BackplaneError
@@ -142,11 +143,13 @@ async def _listening(
     app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None, backplane: Backplane
 ) -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
+        siblings = await stack.enter_async_context(open_siblings()) if options.worker else None
         with errors_of_listening(options.host, options.port):
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
                 backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
                 tracer_provider=configured_provider() if options.opentelemetry else None,
+                siblings=siblings,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server

@@ -43,7 +43,7 @@ NODES: tuple[Column[NodeView], ...] = (
     Column("DELIV/s", lambda node: rate(node.deliveries)),
     Column("DROP/s", lambda node: rate(node.dropped), 1, bad=lambda node: bool(node.dropped)),
     Column("QUEUED", lambda node: size(node.snapshot.queued_bytes), 2),
-    Column("LAG", lambda node: lag(node.snapshot.loop_lag), 1, bad=lambda node: (node.snapshot.loop_lag or 0) >= _LATE),
+    Column("LAG", lambda node: lag(node.snapshot.loop_lag), 1, bad=lambda node: node.snapshot.loop_lag >= _LATE),
     Column("CPU", lambda node: percent(node.cpu), 1),
     Column("MEMORY", lambda node: size(node.snapshot.resident_bytes), 2),
     Column("FILES", lambda node: of(node.snapshot.open_files, node.snapshot.max_open_files), 5),

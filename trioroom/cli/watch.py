@@ -92,15 +92,13 @@ class _Meter:
 
 
 def _counts_of(snapshot: Snapshot) -> dict[str, float]:
-    counts = {
+    return {
         "cpu": snapshot.cpu_seconds,
         "offered": float(sum(deliveries.offered for deliveries in snapshot.deliveries.values())),
         "dropped": float(sum(deliveries.dropped for deliveries in snapshot.deliveries.values())),
+        "received": snapshot.messages_received,
         **{f"room {room.name}": float(room.offered) for room in snapshot.busy_rooms},
     }
-    if snapshot.messages_received is not None:
-        counts["received"] = snapshot.messages_received
-    return counts
 
 
 class Watch:
@@ -159,7 +157,7 @@ def _totals_of(live: list[NodeView]) -> Totals:
         received=_sum(node.received for node in live),
         deliveries=_sum(node.deliveries for node in live),
         dropped=_sum(node.dropped for node in live),
-        loop_lag=max((each.loop_lag for each in snapshots if each.loop_lag is not None), default=None),
+        loop_lag=max((each.loop_lag for each in snapshots), default=None),
         cpu=max((node.cpu for node in live if node.cpu is not None), default=None),
         resident_bytes=_sum(each.resident_bytes for each in snapshots),
     )

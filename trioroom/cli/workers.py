@@ -25,6 +25,7 @@ from trioroom.cli.logs import say
 from trioroom.cli.notify import READY, STOPPING, notify, reloading
 from trioroom.cli.rolling import Workers
 from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
+from trioroom.cli.siblings import open_roster
 from trioroom.cli.starting import Commands, open_starter
 
 Addresses = list[tuple[str, int]]
@@ -47,11 +48,11 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
     with trio.open_signal_receiver(signal.SIGHUP) as hangups:
         async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
             commands = Commands(arguments, url if url != options.backplane else None)
-            with stop.at_once:
+            with stop.at_once, open_roster() as roster:
                 async with trio.open_nursery() as nursery:
                     ports = [of_worker[0][1] for of_worker in addresses]
                     load = partial(open_starter, commands, against_forks)
-                    workers = Workers(ports, options.settings, load, nursery)
+                    workers = Workers(ports, options.settings, load, nursery, roster)
                     async with open_dumps(partial(workers.send_signal, DUMP_SIGNAL)):
                         await _serve_until_stop(workers, stop, hangups, partial(_announce, options, addresses))
 

@@ -33,8 +33,7 @@ class Meter {
 }
 
 function countsOf(snapshot) {
-  const counts = new Map([["cpu", snapshot.cpu_seconds]]);
-  if (snapshot.messages_received !== null) counts.set("received", snapshot.messages_received);
+  const counts = new Map([["cpu", snapshot.cpu_seconds], ["received", snapshot.messages_received]]);
   for (const [policy, deliveries] of Object.entries(snapshot.deliveries)) {
     for (const what of COUNTED) counts.set(`${what} ${policy}`, deliveries[what]);
   }

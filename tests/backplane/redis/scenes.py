@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from trio.testing import wait_all_tasks_blocked
 
 from tests.backplane.redis.fake_server import Command, FakeNetwork, FakeServer, Peer, connect, push
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.redis import RedisSettings
 from trioroom.backplane.redis import link as link_module
@@ -111,7 +112,7 @@ async def open_publisher(
     count: int = 100, size: int = 10_000, timeout: float = math.inf
 ) -> AsyncIterator[PublisherScene]:
     async with trio.open_nursery() as nursery:
-        yield PublisherScene(Publisher(b"PUBLISH", timeout, count, size), nursery)
+        yield PublisherScene(Publisher(b"PUBLISH", timeout, count, size, LinkMeters()), nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -168,7 +169,9 @@ class LinkScene:
         self.network = FakeNetwork(nursery)
         self.changes: list[tuple[bool, str | None]] = []
         """What the link said of itself each time it called ``on_change``."""
-        self.link = Link(parse_location("redis://fake:1", settings), CLASSIC, source, b"probe", self._on_change)
+        self.meters = LinkMeters()
+        location = parse_location("redis://fake:1", settings)
+        self.link = Link(location, CLASSIC, source, b"probe", self._on_change, self.meters)
 
     def _on_change(self) -> None:
         self.changes.append((self.link.ready, self.link.failure))

@@ -11,6 +11,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from tests.backplane.redis.fake_server import Peer, bulk, connect, error, integer, push
 from tests.backplane.redis.scenes import LOST, open_publisher, payloads
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.redis.publisher import Publisher
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection
 from trioroom.errors import BackplaneUnavailable
@@ -267,7 +268,7 @@ async def test_what_was_on_its_way_fails_and_what_waited_goes_out_on_the_next_co
 async def test_answer_to_nothing_is_a_lost_link() -> None:
     connection, peer = connect()
     await peer.say(error("ERR max number of clients reached"))
-    publisher = Publisher(b"PUBLISH", 1, 1, 1)
+    publisher = Publisher(b"PUBLISH", 1, 1, 1, LinkMeters())
     with pytest.RaisesGroup(pytest.RaisesExc(LinkLost, match=r"max number of clients.*nobody asked")):
         await publisher.run(connection)
 

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from redis.exceptions import ResponseError
 
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.redis.cluster import Cluster
 from trioroom.backplane.redis.history import RedisHistory, milliseconds
@@ -41,6 +42,11 @@ class RedisBackplane:
     def presence(self) -> RedisPresence:
         """In hashes, one for each room, with a lease for each node."""
         return self._presence
+
+    @property
+    def meters(self) -> LinkMeters:
+        """Outages, delays and group sizes so far."""
+        return self._topology.meters
 
     @property
     def ready(self) -> bool:

@@ -16,6 +16,7 @@ import trio
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ResponseError
 
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, Location
@@ -53,6 +54,7 @@ class Cluster:
         self.failure: str | None = None
         """Why it cannot be used now, where that is known."""
         self._map_failure: str | None = None  # why the last look at the map came to nothing
+        self.meters = LinkMeters()
         self._location = location
         self._probe_channel = probe_channel
         self._owners: Owners = {}
@@ -204,7 +206,7 @@ class Cluster:
 
     def _open_shard(self, endpoint: Endpoint, nursery: trio.Nursery) -> _Shard:
         name, slot = self._find_probe(endpoint)
-        link = Link(self._location, SHARDED, FixedSource(endpoint), name, self._on_change)
+        link = Link(self._location, SHARDED, FixedSource(endpoint), name, self._on_change, self.meters)
         shard = _Shard(link, slot, trio.CancelScope())
 
         async def run() -> None:

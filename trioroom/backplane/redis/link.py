@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.backoff import Backoff
 from trioroom._core.causes import first_of
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.location import Endpoint, Location
@@ -59,12 +60,18 @@ class Link:
     """`run` keeps it up until cancelled. Publications and channels outlive what happens to the connections."""
 
     def __init__(
-        self, location: Location, words: Words, source: Source, probe_channel: bytes, on_change: Callable[[], None]
+        self,
+        location: Location,
+        words: Words,
+        source: Source,
+        probe_channel: bytes,
+        on_change: Callable[[], None],
+        meters: LinkMeters,
     ) -> None:
         """``on_change`` is called when the link comes up, goes down, or has lost channels to another node."""
         settings = location.settings
         self.publisher = Publisher(
-            words.publish, settings.timeout, settings.max_queued_publications, settings.max_queued_bytes
+            words.publish, settings.timeout, settings.max_queued_publications, settings.max_queued_bytes, meters
         )
         self.subscriber = Subscriber(words, settings.max_publication_bytes + _POSITION_BYTES, on_change)
         self.ready = False
@@ -74,6 +81,7 @@ class Link:
         self._location = location
         self._source = source
         self._on_change = on_change
+        self._meters = meters
         self._endpoint: Endpoint | None = None  # of the server, where that is known
         self._attempts = 0  # that have come to something, good or bad
         self._probe = _Probe()
@@ -111,8 +119,12 @@ class Link:
             log.warning("redis: %s; trying again", failure, extra={"endpoint": self._endpoint})
         self._attempts += 1
         self.failure = self.publisher.trouble = failure
-        self.ready = False
+        self._stop_being_ready()
         self._on_change()
+
+    def _stop_being_ready(self) -> None:
+        self._meters.outages += self.ready
+        self.ready = False
 
     def _came_up(self) -> None:
         fields = {"endpoint": self._endpoint, "rooms": len(self.subscriber.channels) - 1}
@@ -159,7 +171,7 @@ class Link:
         silent = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
         probe.returned = probe.sent
         while True:
-            before = publishing.received, listening.received
+            before, began = (publishing.received, listening.received), trio.current_time()
             probe.sent += 1
             wait = min(tick, settings.probe_timeout - silent)
             with trio.move_on_after(wait) as waiting:
@@ -167,14 +179,17 @@ class Link:
                 await probe.wait(probe.sent)
             if not waiting.cancelled_caught:
                 silent = 0.0
+                self._meters.round_trips.observe(trio.current_time() - began)
                 if not self.ready:
                     self._came_up()
                 await trio.sleep(settings.probe_interval)
                 continue
             late = tick * (probe.sent - probe.returned)  # of those on their way, the oldest: lag itself may be steady
+            self._meters.round_trips.observe(late)  # or more: it is still on its way
             alive = publishing.received != before[0] and listening.received != before[1]
             silent = 0.0 if alive else silent + wait
-            self.ready = self.ready and alive
+            if not alive:
+                self._stop_being_ready()
             if silent >= settings.probe_timeout or late >= _MAX_LAG * settings.probe_timeout:
                 raise LinkLost(f"a probe did not come round within {late:g} s")
 

@@ -18,6 +18,7 @@ import outcome
 import trio
 from redis.exceptions import ResponseError
 
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, pack
 from trioroom.errors import BackplaneUnavailable
 
@@ -43,11 +44,14 @@ class Publisher:
     Most commands are publications; the scripts that keep history and presence go the same way.
     """
 
-    def __init__(self, command: bytes, timeout: float, max_queued: int, max_queued_bytes: int) -> None:
+    def __init__(
+        self, command: bytes, timeout: float, max_queued: int, max_queued_bytes: int, meters: LinkMeters
+    ) -> None:
         self._command = command
         self._timeout = timeout
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
+        self._meters = meters
         self._waiting: dict[_Pending, None] = {}  # not sent; a set that keeps its order
         self._sent: deque[_Pending] = deque()
         self._bytes = 0  # of both
@@ -222,12 +226,16 @@ class Publisher:
         else:
             for pending in group:
                 del self._waiting[pending]
+        self._meters.batches.observe(len(group))
         self._sent += group  # before it is sent: cancelled amid, some of it may have gone out
         return b"".join([pending.packed for pending in group])
 
     async def _read(self, connection: RedisConnection) -> None:
         while True:
-            for reply in await connection.receive():
+            replies = await connection.receive()
+            if self._sent:  # once for all of them: a look at the clock for each would show
+                self._meters.publishing.observe(trio.current_time() - self._sent[0].since)
+            for reply in replies:
                 if isinstance(reply, hiredis.PushNotification):
                     continue
                 if not self._sent:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import trio
 
+from trioroom._core.meters import LinkMeters
 from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Location, Mode
@@ -20,6 +21,8 @@ class Topology(Protocol):
 
     words: Words
     """The Pub/Sub it speaks."""
+    meters: LinkMeters
+    """Of all its links together."""
 
     @property
     def failure(self) -> str | None:
@@ -80,7 +83,8 @@ class SingleServer:
     def __init__(self, location: Location, probe_channel: bytes) -> None:
         source = SentinelSource(location) if location.mode is Mode.SENTINEL else FixedSource(location.endpoints[0])
         self._changes = Changes()
-        self._link = Link(location, CLASSIC, source, probe_channel, self._changes.tell)
+        self.meters = LinkMeters()
+        self._link = Link(location, CLASSIC, source, probe_channel, self._changes.tell, self.meters)
         self.add = self._link.subscriber.add
         self.remove = self._link.subscriber.remove
         self.publish = self._link.publisher.publish
