@@ -1,8 +1,6 @@
-"""What signals do to a server and to a worker in this process; the commands as a whole are in test_serve.py."""
+"""A server and a worker in this process; the commands as a whole are in test_serve.py."""
 
 from __future__ import annotations
-
-import signal
 
 import pytest
 import trio
@@ -11,42 +9,7 @@ import trioroom
 from tests.cli.conftest import DEADLINE, serve_options
 from trioroom.cli import lifeline
 from trioroom.cli.lifeline import open_lifeline
-from trioroom.cli.run import open_stop, serve_until_signal
-
-
-async def test_signal_before_anybody_is_served_ends_all() -> None:
-    with trio.fail_after(DEADLINE):
-        async with open_stop() as stop:
-            signal.raise_signal(signal.SIGTERM)
-            await trio.sleep_forever()
-    assert stop.all.cancelled_caught
-
-
-async def test_first_signal_drains_and_second_one_spares_the_backplane() -> None:
-    with trio.fail_after(DEADLINE):
-        async with open_stop() as stop:
-            with stop.at_once:
-                stop.serving = True
-                signal.raise_signal(signal.SIGINT)
-                await stop.begun.wait()
-                await trio.lowlevel.checkpoint()
-                signal.raise_signal(signal.SIGINT)
-                await trio.sleep_forever()
-    assert stop.at_once.cancelled_caught
-    assert not stop.all.cancel_called
-
-
-async def test_worker_takes_further_signals_for_the_first_one() -> None:
-    with trio.fail_after(DEADLINE):
-        async with open_stop(patient=True) as stop:
-            stop.serving = True
-            for _ in range(3):
-                stop.ask()
-            assert stop.begun.is_set()
-            assert not stop.at_once.cancel_called
-            stop.insist()
-            assert stop.at_once.cancel_called
-            assert not stop.all.cancel_called
+from trioroom.cli.run import serve_until_signal
 
 
 async def test_worker_serves_until_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,8 @@ def say(message: str, **fields: object) -> None:
     if logs_are_json():
         log.info(message, extra=fields)
     else:
-        click.echo(message)
+        with suppress(OSError):  # the terminal, or who reads the pipe, is gone; that is not to end us amid a drain
+            click.echo(message)
 
 
 def tell(logger: logging.Logger, message: str, text: str, field: str) -> None:

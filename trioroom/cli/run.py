@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import signal
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -22,8 +21,9 @@ from trioroom.cli.lifeline import Lifeline, take_lifeline
 from trioroom.cli.logs import say
 from trioroom.cli.notify import READY, STOPPING, notify
 from trioroom.cli.siblings import open_siblings
+from trioroom.cli.signals import Stop, open_stop
 from trioroom.cli.telemetry import configured_provider
-from trioroom.cli.tls import reload_on_hangup, tls_files
+from trioroom.cli.tls import reload_at_hangups, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.settings import Settings
 
@@ -55,52 +55,6 @@ class ServeOptions:
         return "http" if self.tls_cert is None else "https"
 
 
-class Stop:
-    """What SIGINT and SIGTERM ask for; see `open_stop`."""
-
-    def __init__(self, *, patient: bool = False) -> None:
-        self.patient = patient
-        """Take further signals for the first one again: a service manager may signal each process of ours, and the
-        parent of workers does too."""
-        self.serving = False
-        """Set by whoever serves: from then on the first signal is a request to drain."""
-        self.begun = trio.Event()
-        """Drain and end."""
-        self.at_once = trio.CancelScope()
-        """Around serving, without the backplane: the last ``on_leave`` still needs it. The second signal ends it."""
-        self.all = trio.CancelScope()
-        """Around everything; ended by a signal while nobody is served yet."""
-
-    def ask(self) -> None:
-        """As a signal does."""
-        if not self.serving or (self.begun.is_set() and not self.patient):
-            self.insist()
-        self.begun.set()
-
-    def insist(self) -> None:
-        """As the second signal does."""
-        self.at_once.cancel()
-        if not self.serving:
-            self.all.cancel()
-
-
-@asynccontextmanager
-async def open_stop(*, patient: bool = False) -> AsyncIterator[Stop]:
-    """Heed signals while the context is open; its body is in ``all``, and ends silently when that is cancelled."""
-    stop = Stop(patient=patient)
-
-    async def heed(signals: AsyncIterator[int]) -> None:
-        async for _ in signals:
-            stop.ask()
-
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(heed, signals)
-            with stop.all:
-                yield stop
-            nursery.cancel_scope.cancel()
-
-
 async def serve_until_signal(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
     """Serve ``app``, linked to others by the backplane, until a signal, or as a worker until its parent is gone.
 
@@ -128,10 +82,13 @@ async def _serve(
                     await lifeline.say_serving()
                     await stop.begun.wait()
                 else:
-                    async with reload_on_hangup(server, tls_files(options.tls_cert, options.tls_key)):
+                    async with trio.open_nursery() as nursery:
+                        files = tls_files(options.tls_cert, options.tls_key)
+                        nursery.start_soon(reload_at_hangups, server, files, stop.wait_hangup)
                         announce(server.addresses, options.scheme)
                         notify(READY)
                         await stop.begun.wait()
+                        nursery.cancel_scope.cancel()
                     notify(STOPPING)
                 if server.connection_count and lifeline is None:
                     count = server.connection_count

@@ -10,13 +10,11 @@ from __future__ import annotations
 import logging
 import signal
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import attrs
 import click
-import trio
 
 from trioroom.app import Server
 
@@ -77,18 +75,10 @@ def tls_files(certificate: Path | None, key: Path | None) -> TlsFiles | None:
     return TlsFiles(certificate, key)
 
 
-@asynccontextmanager
-async def reload_on_hangup(server: Server, files: TlsFiles | None) -> AsyncIterator[None]:
-    """While the context is open, SIGHUP has ``server`` greet new peers with what ``files`` say then."""
-    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_reload, server, files, hangups)
-            yield
-            nursery.cancel_scope.cancel()
-
-
-async def _reload(server: Server, files: TlsFiles | None, hangups: AsyncIterator[int]) -> None:
-    async for _ in hangups:
+async def reload_at_hangups(server: Server, files: TlsFiles | None, wait_hangup: Callable[[], Awaitable[None]]) -> None:
+    """Until cancelled: with each SIGHUP ``server`` greets new peers with what ``files`` say then."""
+    while True:
+        await wait_hangup()
         if files is None:
             log.info("SIGHUP: there is no certificate to read again; give one with --tls-cert")
             continue

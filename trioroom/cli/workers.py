@@ -10,7 +10,6 @@ They are forks of a process between us and them (`forkserver`), or new interpret
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from functools import partial
@@ -24,8 +23,9 @@ from trioroom.cli.dumps import DUMP_SIGNAL, open_dumps
 from trioroom.cli.logs import say
 from trioroom.cli.notify import READY, STOPPING, notify, reloading
 from trioroom.cli.rolling import Workers
-from trioroom.cli.run import ServeOptions, Stop, announce, errors_of_backplane, errors_of_listening, open_stop
+from trioroom.cli.run import ServeOptions, announce, errors_of_backplane, errors_of_listening
 from trioroom.cli.siblings import open_roster
+from trioroom.cli.signals import Stop, open_stop
 from trioroom.cli.starting import Commands, open_starter
 
 Addresses = list[tuple[str, int]]
@@ -45,16 +45,15 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
     """
     check_linked(options)
     check_ports(options)
-    with trio.open_signal_receiver(signal.SIGHUP) as hangups:
-        async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
-            commands = Commands(arguments, url if url != options.backplane else None)
-            with stop.at_once, open_roster() as roster:
-                async with trio.open_nursery() as nursery:
-                    ports = [of_worker[0][1] for of_worker in addresses]
-                    load = partial(open_starter, commands, against_forks)
-                    workers = Workers(ports, options.settings, load, nursery, roster)
-                    async with open_dumps(partial(workers.send_signal, DUMP_SIGNAL)):
-                        await _serve_until_stop(workers, stop, hangups, partial(_announce, options, addresses))
+    async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
+        commands = Commands(arguments, url if url != options.backplane else None)
+        with stop.at_once, open_roster() as roster:
+            async with trio.open_nursery() as nursery:
+                ports = [of_worker[0][1] for of_worker in addresses]
+                load = partial(open_starter, commands, against_forks)
+                workers = Workers(ports, options.settings, load, nursery, roster)
+                async with open_dumps(partial(workers.send_signal, DUMP_SIGNAL)):
+                    await _serve_until_stop(workers, stop, partial(_announce, options, addresses))
 
 
 def check_linked(options: ServeOptions) -> None:
@@ -73,9 +72,7 @@ def check_ports(options: ServeOptions) -> None:
         )
 
 
-async def _serve_until_stop(
-    workers: Workers, stop: Stop, hangups: AsyncIterator[int], announce_all: Callable[[], None]
-) -> None:
+async def _serve_until_stop(workers: Workers, stop: Stop, announce_all: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_retire_at_stop, workers, stop)
         await workers.start_first()
@@ -84,7 +81,7 @@ async def _serve_until_stop(
         if not stop.begun.is_set():
             announce_all()
             notify(READY)
-        nursery.start_soon(_replace_at_hangup, workers, stop, hangups)
+        nursery.start_soon(_replace_at_hangups, workers, stop)
         await stop.begun.wait()
         workers.retire()
         notify(STOPPING)
@@ -98,8 +95,9 @@ async def _retire_at_stop(workers: Workers, stop: Stop) -> None:
     workers.retire()
 
 
-async def _replace_at_hangup(workers: Workers, stop: Stop, hangups: AsyncIterator[int]) -> None:
-    async for _ in hangups:  # several that come while we replace are one
+async def _replace_at_hangups(workers: Workers, stop: Stop) -> None:
+    while True:
+        await stop.wait_hangup()
         notify(reloading())
         await workers.replace()
         if not stop.begun.is_set():

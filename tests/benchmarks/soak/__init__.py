@@ -1,0 +1,1 @@
+"""Twenty minutes of all that a server meets in a bad week: see ``__main__``."""
