@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 import trio
-from trio.testing import memory_stream_pair
+from trio.testing import MockClock, memory_stream_pair
 
 import trioroom
 from tests._core.snapshots import make_snapshot
@@ -117,27 +117,64 @@ async def test_figures_are_those_of_the_server() -> None:
     assert node.snapshot.connections == 0
 
 
-async def test_node_that_falls_silent_is_shown_as_stale_and_then_no_more(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    answers: list[list[Snapshot]] = [[make_snapshot("a"), make_snapshot("b")], [make_snapshot("a")], []]
+class Nodes:
+    """What they answer, each time they are asked, and how long that takes."""
 
-    async def gather() -> list[Snapshot]:
-        await trio.lowlevel.checkpoint()
-        return answers.pop(0)
+    def __init__(self, *answers: list[Snapshot], takes: float = 0) -> None:
+        self.left = [*answers]
+        self.takes = takes
+        self.endpoints = Endpoints(ApiKey(KEY), 5.0)
+        Dashboard(self.gather).add_to(self.endpoints)
 
-    async def read_body() -> bytes:
-        raise AssertionError("nobody sends one")
+    async def gather(self) -> list[Snapshot]:
+        await trio.sleep(self.takes)
+        return self.left.pop(0)
 
-    endpoints = Endpoints(ApiKey(KEY), 5.0)
-    Dashboard(gather).add_to(endpoints)
-    endpoint = endpoints.find("/_/nodes.json")
-    assert endpoint is not None
-    request = Request("GET", "/_/nodes.json", "/_/nodes.json", "", (("authorization", f"Bearer {KEY}"),))
+    async def look(self) -> Report:
+        """What one who watches is told now."""
+        endpoint = self.endpoints.find("/_/nodes.json")
+        assert endpoint is not None
+        headers = (("authorization", f"Bearer {KEY}"),)
+        answer = await self.endpoints.respond(
+            endpoint, Request("GET", "/_/nodes.json", "/_/nodes.json", "", headers), _read_nothing
+        )
+        return msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Report)
+
+
+async def _read_nothing() -> bytes:
+    raise AssertionError("nobody sends a body")
+
+
+async def test_node_that_falls_silent_is_stale_and_then_gone(autojump_clock: MockClock) -> None:
+    nodes = Nodes([make_snapshot("a"), make_snapshot("b")], [make_snapshot("a")], [])
     told = []
     for pause in (2.0, STALE_FOR, 0.0):
-        answer = await endpoints.respond(endpoint, request, read_body)
-        report = msgspec.json.decode(answer.partition(b"\r\n\r\n")[2], type=Report)
-        told.append([(node.snapshot.node, node.stale) for node in report.nodes])
+        told.append([(node.snapshot.node, node.stale) for node in (await nodes.look()).nodes])
         await trio.sleep(pause)
     assert told == [[("a", False), ("b", False)], [("a", False), ("b", True)], []]
+
+
+async def test_nodes_are_asked_once_for_all_who_watch(autojump_clock: MockClock) -> None:
+    nodes = Nodes([make_snapshot("a")], [make_snapshot("b")], takes=0.3)
+    told = []
+
+    async def watch() -> None:
+        told.append([node.snapshot.node for node in (await nodes.look()).nodes if not node.stale])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(watch)
+        await trio.sleep(0.7)  # after the answer
+        nursery.start_soon(watch)
+    assert told == [["a"]] * 11
+    assert len(nodes.left) == 1
+    await trio.sleep(0.5)
+    await watch()
+    assert told[-1] == ["b"]
+
+
+async def test_one_who_gives_up_while_the_nodes_are_asked_holds_up_nobody(autojump_clock: MockClock) -> None:
+    nodes = Nodes([make_snapshot("a")], takes=0.3)
+    with trio.move_on_after(0.1):
+        await nodes.look()
+    assert [node.snapshot.node for node in (await nodes.look()).nodes] == ["a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Gather = Callable[[], Awaitable[Sequence["Snapshot"]]]
 """Asks all nodes, for a second at most, and gives what those say that answer."""
 
+_MIN_AGE = 0.5  # seconds for which what the nodes have said is told to others too
 PREFIX = "/_/"
 PAGE = Path(__file__).parent.parent / "dashboard"
 _TYPES = {".css": "text/css", ".html": "text/html", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -40,6 +42,9 @@ class Dashboard:
     def __init__(self, gather: Gather) -> None:
         self._gather = gather
         self._roster = Roster()
+        self._lock = trio.Lock()
+        self._report = b""
+        self._next = -math.inf  # when the nodes are to be asked again
 
     def add_to(self, endpoints: Endpoints) -> None:
         """Answer at ``/_/``, to who shows the key."""
@@ -49,13 +54,21 @@ class Dashboard:
     async def _answer(self, request: Request, read_body: ReadBody) -> bytes:
         name = request.path.removeprefix(PREFIX)
         if name == "nodes.json":
-            body = msgspec.json.encode(self._roster.update(trio.current_time(), await self._gather()))
-            return encode_response(200, body, content_type="application/json", headers=_HEADERS)
+            return encode_response(200, await self._look(), content_type="application/json", headers=_HEADERS)
         files = await trio.to_thread.run_sync(_read_files)
         if (body_of_file := files.get(name or "index.html")) is None:
             raise HandshakeError(404, f"the dashboard has no {name!r}; it is at {PREFIX}")
         content_type = f"{_TYPES[Path(name or 'index.html').suffix]}; charset=utf-8"
         return encode_response(200, body_of_file, content_type=content_type, headers=_HEADERS)
+
+    async def _look(self) -> bytes:
+        """All nodes, asked once for all who want to know within a moment."""
+        async with self._lock:
+            if trio.current_time() >= self._next:
+                answers = await self._gather()
+                self._report = msgspec.json.encode(self._roster.update(trio.current_time(), answers))
+                self._next = trio.current_time() + _MIN_AGE
+            return self._report
 
 
 @cache
