@@ -8,6 +8,7 @@ from __future__ import annotations
 from trioroom._core.history import History, Position
 from trioroom._core.overflow import Overflow
 from trioroom._core.presence import Presence
+from trioroom._core.revocation import Revocation
 from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerStatistics
 from trioroom._wire.message import Message
 from trioroom.app import App, Server, open_server, serve
@@ -70,6 +71,7 @@ __all__ = [
     "ProtocolError",
     "RemoteProtocolError",
     "RequestRefused",
+    "Revocation",
     "Room",
     "RoomStatistics",
     "Server",

@@ -26,9 +26,11 @@ from trioroom._net.gc_policy import server_gc_policy
 from trioroom._net.handshake import Greeter
 from trioroom._net.heartbeat import Heartbeat
 from trioroom._net.http import HttpResponder
+from trioroom._net.http_api import HttpApi
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
 from trioroom._net.metrics import Metrics
+from trioroom._net.operator import ANSWER_TIMEOUT, Operator
 from trioroom._net.overview import Overview
 from trioroom._net.readiness import open_readiness
 from trioroom._net.refusals import Refusals
@@ -37,6 +39,7 @@ from trioroom._net.transport import StreamTransport
 from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom._wire.forwarded import Forwarding
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.closecodes import CloseCode
 from trioroom.room import Room, check_abilities, check_limits
 from trioroom.settings import Settings
 
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
     from trio_websocket import WebSocketRequest
 
+    from trioroom._core.revocation import Revocation
     from trioroom._net.siblings import Siblings
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
@@ -70,7 +74,7 @@ class App:
         self._routes: Routes[type[Room]] = Routes()
         self._static: list[tuple[str, Path]] = []
         self._backplane: Backplane | None = None
-        self._hub: Hub | None = None
+        self._operator: Operator | None = None  # of the server that runs it
 
     def route(self, pattern: str, room_class: type[Room]) -> None:
         """Serve rooms whose names match ``pattern``, such as ``chat/{name}``, with ``room_class``.
@@ -116,11 +120,40 @@ class App:
         Raises:
             RuntimeError: no server runs this app now.
             TypeError: ``data`` is no text, bytes or JSON value.
+            ValueError: no room may have that name, or ``publication_id`` is too short or too long.
             BackplaneUnavailable: the broker cannot be reached, or the room has been behind for ``publish_timeout``.
         """
-        if self._hub is None:
-            raise RuntimeError("app.publish needs a running server; open one with trioroom.open_server(app)")
-        await self._hub.publish(room, data, key, publication_id)
+        await self._running("publish").hub.publish(room, data, key, publication_id)
+
+    async def disconnect(
+        self,
+        *,
+        user: str | None = None,
+        connection: str | None = None,
+        reason: str = "",
+        close_code: int = CloseCode.DISCONNECTED,
+        timeout: float = ANSWER_TIMEOUT,
+    ) -> Revocation:
+        """Close all connections of a user (`Member.user` in any room), or the one of a `Member.id`, on all nodes.
+
+        Clients do not come back by themselves if ``close_code`` is below 4100. Who joins at this moment may slip
+        through: first see that ``authorize`` refuses the user. A node that is out of touch does it when it is back,
+        within 300 s, to connections made meanwhile too; others have ``timeout`` seconds to say what they did.
+
+        Raises:
+            ValueError: neither or both of ``user`` and ``connection``, or a code or reason that cannot be sent.
+            BackplaneUnavailable: it has happened on this node; the broker cannot be reached, so call it again.
+        """
+        return await self._running("disconnect").disconnect(user, connection, reason, close_code, timeout)
+
+    async def kick(self, room: str, user: str, *, reason: str = "", timeout: float = ANSWER_TIMEOUT) -> Revocation:
+        """Put a user out of one room on all nodes, as `Member.leave` does; the rest is as with `disconnect`."""
+        return await self._running("kick").kick(room, user, reason, timeout)
+
+    def _running(self, method: str) -> Operator:
+        if self._operator is None:
+            raise RuntimeError(f"app.{method} needs a running server; open one with trioroom.open_server(app)")
+        return self._operator
 
 
 def check_rooms(app: App, backplane: Backplane) -> None:
@@ -238,14 +271,16 @@ async def open_server(
     endpoints = Endpoints(None if api_key is None else ApiKey(api_key), settings.publish_timeout + _ANSWER_TIMEOUT)
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
+    linked = backplane is not None
     backplane = MemoryBackplane() if backplane is None else backplane
     check_rooms(app, backplane)
     app._backplane = backplane  # before we await: it marks the app as taken
     try:
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
-            hub = app._hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
-            server = _start(app, hub, ssl_context, listeners, endpoints, siblings, nursery)
+            hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
+            operator = app._operator = Operator(hub, backplane if linked else None)
+            server = await _start(app, operator, ssl_context, listeners, endpoints, siblings, nursery)
             try:
                 yield server
             except trio.Cancelled:
@@ -256,7 +291,7 @@ async def open_server(
                 await retire(server._hub, server._stop_listening)
             nursery.cancel_scope.cancel()
     finally:
-        app._backplane = app._hub = None
+        app._backplane = app._operator = None
         for listener in listeners:
             listener.close()
     if failure is not None:
@@ -279,9 +314,9 @@ def _make_hub(
     return TracedHub(app._routes, backplane, settings, nursery, authentication, tracer_provider)
 
 
-def _start(
+async def _start(
     app: App,
-    hub: Hub,
+    operator: Operator,
     ssl_context: ssl.SSLContext | None,
     listeners: list[socket.socket],
     endpoints: Endpoints,
@@ -289,8 +324,9 @@ def _start(
     nursery: trio.Nursery,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
-    settings, readiness = hub.settings, open_readiness()
+    hub, settings, readiness = operator.hub, operator.hub.settings, open_readiness()
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
+    HttpApi(operator).add_to(endpoints)
     http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     admission = open_admission(settings)
     refusals = Refusals(admission)
@@ -309,6 +345,7 @@ def _start(
     nursery.start_soon(overview.vitals.run, name="vitals")
     if hub.authentication is not None:
         nursery.start_soon(hub.authentication.run, name="expiry")
+    await nursery.start(operator.control.run, name="control")  # before anybody can be connected: no order is missed
     accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)

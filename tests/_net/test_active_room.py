@@ -36,12 +36,16 @@ class Link(MemoryBackplane):
     async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
         if not self.is_up:
             raise trioroom.BackplaneUnavailable("the broker is down")
-        self.journal.append(f"subscribe {room} {channel.max_publications} {channel.max_bytes}")
+        self._note(room, f"subscribe {room} {channel.max_publications} {channel.max_bytes}")
         async with super().subscribe(room, channel), trio.open_nursery() as nursery:
             nursery.start_soon(self._break)
             yield
             nursery.cancel_scope.cancel()
-        self.journal.append(f"unsubscribe {room}")
+        self._note(room, f"unsubscribe {room}")
+
+    def _note(self, room: str, what: str) -> None:
+        if room.isprintable():  # else it is for servers
+            self.journal.append(what)
 
     async def _break(self) -> None:
         await self.breaks.wait()

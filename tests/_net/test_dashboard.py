@@ -39,9 +39,18 @@ async def get(server: trioroom.Server, path: str, key: str | None = KEY, method:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve_stream, theirs)
         await ours.send_all(f"{method} {path} HTTP/1.1\r\nHost: test\r\n{shown}\r\n".encode())
-        answer = b"".join([bytes(data) async for data in ours])
+        answer = b""
+        while not _is_whole(answer):
+            answer += await ours.receive_some()
+        await ours.aclose()  # else the server waits a second for that
     head, _, body = answer.partition(b"\r\n\r\n")
     return int(head.split()[1]), head.decode(), body
+
+
+def _is_whole(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"Content-Length: (\d+)\r\n", head)
+    return length is not None and len(body) >= int(length[1])
 
 
 @pytest.mark.parametrize("path", ["/_/", "/_", "/_/nodes.json", "/_/page.js", "/_/nothing"])

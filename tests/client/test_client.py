@@ -59,7 +59,7 @@ async def test_entering_does_not_wait_and_join_does(autojump_clock: MockClock) -
                 assert room.state == {"topic": "tea"}
 
 
-@pytest.mark.parametrize("code", [1000, 1003, 1008, 1009, 4000, 4099])
+@pytest.mark.parametrize("code", [1000, 1003, 1008, 1009, 4000, 4005, 4099])
 async def test_codes_that_say_so_close_the_client_with_the_error(code: int, autojump_clock: MockClock) -> None:
     async with open_script() as (script, line), line.open_client() as client:
         peer = await script.accept()

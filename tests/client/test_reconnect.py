@@ -20,7 +20,7 @@ def handshake(status: int, *headers: tuple[str, str]) -> HandshakeError:
 
 
 CASES: list[tuple[Exception, tuple[float, float] | None]] = [
-    *((ConnectionClosed(code), GIVE_UP) for code in (1000, 1002, 1003, 1005, 1007, 1008, 1009, 4000, 4001, 4099)),
+    *((ConnectionClosed(code), GIVE_UP) for code in (1000, 1002, 1003, 1005, 1007, 1008, 1009, 4000, 4001, 4005, 4099)),
     *((ConnectionClosed(code), BACK_OFF) for code in (1001, 1006, 1011, 1012, 1013, 4100, 4101, 4108, 4110, 4199)),
     *((ConnectionClosed(code), SOON) for code in (4200, 4299)),
     *((handshake(status), GIVE_UP) for status in (101, 200, 301, 400, 401, 403, 404, 407, 426)),

@@ -141,7 +141,7 @@ test("codes from 4200 on bring it back at once, and with a pause when that repea
   assert.deepEqual(waits, [0.05, 0.5, 1]);
 });
 
-for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 4000, 4001, 4099]) {
+for (const code of [1000, 1002, 1003, 1007, 1008, 1009, 4000, 4001, 4005, 4099]) {
   test(`code ${code} from the server ends the client`, async () => {
     const stage = new Stage();
     const room = await stage.joined();

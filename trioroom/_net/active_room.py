@@ -324,8 +324,8 @@ class ActiveRoom:
         sender: Member | None,
         key: str | None,
         publication_id: str | None = None,
-    ) -> Awaitable[None]:
-        """See `Room.publish`."""
+    ) -> Awaitable[Position | None]:
+        """See `Room.publish`; gives the place in the history, if there is one."""
         # Not async itself: thousands of publishers may be waiting at once, with a coroutine more each.
         author = sender or exclude
         payload = encode_publication(data, author.id if author else None, exclude.id if exclude else None, key)

@@ -21,6 +21,9 @@ ReadBody = Callable[[], Awaitable[bytes]]
 Handler = Callable[[Request, ReadBody], Awaitable[bytes]]
 """Gives the whole response. A `HandshakeError` that it raises is an answer too."""
 
+Refuse = Callable[[HandshakeError], bytes]
+"""Makes the response that tells an error."""
+
 _SAFE = ("GET", "HEAD")
 _CHALLENGE = (("WWW-Authenticate", "Bearer"), ("WWW-Authenticate", 'Basic realm="trioroom"'))
 
@@ -34,6 +37,8 @@ class Endpoint:
     methods: Sequence[str]
     public: bool
     """Whether it needs no key."""
+    refuse: Refuse
+    """How errors are told here."""
 
     def serves(self, path: str) -> bool:
         """Whether ``path`` is this one's to answer."""
@@ -53,10 +58,22 @@ class Endpoints:
         self._timeout = timeout
         self._endpoints: list[Endpoint] = []
 
-    def add(self, path: str, handler: Handler, *, methods: Sequence[str] = _SAFE, public: bool = False) -> None:
-        """Have ``handler`` answer at ``path``; nobody does if there is no key to open it."""
+    def add(
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        methods: Sequence[str] = _SAFE,
+        public: bool = False,
+        refuse: Refuse | None = None,
+    ) -> None:
+        """Have ``handler`` answer at ``path``; nobody does if there is no key to open it.
+
+        Args:
+            refuse: how errors are told, those of the handler too; by default in plain text.
+        """
         if public or self._api_key is not None:
-            self._endpoints.append(Endpoint(path, handler, methods, public))
+            self._endpoints.append(Endpoint(path, handler, methods, public, refuse or _refuse_in_plain_text))
 
     def find(self, path: str) -> Endpoint | None:
         """Who answers at ``path``."""
@@ -74,7 +91,7 @@ class Endpoints:
             self._check(endpoint, request)
             answer = await self._handle(endpoint, request, read_body)
         except HandshakeError as exc:
-            answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
+            answer = endpoint.refuse(exc)
         return without_body(answer) if request.method == "HEAD" else answer
 
     async def _handle(self, endpoint: Endpoint, request: Request, read_body: ReadBody) -> bytes:
@@ -91,10 +108,10 @@ class Endpoints:
                 return await endpoint.handler(request, read)
         except (HandshakeError, trio.TooSlowError):
             raise
-        except Exception:
+        except Exception as exc:
             log.exception("%s %s failed; please report this", request.method, endpoint.path)
-            return encode_response(500, b"this failed; the server's log tells more\n")
-        return encode_response(504, f"no answer within {self._timeout:g} s; the server is behind\n".encode())
+            raise HandshakeError(500, "this failed; the server's log tells more") from exc
+        raise HandshakeError(504, f"no answer within {self._timeout:g} s; the server is behind")
 
     def _check(self, endpoint: Endpoint, request: Request) -> None:
         if not endpoint.public:
@@ -112,6 +129,10 @@ class Endpoints:
             raise HandshakeError(401, "this needs the API key; send Authorization: Bearer KEY", _CHALLENGE)
         if not self._api_key.opens(shown.strip()):
             raise HandshakeError(401, "the API key is another one; send Authorization: Bearer KEY", _CHALLENGE)
+
+
+def _refuse_in_plain_text(error: HandshakeError) -> bytes:
+    return encode_response(error.status, f"{error}\n".encode(), headers=error.headers)
 
 
 def _password_of(credentials: str) -> str:

@@ -132,20 +132,27 @@ class Hub:
         if name in self.rooms:  # spares most who come the look at its name and the routes
             return True
         try:
-            self._route(name)
+            self.route(name)
         except UnknownRoom:
             return False
         return True
 
-    def _route(self, name: str) -> tuple[type[Room], dict[str, str]]:
-        settings = self.settings
-        fault = fault_of_name(name, settings.max_room_name_bytes, settings.room_name_pattern)
-        if fault is not None:
+    def route(self, name: str) -> tuple[type[Room], dict[str, str]]:
+        """The class of the room ``name``, and the parameters in the name.
+
+        Raises:
+            UnknownRoom: no route matches, or no room may have that name.
+        """
+        if (fault := self._fault_of_name(name)) is not None:
             raise UnknownRoom(fault)
         match = self.routes.match(name)
         if match is None:
             raise UnknownRoom(f"no room is called {name!r}; check its spelling")
         return match
+
+    def _fault_of_name(self, name: str) -> str | None:
+        settings = self.settings
+        return fault_of_name(name, settings.max_room_name_bytes, settings.room_name_pattern)
 
     async def join(
         self,
@@ -171,29 +178,32 @@ class Hub:
         await active.join(member, partial(welcome, member), position)
         return member
 
-    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> None:
-        """See `App.publish`; a room that is active here has its own pace."""
+    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> Position | None:
+        """See `App.publish`; a room that is active here has its own pace. Returns its place in the history."""
         active = self.rooms.get(name)
         if active is not None:
-            await active.publish(data, exclude=None, sender=None, key=key, publication_id=publication_id)
-            return
+            return await active.publish(data, exclude=None, sender=None, key=key, publication_id=publication_id)
         payload = encode_publication(data, key=key)
         check_publication_id(publication_id)
+        if (fault := self._fault_of_name(name)) is not None:  # it might be a name that servers keep for themselves
+            raise ValueError(fault)
         match = self.routes.match(name)
         history = None if match is None else match[0].history
+        position: Position | None = None
         try:
             if history is not None:
                 assert self.backplane.history is not None, "open_server has asked it"
-                await self.backplane.history.publish(name, payload, history, publication_id)
+                position = await self.backplane.history.publish(name, payload, history, publication_id)
             else:
                 await self.backplane.publish(name, payload, publication_id)
         except BackplaneError:
             self.limits.meters.failed_publications += 1
             raise
         self.limits.meters.publications += 1
+        return position
 
     def _open(self, name: str) -> ActiveRoom:
-        room_class, params = self._route(name)
+        room_class, params = self.route(name)
         active = ActiveRoom(room_class(), params, name, self.backplane, self.limits)
         self.rooms[name] = active
         self._nursery.start_soon(active.run, self._forget, name=f"room {name}")

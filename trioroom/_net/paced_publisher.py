@@ -17,6 +17,7 @@ from trioroom.backplane.room_channel import weight
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 if TYPE_CHECKING:
+    from trioroom._core.history import Position
     from trioroom._core.meters import Meters
     from trioroom.backplane.room_channel import RoomChannel
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class Outlet(Protocol):
     """The way to the other nodes: the backplane, or the room's history."""
 
-    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
-        """As `trioroom.backplane.base.Backplane.publish`."""
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> Position | None:
+        """As `trioroom.backplane.base.Backplane.publish`; with the position, where there is a history."""
         ...
 
 
@@ -59,8 +60,8 @@ class PacedPublisher:
         self._bytes = 0
         self._queue: _Queue | None = None
 
-    async def publish(self, payload: bytes, publication_id: str | None = None) -> None:
-        """Hand ``payload`` to the backplane once the fan-out has room for it.
+    async def publish(self, payload: bytes, publication_id: str | None = None) -> Position | None:
+        """Hand ``payload`` to the backplane once the fan-out has room for it; returns its place in the history.
 
         Raises:
             BackplaneUnavailable: it had none within the timeout; or the broker cannot be reached.
@@ -71,8 +72,9 @@ class PacedPublisher:
         self._publications += 1
         self._bytes += size
         try:
-            await self._outlet.publish(self._room, payload, publication_id)
+            position = await self._outlet.publish(self._room, payload, publication_id)
             self._meters.publications += 1
+            return position
         except BackplaneError:
             self._meters.failed_publications += 1
             raise

@@ -15,13 +15,14 @@ from trioroom._wire.publication import Publication, decode_publication
 
 if TYPE_CHECKING:
     from trioroom._core.budget import Budget
+    from trioroom._core.history import Kept
     from trioroom._core.overflow import Feed
     from trioroom._core.window import Entry, Window
     from trioroom._wire.encoding import Encoding
     from trioroom.room import Room
 
 
-def publications_of(entries: Iterable[Entry]) -> list[tuple[int, Publication]]:
+def publications_of(entries: Iterable[Entry | Kept]) -> list[tuple[int, Publication]]:
     """With their offsets, without what is none: another program may have put it there."""
     found: list[tuple[int, Publication]] = []
     for entry in entries:

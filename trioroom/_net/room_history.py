@@ -126,11 +126,12 @@ class RoomHistory:
 
     # -- for those who ask -----------------------------------------------------------------------
 
-    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> Position | None:
         """As `trioroom.backplane.base.HistoryStore.publish`."""
         position = await self.store.publish(room, payload, self.window.history, publication_id)
         if position is not None:
             self._source.confirm(position)
+        return position
 
     async def reach_position(self, position: Position) -> None:
         """Have the window reach ``position``, if that can be; `place` then says whether it could.

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import trio
     from opentelemetry.trace import Link, Span, TracerProvider
 
+    from trioroom._core.history import Position
     from trioroom._core.routes import Routes
     from trioroom._net.active_room import ActiveRoom
     from trioroom._net.authentication import Authentication
@@ -68,10 +69,10 @@ class TracedHub(Hub):
         super().__init__(routes, backplane, settings, nursery, authentication)
         self._tracing = Tracing(provider)
 
-    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> None:
+    async def publish(self, name: str, data: Data, key: str | None, publication_id: str | None) -> Position | None:
         """See `Hub`."""
         with self._tracing.publication(name, data, publication_id):
-            await super().publish(name, data, key, publication_id)
+            return await super().publish(name, data, key, publication_id)
 
     def _open(self, name: str) -> ActiveRoom:
         active = super()._open(name)

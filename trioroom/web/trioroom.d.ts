@@ -270,6 +270,7 @@ export const CloseCode: {
   readonly KICKED: 4002;
   readonly UNAUTHENTICATED: 4003;
   readonly UNKNOWN_ROOM: 4004;
+  readonly DISCONNECTED: 4005;
   readonly DRAIN: 4101;
   readonly SLOW_CONSUMER: 4108;
   readonly PING_TIMEOUT: 4110;
