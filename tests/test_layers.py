@@ -1,4 +1,4 @@
-"""Imports point one way: cli, demo -> app -> _net -> _core, _wire; the rest is said in `MAY_IMPORT`."""
+"""Imports point one way: cli, demo -> server -> app -> _net -> _core, _wire; the rest is said in `MAY_IMPORT`."""
 
 from __future__ import annotations
 
@@ -25,16 +25,42 @@ MAY_IMPORT = {
     "room": LEAVES | {"_core", "member"},
     "_net": BELOW_APP,
     "app": BELOW_APP,
+    "server": BELOW_APP | {"app"},
     "debug": LEAVES | {"_core"},
     "client": LEAVES | {"_core", "_wire", "room", "client"},
-    "testing": BELOW_APP | {"", "testing", "app"},
+    "testing": BELOW_APP | {"", "testing", "app", "server"},
     "": LEAVES
-    | {"_core", "_wire", "app", "backplane", "client", "identity", "settings", "member", "room"},  # the facade
+    | {
+        "_core",
+        "_wire",
+        "app",
+        "backplane",
+        "client",
+        "identity",
+        "settings",
+        "member",
+        "room",
+        "server",
+    },  # the facade
     "auth": LEAVES | {"auth", "identity"},
     "demo": LEAVES | {"", "demo", "app", "settings"},
     "bench": LEAVES | {"", "bench", "_wire"},
     "cli": LEAVES
-    | {"", "bench", "cli", "client", "debug", "demo", "app", "settings", "backplane", "_net", "_core", "_wire"},
+    | {
+        "",
+        "bench",
+        "cli",
+        "client",
+        "debug",
+        "demo",
+        "app",
+        "server",
+        "settings",
+        "backplane",
+        "_net",
+        "_core",
+        "_wire",
+    },
     "__main__": {"cli"},
 }
 """Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""

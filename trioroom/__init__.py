@@ -11,7 +11,7 @@ from trioroom._core.presence import Presence
 from trioroom._core.revocation import Revocation
 from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerStatistics
 from trioroom._wire.message import Message
-from trioroom.app import App, Server, open_server, serve
+from trioroom.app import App
 from trioroom.backplane.open import open_backplane
 from trioroom.client import connect
 from trioroom.closecodes import CloseCode
@@ -36,6 +36,7 @@ from trioroom.errors import (
 from trioroom.identity import Credentials, Identity
 from trioroom.member import Member
 from trioroom.room import HistoryPage, KeptMessage, PresencePage, PresentUser, Room
+from trioroom.server import Server, open_server, serve
 from trioroom.settings import Settings
 
 __version__ = "0.1.0"

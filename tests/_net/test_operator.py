@@ -127,6 +127,22 @@ async def test_server_alone_puts_out_too(autojump_clock: MockClock) -> None:
         assert await close_code(ann.peer) == 4005
 
 
+async def test_identity_is_enough_be_it_in_no_room() -> None:
+    async def authenticate(credentials: trioroom.Credentials) -> trioroom.Identity:
+        return trioroom.Identity(credentials.token or "nobody")
+
+    app = trioroom.App(authenticate=authenticate)
+    app.route("hall", trioroom.Room)
+    async with (
+        open_test_server(app) as server,
+        open_v1_peer(server, "/?token=ann") as ann,
+        open_v1_peer(server, "/?token=bob") as bob,
+    ):
+        assert await app.disconnect(user="ann") == Revocation(1, 1, 0)
+        assert await close_code(ann.peer) == 4005
+        assert (await bob.request("ping"))["type"] == "ok"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -265,7 +265,7 @@ async def test_server_echoes_over_real_sockets(
     monkeypatch: pytest.MonkeyPatch,
     lobby: Lobby,
 ) -> None:
-    monkeypatch.setattr("trioroom.app.open_readiness", make_readiness)
+    monkeypatch.setattr("trioroom.server.open_readiness", make_readiness)
     settings = trioroom.Settings(max_message_bytes=1 << 20, close_timeout=1.0)
     with trio.fail_after(10):
         async with open_test_server(lobby.app, settings) as server:

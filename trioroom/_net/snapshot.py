@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -26,11 +25,11 @@ _MAX_SHARE = 1 / 20  # of the event loop's time that goes into walks, while anyb
 
 
 class Snapshots:
-    """Those of one server."""
+    """Those of one server, whose id is ``node``."""
 
-    def __init__(self, overview: Overview) -> None:
+    def __init__(self, overview: Overview, node: str) -> None:
         self._overview = overview
-        self._node = secrets.token_hex(8)
+        self._node = node
         self._label = f"{socket.gethostname()}:{os.getpid()}"
         self._opened = trio.current_time()
         self._lock = trio.Lock()
@@ -49,10 +48,6 @@ class Snapshots:
                 self._latest = self._put_together(census, await read_process_figures())
                 self._next = trio.current_time() + max(_MIN_AGE, census.cost / _MAX_SHARE)
             return self._latest
-
-    async def gather(self) -> list[Snapshot]:
-        """Of all nodes that there are: this one."""
-        return [await self.take()]
 
     def _put_together(self, census: Census, process: ProcessFigures) -> Snapshot:
         hub, admission = self._overview.hub, self._overview.admission

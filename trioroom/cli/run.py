@@ -12,7 +12,7 @@ import attrs
 import click
 import trio
 
-from trioroom.app import App, Server, open_server
+from trioroom.app import App
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
@@ -25,6 +25,7 @@ from trioroom.cli.signals import Stop, open_stop
 from trioroom.cli.telemetry import configured_provider
 from trioroom.cli.tls import reload_at_hangups, tls_files
 from trioroom.errors import BackplaneError
+from trioroom.server import Server, open_server
 from trioroom.settings import Settings
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import attrs
 import click
 
-from trioroom.app import Server
+from trioroom.server import Server
 
 log = logging.getLogger("trioroom.tls")
 

@@ -16,10 +16,11 @@ import trio.testing
 from trioroom._wire.client_frames import encode_masked, take_frame
 from trioroom._wire.frames import Close, Event, Opcode, Ping, Pong
 from trioroom._wire.message import Data, Message
-from trioroom.app import App, Server, open_server
+from trioroom.app import App
 from trioroom.backplane.base import Backplane
 from trioroom.closecodes import CloseCode
 from trioroom.errors import ConnectionClosed
+from trioroom.server import Server, open_server
 from trioroom.settings import Settings
 
 if TYPE_CHECKING:

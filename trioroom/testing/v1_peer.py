@@ -11,7 +11,7 @@ import msgspec
 
 from trioroom._wire.codec import CODECS
 from trioroom._wire.frames import Opcode
-from trioroom.app import Server
+from trioroom.server import Server
 from trioroom.testing.peer import Peer, open_peer
 
 Envelope = dict[str, Any]

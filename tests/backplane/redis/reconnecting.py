@@ -11,9 +11,9 @@ import trio
 
 import trioroom
 from tests.backplane.servers import until
-from trioroom.app import Server
 from trioroom.backplane.redis import RedisSettings, open_redis
 from trioroom.errors import BackplaneUnavailable, ConnectionClosed
+from trioroom.server import Server
 from trioroom.testing import open_v1_peer
 from trioroom.testing.v1_peer import Envelope, V1Peer
 
