@@ -36,7 +36,7 @@ nitpick_ignore_regex = [
     # Internal types in public signatures: they are told in words, and are free to change.
     (
         r"py:.*",
-        r"(Data|Json|Request|Members|Membership|Connection|ActiveRoom|Authenticate|Greeter|Hub|Admission|Backplane|Budget|Args|T)",
+        r"(Data|Json|Request|Members|Membership|Connection|ActiveRoom|Authenticate|Greeter|Hub|Siblings|Admission|Backplane|Budget|Args|T)",
     ),
     (r"py:.*", r"trioroom\._.*"),
     (r"py:.*", r"trioroom\.auth\.keys\..*"),

@@ -81,7 +81,7 @@ class Settings:
     ``on_join`` does; ``trioroom bench connect`` measures it. Each of several workers takes in as many.
     """
     handshake_burst: int = attrs.field(default=1_000, validator=_COUNT)
-    """Connections it takes in at once after a quiet time, as the size of a token bucket: a quarter of ``backlog``."""
+    """Connections it takes in at once after a quiet time, as the size of a token bucket. A quarter of ``backlog``."""
     max_handshake_rate_per_address: float = attrs.field(default=math.inf, validator=validators.gt(0))
     """Connections a second from one address, as ``max_connections_per_address`` counts them; more are refused as above.
 
@@ -94,7 +94,7 @@ class Settings:
     """Addresses or networks (``10.0.0.0/8``) of proxies that are believed when they tell whom they speak for. Nobody
     else is: name no network from which peers come themselves."""
     forwarded_header: str = attrs.field(default="X-Forwarded-For", validator=validators.in_(_FORWARDED_HEADERS))
-    """In which header they tell it: ``X-Forwarded-For`` (with ``X-Forwarded-Proto`` and ``X-Forwarded-Host``) or
+    """The header in which they tell it, ``X-Forwarded-For`` (with ``X-Forwarded-Proto`` and ``X-Forwarded-Host``) or
     ``Forwarded``, RFC 7239. The other one is not looked at, as a proxy lets through what a client puts there."""
     proxy_protocol: bool = attrs.field(default=False, validator=validators.instance_of(bool))
     """Expect each connection to begin with a PROXY header, version 1 or 2, before TLS. Then only ``trusted_proxies``
@@ -174,7 +174,7 @@ class Settings:
     leave_timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long ``on_leave`` and ``on_close`` may run, shielded, when a member or a room goes."""
     drain_delay: float = attrs.field(default=0.0, validator=[validators.ge(0), validators.lt(math.inf)])
-    """How long a stopping server goes on serving all who come, while `/readyz` says already that it is not ready.
+    """How long a stopping server goes on serving all who come, while ``/readyz`` says already that it is not ready.
 
     For load balancers that go by that: time enough for them to look, and to tell each other. 0, as nobody looks unless
     it has been set up.
@@ -184,7 +184,7 @@ class Settings:
     are dropped then. It may take ``leave_timeout`` more where ``on_leave`` does.
     """
     reconnect_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
-    """Peers a second that a stopping server sends to the others: it closes them at this pace, and tells each when to
+    """Peers a second that a stopping server sends to the others. It closes them at this pace, and tells each when to
     come back.
 
     An eighth of the handshakes that one core takes, so that joins, TLS and the members that are there already have the

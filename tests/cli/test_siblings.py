@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -69,31 +71,6 @@ async def test_worker_that_is_stopped_or_dead_is_told_as_down(pids: Path) -> Non
             await until(first, ("worker_up", "2"), 1)  # its successor
 
 
-@pytest.mark.redis
-async def test_roster_is_for_nobody_else_and_gone_in_the_end(pids: Path, tmp_path: Path) -> None:
-    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
-        await command.wait_port()
-        (roster,) = rosters(command.process.pid)
-        assert stat.S_IMODE(roster.stat().st_mode) == 0o700
-        command.process.terminate()
-        await command.wait_ended()
-    assert not roster.exists()
-
-
-@pytest.mark.redis
-async def test_roster_of_a_parent_that_was_killed_is_removed_by_its_workers(pids: Path) -> None:
-    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
-        await command.wait_port()
-        (roster,) = rosters(command.process.pid)
-        command.process.kill()
-        await command.wait_ended()
-    assert not roster.exists()
-
-
-def rosters(pid: int) -> list[Path]:
-    return list(Path(tempfile.gettempdir()).glob(f"trioroom-{pid}-*"))
-
-
 # -- without processes -----------------------------------------------------------------------------
 
 
@@ -110,6 +87,35 @@ async def open_worker() -> AsyncIterator[tuple[UnixSiblings, UnixSiblings]]:
 
 
 OTHER_PID = 1 << 30  # of nobody: more than the kernel gives
+
+
+@pytest.fixture
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where rosters are made; short, as paths of sockets have to be."""
+    with tempfile.TemporaryDirectory() as made:
+        monkeypatch.setattr(tempfile, "tempdir", made)
+        yield Path(made)
+
+
+def test_roster_is_for_nobody_else_and_gone_in_the_end(directory: Path) -> None:
+    with open_roster() as roster:
+        assert roster.directory is not None
+        assert roster.directory.parent == directory
+        assert os.environ[ROSTER_VARIABLE] == str(roster.directory)
+        assert stat.S_IMODE(roster.directory.stat().st_mode) == 0o700
+        roster.note(1, os.getpid())
+    assert ROSTER_VARIABLE not in os.environ
+    assert list(directory.iterdir()) == []
+
+
+def test_roster_of_a_parent_that_was_killed_is_removed_by_the_next_one(directory: Path) -> None:
+    script = "import os; from trioroom.cli.siblings import open_roster\nwith open_roster(): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(directory)})
+    (left,) = directory.iterdir()
+    with open_roster() as living, open_roster():
+        there = set(directory.iterdir())
+    assert living.directory in there
+    assert left not in there
 
 
 async def test_sibling_is_asked_by_a_path_and_tells_what_is_there() -> None:
@@ -202,9 +208,7 @@ async def test_where_no_directory_can_be_made_workers_serve_without(
 async def test_worker_that_cannot_listen_serves_all_the_same(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv(
-        ROSTER_VARIABLE, str(tmp_path / f"trioroom-{os.getpid()}-" / ("x" * 100))
-    )  # too long for a socket
+    monkeypatch.setenv(ROSTER_VARIABLE, str(tmp_path / ("x" * 100)))  # too long for a socket
     async with open_siblings() as alone:
         assert alone is not None
         assert (alone.number, await alone.ask("metrics")) == (0, {})

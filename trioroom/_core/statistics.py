@@ -67,7 +67,7 @@ class ServerStatistics:
     connections: int
     """WebSocket connections that are open."""
     refused_connections: int
-    """Connections that were turned away: by the limits of their number or rate, or as no proxy that is trusted."""
+    """Connections that were turned away, by the limits of their number or rate, or as no proxy that is trusted."""
     rooms: int
     """Rooms that are active."""
     queued_bytes: int
@@ -89,7 +89,7 @@ class ServerStatistics:
     received_bytes: int
     """Of connections, after their handshakes and without TLS."""
     sent_bytes: int
-    """To connections, likewise: handed to the kernel, or to TLS."""
+    """To connections, likewise, as handed to the kernel or to TLS."""
     publications: int
     """Messages published on this server that the backplane has taken."""
     failed_publications: int

@@ -215,6 +215,13 @@ WORK = (
         _one(lambda m: m.statistics.longest_loop_lag),
     ),
     Family(
+        "tasks",
+        _GAUGE,
+        "Tasks that the event loop has: one of each connection and room, a few of the server, and the application's.",
+        (),
+        _one(lambda m: m.vitals.tasks),
+    ),
+    Family(
         "gc_pause_seconds",
         _HISTOGRAM,
         "How long the garbage collector stops everything, by the generation it collects.",

@@ -38,6 +38,11 @@ class Vitals:
         self._collecting_since = 0.0
 
     @property
+    def tasks(self) -> int:
+        """How many tasks the event loop has, those of the application and of Trio itself too."""
+        return trio.lowlevel.current_statistics().tasks_living
+
+    @property
     def longest_loop_lag(self) -> float:
         """Of the last minute, or two."""
         return self._longest_lag.value(trio.current_time())

@@ -34,6 +34,7 @@ _MAX_QUESTION_BYTES = 256
 _MAX_ANSWER_BYTES = 16 << 20  # a scrape is some 30 KB
 _READ_BYTES = 65_536
 _BACKLOG = 16
+_PREFIX = "trioroom-workers-"
 _LOCK = "parent"  # a file that the parent holds locked as long as it lives
 
 # -- the parent's side -----------------------------------------------------------------------------
@@ -62,18 +63,37 @@ NO_ROSTER = Roster(None)
 def open_roster() -> Iterator[Roster]:
     """An empty one while the context is open, in which our environment tells processes that we start where it is."""
     try:
-        temporary = tempfile.TemporaryDirectory(prefix=f"trioroom-{os.getpid()}-", ignore_cleanup_errors=True)
+        _remove_old_rosters()
+        temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
     except OSError as exc:
         log.warning("each worker tells its own metrics only: no directory for the others: %s", exc)
         yield NO_ROSTER
         return
-    with temporary as directory, open(Path(directory) / _LOCK, "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with temporary as directory, _locked(Path(directory)):
         os.environ[ROSTER_VARIABLE] = directory
         try:
             yield Roster(Path(directory))
         finally:
-            del os.environ[ROSTER_VARIABLE]
+            os.environ.pop(ROSTER_VARIABLE, None)
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """As long as we live, however we end: the kernel lets go of the lock then."""
+    unfinished = directory / "new"
+    with open(unfinished, "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        unfinished.rename(directory / _LOCK)  # so there is never one that is not locked
+        yield
+
+
+def _remove_old_rosters() -> None:
+    """Those of parents that were killed and could not."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        with suppress(OSError), open(path, "rb") as lock:  # of others, or of one that lives
+            if path.parent.lstat().st_uid == os.getuid():
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path.parent)
 
 
 # -- a worker's side -------------------------------------------------------------------------------
@@ -186,7 +206,6 @@ async def open_siblings() -> AsyncIterator[UnixSiblings | None]:
     finally:
         with suppress(OSError):
             os.unlink(address)
-        _tidy_up(Path(directory))
 
 
 async def _listen(address: str) -> trio.SocketListener:
@@ -198,10 +217,3 @@ async def _listen(address: str) -> trio.SocketListener:
         sock.close()
         raise
     return trio.SocketListener(sock)
-
-
-def _tidy_up(directory: Path) -> None:
-    """Remove the roster of a parent that was killed and could not: with it went the lock that it had."""
-    with suppress(OSError), open(directory / _LOCK, "rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(directory, ignore_errors=True)

@@ -142,7 +142,7 @@ def faults(soak: Soak, before: Sample, after: Sample) -> Iterator[str]:
     if not metrics:
         yield "the server does not answer any more"
         return
-    for name in ("trioroom_members", "trioroom_rooms", "trioroom_queued_bytes", "trioroom_queued_messages"):
+    for name in ("trioroom_members", "trioroom_rooms", "trioroom_queued_bytes", "trioroom_deliveries_queued"):
         if metrics.get(name) != 0:
             yield f"{name} is {metrics.get(name)} and nobody is there"
     opened, closed = metrics["trioroom_connections_opened_total"], metrics["trioroom_connections_closed_total"]
