@@ -16,6 +16,7 @@ import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import attrs
 import pytest
@@ -24,7 +25,7 @@ import trustme
 
 import trioroom
 from tests.backplane.servers import free_port
-from tests.cli.conftest import DEADLINE
+from tests.cli.conftest import DEADLINE, open_command
 from trioroom.testing import open_peer
 
 KEY = "correct-horse-battery"
@@ -247,6 +248,30 @@ async def test_json_is_what_the_server_says() -> None:
         for url in (url_of(server), f"{url_of(server)}/_/", f"{url_of(server)}/_/nodes.json"):
             result = await run_top(url, "--json")
             assert [node["stale"] for node in json.loads(result.stdout)["nodes"]] == [False]
+
+
+async def states(url: str) -> dict[int, str]:
+    """By the pid of the worker, whether it is shown as up."""
+    report = json.loads((await run_top(url, "--json")).stdout)
+    return {
+        int(node["snapshot"]["label"].rpartition(":")[2]): "stale" if node["stale"] else "up"
+        for node in report["nodes"]
+    }
+
+
+@pytest.mark.redis
+async def test_all_workers_are_shown_and_one_that_is_killed_is_stale(pids: Path) -> None:
+    options = ("--workers", "2", "--backplane", "embedded", "--port", "0", "--api-key", KEY)
+    async with open_command("serve", "pids:app", *options, directory=pids) as command:
+        url = f"http://127.0.0.1:{await command.wait_port()}"
+        with trio.fail_after(DEADLINE):
+            while len(found := await states(url)) < 2:
+                pass  # they find each other within a second or two
+            assert set(found.values()) == {"up"}
+            killed = min(found)
+            os.kill(killed, signal.SIGKILL)
+            while (found := await states(url)).get(killed) == "up" or list(found.values()).count("up") < 2:
+                pass  # one that had not been asked before has not seen it
 
 
 async def test_tls_is_spoken_with_whom_the_file_trusts() -> None:
