@@ -16,6 +16,7 @@ from trioroom._core.networks import Networks
 from trioroom._core.statistics import ServerStatistics
 from trioroom._net.accepted import AcceptedSockets
 from trioroom._net.authentication import Authentication
+from trioroom._net.dashboard import Dashboard
 from trioroom._net.drain import retire
 from trioroom._net.endpoints import Endpoints
 from trioroom._net.entrance import Entrance, open_admission
@@ -143,7 +144,7 @@ async def open_server(
         backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.
-        api_key: what opens the HTTP API and the metrics, at least 16 characters; without one they are not there.
+        api_key: what opens HTTP API, metrics and dashboard, at least 16 characters; without one they are not there.
         tracer_provider: OpenTelemetry's (extra ``otel``), for spans around hooks and publications. None traces nothing.
         siblings: other servers for which this one answers too; given by ``trioroom serve --workers``.
     Raises:
@@ -165,7 +166,8 @@ async def open_server(
         listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
-            operator = app._operator = Operator(hub, backplane if linked else None)
+            overview = Overview(hub, open_admission(settings))
+            operator = app._operator = Operator(overview, backplane if linked else None)
             server = await _start(app, operator, ssl_context, listeners, endpoints, siblings, nursery)
             try:
                 yield server
@@ -210,11 +212,13 @@ async def _start(
     nursery: trio.Nursery,
 ) -> Server:
     """Start the server's own tasks (DESIGN: task tree); connections and rooms come into ``nursery``."""
-    hub, settings, readiness = operator.hub, operator.hub.settings, open_readiness()
+    overview, hub, readiness = operator.overview, operator.hub, open_readiness()
+    settings, admission = hub.settings, overview.admission
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     HttpApi(operator).add_to(endpoints)
+    Dashboard(operator.look).add_to(endpoints)
+    endpoints.add("/metrics", Metrics(overview.look, siblings).answer, public=settings.public_metrics)
     http = HttpResponder(app._static, lambda: hub.unready, endpoints)
-    admission = open_admission(settings)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)
     greeter = Greeter(hub, http, heartbeat, Forwarding(proxies, settings.forwarded_header), refusals)
@@ -222,8 +226,6 @@ async def _start(
     entrance = Entrance(
         settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
     )
-    overview = Overview(hub, admission)
-    endpoints.add("/metrics", Metrics(overview.look, siblings).answer, public=settings.public_metrics)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")

@@ -111,7 +111,7 @@ async def test_flood_is_held_up_in_the_sockets_of_who_floods(backplane: Backplan
                 before = sent
                 await trio.sleep(0.3)  # the kernel's part takes its time
             assert sent < count
-            channel = server._hub.rooms["room/a"]._channel
+            channel = server._hub.rooms["room/a"].channel
             assert 0 < len(channel) <= SIZE / 2
             assert server.statistics().queued_bytes == channel.queued_bytes < SIZE / 2 * (size + 100)
             await elsewhere.send({"type": "publish", "room": "room/b", "data": "b goes on"})

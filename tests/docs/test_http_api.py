@@ -93,10 +93,12 @@ def test_codes_of_errors_are_in_the_reference() -> None:
 async def test_every_operation_is_served_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     async with trio.open_nursery() as nursery:
         from trioroom._core.routes import Routes
+        from trioroom._net.entrance import open_admission
         from trioroom._net.hub import Hub
+        from trioroom._net.overview import Overview
 
         hub = Hub(Routes(), MemoryBackplane(), trioroom.Settings(), nursery)
-        api = HttpApi(Operator(hub, None))
+        api = HttpApi(Operator(Overview(hub, open_admission(hub.settings)), None))
     assert api._handlers.keys() == {operation.id for operation in OPERATIONS}
 
 

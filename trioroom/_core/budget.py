@@ -62,6 +62,10 @@ class Budget:
         """``cache`` holds what can be had elsewhere: it is emptied, again and again, before anybody loses a queue."""
         self._caches[cache] = empty
 
+    def queues(self) -> list[Queue]:
+        """Those that are open now: of very many connections the few that something waits for."""
+        return list(self._droppable)
+
     def close(self, queue: Queue) -> None:
         """Not any more; it may have been so already."""
         self._droppable.pop(queue, None)

@@ -23,9 +23,11 @@ OUTBOX_BYTES = 5_000
 class Outbox:
     """Owned by one connection, or by a member whose ``on_join`` is running; `discard` it at the end."""
 
-    __slots__ = ("_backlogs", "_budget", "_hand", "_load", "_sent", "_written")
+    __slots__ = ("_backlogs", "_budget", "_hand", "_load", "_sent", "_written", "connection")
 
-    def __init__(self, max_messages: int, max_bytes: int, budget: Budget) -> None:
+    def __init__(self, max_messages: int, max_bytes: int, budget: Budget, connection: str = "") -> None:
+        self.connection = connection
+        """The id of the one whose frames these are."""
         self._backlogs: dict[object, Backlog] = {}  # by their feeds, or sealed by nothing that anybody knows
         self._load = Load(max_messages, max_bytes, max_messages, max_bytes)
         self._budget = budget

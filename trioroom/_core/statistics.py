@@ -120,15 +120,18 @@ class Totals:
                 self._closed[policy].add(tally)
         self._closing = still
 
-    def deliveries(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Deliveries]:
+    def tallies(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Tally]:
         """The sums, with those of the rooms that are ``active``."""
         counting = [*self._closing, *active]
         sums = {}
         for policy, closed in self._closed.items():
             # A list for each policy, as hashing an enum's member takes longer than all the rest, and rooms are many.
-            tallies = [closed, *[tally for its, tally in counting if its is policy]]
-            sums[policy] = deliveries_of(sum_of(tallies))
+            sums[policy] = sum_of([closed, *[tally for its, tally in counting if its is policy]])
         return sums
+
+    def deliveries(self, active: Iterable[tuple[Overflow, Tally]]) -> dict[Overflow, Deliveries]:
+        """As `tallies`, in the words for the public."""
+        return {policy: deliveries_of(tally) for policy, tally in self.tallies(active).items()}
 
 
 def deliveries_of(tally: Tally) -> Deliveries:

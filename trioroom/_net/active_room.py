@@ -62,8 +62,8 @@ class ActiveRoom:
     """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
 
     __slots__ = (
-        "_backplane", "_channel", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
-        "_scope", "closed", "ending", "history", "presence", "room",
+        "_backplane", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
+        "_scope", "channel", "closed", "ending", "history", "presence", "room",
     )  # fmt: skip
 
     def __init__(self, room: Room, params: dict[str, str], name: str, backplane: Backplane, limits: Limits) -> None:
@@ -74,11 +74,11 @@ class ActiveRoom:
         self._backplane = backplane
         self._limits = limits
         settings = limits.settings
-        self._channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
+        self.channel = RoomChannel(settings.room_channel_size, settings.room_channel_bytes, limits.budget)
         self.history = self._make_history()
         self._members = FanOut(room, limits.meters, self.history)
         outlet = self.history or backplane
-        self._publisher = PacedPublisher(outlet, name, self._channel, settings.publish_timeout, limits.meters)
+        self._publisher = PacedPublisher(outlet, name, self.channel, settings.publish_timeout, limits.meters)
         self.presence = self._make_presence()
         self._places = 0  # members, and those who wait to be
         self._opened = LazyEvent()
@@ -90,7 +90,7 @@ class ActiveRoom:
         store = self._backplane.history
         if self.room.history is None or store is None:  # the server has checked that it is not for want of a store
             return None
-        return RoomHistory(store, self.room, self._limits, self._channel)
+        return RoomHistory(store, self.room, self._limits, self.channel)
 
     def _make_presence(self) -> RoomPresence | None:
         settings, store = presence_of(type(self.room)), self._backplane.presence
@@ -118,7 +118,7 @@ class ActiveRoom:
 
     def statistics(self) -> RoomStatistics:
         """The room at this moment."""
-        return RoomStatistics(len(self._members), self.room.overflow, len(self._channel), deliveries_of(self.tally))
+        return RoomStatistics(len(self._members), self.room.overflow, len(self.channel), deliveries_of(self.tally))
 
     def snapshot(self) -> list[Member]:
         """The members of this moment."""
@@ -160,7 +160,7 @@ class ActiveRoom:
     async def _live(self) -> None:
         try:
             async with self._subscribe():
-                source = self._channel if self.history is None else await self.history.begin()
+                source = self.channel if self.history is None else await self.history.begin()
                 async with self._open_presence(), trio.open_nursery() as nursery:
                     self.room.nursery = nursery
                     if self.presence is not None:
@@ -173,12 +173,12 @@ class ActiveRoom:
         finally:
             if self.history is not None:
                 self.history.close()
-            self._channel.close()
+            self.channel.close()
             self._publisher.move_up()
 
     def _subscribe(self) -> AbstractAsyncContextManager[None]:
         store = self._backplane if self.history is None else self.history.store
-        return store.subscribe(self.room.name, self._channel)
+        return store.subscribe(self.room.name, self.channel)
 
     async def _call_on_open(self) -> None:
         await timed(self._timings["on_open"], self.room.on_open)

@@ -227,7 +227,7 @@ class Connection:
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
         settings = self._limits.settings
-        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget)
+        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget, self.id)
         self._limits.budget.open(outbox, partial(self._make_room, outbox))
         return outbox
 

@@ -19,7 +19,7 @@ from trioroom.member import Member
 
 if TYPE_CHECKING:
     from trioroom._core.history import Position
-    from trioroom._core.overflow import Overflow
+    from trioroom._core.overflow import Overflow, Tally
     from trioroom._core.routes import Routes
     from trioroom._net.authentication import Authentication
     from trioroom._net.connection import Connection
@@ -118,6 +118,10 @@ class Hub:
     def deliveries(self) -> dict[Overflow, Deliveries]:
         """Where the messages of all rooms went, by the rooms' policy."""
         return self._totals.deliveries((room.room.overflow, room.tally) for room in self.rooms.values())
+
+    def tallies_of_closed_rooms(self) -> dict[Overflow, Tally]:
+        """What `deliveries` counts beside the rooms that are active now, for who takes time to add those."""
+        return self._totals.tallies(())
 
     def new_id(self) -> str:
         """An id no other connection on any node has: 64 random bits."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -12,15 +11,32 @@ from trioroom._core.info import check_user
 from trioroom._core.revocation import Revocation
 from trioroom._net.control import Answers, Control
 from trioroom._net.orders import carry_out
-from trioroom._wire.control import MAX_REASON, CountMembers, Disconnect, Done, FindRooms, Found, Kick
+from trioroom._net.snapshot import Snapshots
+from trioroom._wire.control import (
+    MAX_REASON,
+    Command,
+    CountMembers,
+    Disconnect,
+    Done,
+    FindRooms,
+    Found,
+    Kick,
+    Look,
+    Result,
+    Seen,
+)  # fmt: skip
 from trioroom.closecodes import is_valid_on_wire
+from trioroom.errors import BackplaneError
 
 if TYPE_CHECKING:
-    from trioroom._net.hub import Hub
+    from trioroom._core.snapshot import Snapshot
+    from trioroom._net.overview import Overview
     from trioroom.backplane.base import Backplane
 
 ANSWER_TIMEOUT = 3.0
 """Seconds that other servers have to answer; one with a million members looks at all of them in a second or two."""
+
+_LOOK_TIMEOUT = 1.0  # seconds: who watches looks each second
 
 
 @attrs.frozen
@@ -36,9 +52,24 @@ class RoomsPage:
 class Operator:
     """One per server; ``link`` is what there is between servers, None where there is just this one."""
 
-    def __init__(self, hub: Hub, link: Backplane | None) -> None:
-        self.hub = hub
-        self.control = Control(link, hub.limits.budget, partial(carry_out, hub))
+    def __init__(self, overview: Overview, link: Backplane | None) -> None:
+        self.overview = overview
+        self.hub = overview.hub
+        self.control = Control(link, self.hub.limits.budget, self._carry_out)
+        self._snapshots = Snapshots(overview, self.control.node)
+
+    async def _carry_out(self, command: Command) -> Result:
+        if isinstance(command, Look):
+            return Seen(await self._snapshots.take())
+        return await carry_out(self.hub, command)
+
+    async def look(self) -> list[Snapshot]:
+        """How all servers do that say so within a second; this one at least."""
+        try:
+            answers = await self.control.ask(Look(), _LOOK_TIMEOUT)
+        except BackplaneError:  # who watches wants to see that
+            return [await self._snapshots.take()]
+        return [result.snapshot for result in answers.results if isinstance(result, Seen)]
 
     async def disconnect(
         self, user: str | None, connection: str | None, reason: str, close_code: int, timeout: float = ANSWER_TIMEOUT

@@ -56,7 +56,7 @@ class Overview:
         process = await read_process_figures()
         backplane = self.hub.backplane
         return Moment(
-            version=_version(),
+            version=package_version(),
             statistics=self.statistics(),
             meters=self.hub.limits.meters,
             refused=dict(self.admission.refused),
@@ -69,7 +69,8 @@ class Overview:
 
 
 @cache  # it reads a file
-def _version() -> str:
+def package_version() -> str:
+    """Of trioroom."""
     try:
         return version("trioroom")
     except PackageNotFoundError:  # it runs from a directory of sources

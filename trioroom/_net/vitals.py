@@ -17,6 +17,7 @@ from trioroom._core.histogram import SECONDS, Histogram, Peak
 
 _LAG_INTERVAL = 0.25  # seconds between two looks: a stall of a tenth of a second is seen two times of five
 _LAG_WINDOW = 60.0  # seconds for which the longest stall is remembered, more than between two scrapes
+_RECENT_WINDOW = 2.0  # and for who looks each second
 _GENERATIONS = 3
 _FILES = "/proc/self/fd"
 _PAGES = Path("/proc/self/statm")
@@ -33,6 +34,7 @@ class Vitals:
         self.gc_pauses = tuple(Histogram(SECONDS) for _ in range(_GENERATIONS))
         """How long collections took, by generation; all stands still meanwhile."""
         self._longest_lag = Peak(_LAG_WINDOW)
+        self._recent_lag = Peak(_RECENT_WINDOW)
         self._collecting_since = 0.0
 
     @property
@@ -45,6 +47,11 @@ class Vitals:
         """Of the last minute, or two."""
         return self._longest_lag.value(trio.current_time())
 
+    @property
+    def recent_loop_lag(self) -> float:
+        """The longest of the last few seconds."""
+        return self._recent_lag.value(trio.current_time())
+
     async def run(self) -> None:
         """Watch until cancelled."""
         gc.callbacks.append(self._on_collection)
@@ -56,6 +63,7 @@ class Vitals:
                 late = max(0.0, now - due)
                 self.loop_lag.observe(late)
                 self._longest_lag.note(late, now)
+                self._recent_lag.note(late, now)
         finally:
             gc.callbacks.remove(self._on_collection)
 

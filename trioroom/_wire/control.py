@@ -11,6 +11,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from trioroom._core.snapshot import Snapshot
 from trioroom.closecodes import is_valid_on_wire
 
 VERSION = 1
@@ -53,9 +54,13 @@ class CountMembers(msgspec.Struct, frozen=True, tag="count_members"):
     room: str
 
 
+class Look(msgspec.Struct, frozen=True, tag="look"):
+    """How the server does."""
+
+
 Order: TypeAlias = Disconnect | Kick
 """What is to reach also servers that are out of touch for a while."""
-Command: TypeAlias = Disconnect | Kick | FindRooms | CountMembers
+Command: TypeAlias = Disconnect | Kick | FindRooms | CountMembers | Look
 """Whatever one server may ask of the others."""
 
 
@@ -72,7 +77,13 @@ class Found(msgspec.Struct, frozen=True, tag="found"):
     more: bool
 
 
-Result: TypeAlias = Done | Found
+class Seen(msgspec.Struct, frozen=True, tag="seen"):
+    """What it looks like."""
+
+    snapshot: Snapshot
+
+
+Result: TypeAlias = Done | Found | Seen
 
 
 class Asked(msgspec.Struct, frozen=True, tag="asked"):

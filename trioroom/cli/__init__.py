@@ -9,6 +9,7 @@ from trioroom.cli.bench import bench
 from trioroom.cli.join import join
 from trioroom.cli.publish import publish
 from trioroom.cli.serve import demo, serve
+from trioroom.cli.top import top
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -22,3 +23,4 @@ main.add_command(demo)
 main.add_command(publish)
 main.add_command(bench)
 main.add_command(join)
+main.add_command(top)

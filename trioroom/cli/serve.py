@@ -126,7 +126,7 @@ def _server_options(command: Command) -> Command:
         ),
         click.option(
             "--api-key", cls=SecretOption, callback=_check_api_key, metavar="KEY",
-            help="Serve the HTTP API and /metrics to who sends it; better by the variable, as all see the options.",
+            help="Serve HTTP API, metrics and dashboard to who sends it; rather by the variable, as all see options.",
         ),
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
         click.option("--port-per-worker", is_flag=True, help="They do not: worker N has --port + N - 1 for itself."),

@@ -22,7 +22,7 @@ from trioroom._core.causes import root_of
 from trioroom.closecodes import CloseCode
 from trioroom.errors import ConnectionClosed, HandshakeError
 
-_DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 80}
+_DEFAULT_PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 _READ_BYTES = 16 * 1024
 _TOO_BIG = "Exceeded maximum message size: "  # what trio-websocket says when it closes by itself
 _SHOWN_BYTES = 200  # of what a server says to a refusal
@@ -74,6 +74,19 @@ def parse_url(url: str) -> Target:
         raise ValueError("credentials in the URL reach no room; use token, or headers")
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(str(parts.hostname), parts.port or _DEFAULT_PORTS[parts.scheme], resource, parts.scheme == "wss")
+
+
+def parse_http_url(url: str) -> Target:
+    """The same for HTTP, without query.
+
+    Raises:
+        ValueError: it is no such URL, or has credentials in it.
+    """
+    parts = _split(url, ("http", "https"))
+    if parts.username is not None:
+        raise ValueError("an API key in the URL would be seen by others; set TRIOROOM_API_KEY, or give --api-key")
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return Target(str(parts.hostname), port, parts.path or "/", parts.scheme == "https")
 
 
 def parse_proxy(url: str) -> Proxy:
@@ -151,7 +164,8 @@ async def open_stream(target: Target, proxy: Proxy | None, ssl_context: ssl.SSLC
     except BaseException as exc:
         await trio.aclose_forcefully(stream)
         if isinstance(exc, trio.BrokenResourceError):
-            raise _as_os_error(exc, f"{target.host}:{target.port} or what is before it broke off") from exc
+            error = _as_os_error(exc, f"{target.host}:{target.port} or what is before it broke off")
+            raise error from error.__cause__  # not from exc, which it may be the cause of itself: that makes a ring
         raise
     return stream
 
