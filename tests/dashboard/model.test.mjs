@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Model } from "../../trioroom/dashboard/model.js";
+import { Holder, Model } from "../../trioroom/dashboard/model.js";
 
 const POLICY = { offered: 0, sent: 0, queued: 0, dropped: 0, unsent: 0, slow_consumers: 0 };
 
@@ -135,4 +135,14 @@ test("a node without bounds nears none", () => {
 test("a report of another format is an error that says what to do", () => {
   assert.throws(() => new Model().update({ format: 2, nodes: [] }), /reload/);
   assert.throws(() => new Model().update({}), /reload/);
+});
+
+test("a problem stays for ten seconds after it is over, where it was", () => {
+  const holder = new Holder();
+  assert.deepEqual(holder.hold(["late", "full"], 0), ["late", "full"]);
+  assert.deepEqual(holder.hold(["full"], 5), ["late", "full"]);
+  assert.deepEqual(holder.hold(["full", "late"], 9), ["late", "full"]);
+  assert.deepEqual(holder.hold(["late"], 18), ["late", "full"]);
+  assert.deepEqual(holder.hold([], 19), ["late"]);
+  assert.deepEqual(holder.hold([], 28), []);
 });

@@ -174,3 +174,20 @@ function problemsOf({ snapshot, state }) {
   const mattering = state === "stale" ? found.slice(0, 1) : found;
   return mattering.filter(([is]) => is).map(([, what]) => ({ node: snapshot.label, what }));
 }
+
+const HELD = 10; // seconds
+
+// What is wrong stays for a while after it is over: what comes and goes with each look can be read by nobody, and all
+// that stands below would jump.
+export class Holder {
+  #until = new Map();
+
+  // What is to be shown now that there is this.
+  hold(texts, now) {
+    for (const text of texts) this.#until.set(text, now + HELD);
+    for (const [text, until] of this.#until) {
+      if (until <= now) this.#until.delete(text);
+    }
+    return [...this.#until.keys()];
+  }
+}

@@ -2,13 +2,14 @@
 
 import { element, setText } from "./dom.js";
 import { count, duration } from "./format.js";
-import { Model } from "./model.js";
+import { Holder, Model } from "./model.js";
 import { Poller, WrongKey } from "./poller.js";
 import { Tables } from "./tables.js";
 import { Tiles } from "./tiles.js";
 
 const $ = (id) => document.getElementById(id);
 const model = new Model();
+const holder = new Holder();
 const tiles = new Tiles($("tiles"), $("moment"));
 const tables = new Tables();
 const address = new URL("nodes.json", document.baseURI);
@@ -40,18 +41,18 @@ function reason(error) {
 }
 
 function draw(view) {
-  tiles.push(performance.now() / 1000, view.totals);
+  const now = performance.now() / 1000;
+  tiles.push(now, view.totals);
   tables.draw(view);
-  drawProblems(view.problems);
+  drawProblems(holder.hold(view.problems.map(({ node, what }) => `${node} ${what}`), now));
   const { connections } = view.totals;
   setText($("summary"), `${view.nodes.length} ${view.nodes.length === 1 ? "node" : "nodes"}`);
   document.title = `${count(connections)} ${connections === 1 ? "connection" : "connections"} · trioroom`;
 }
 
 // Written only when there are others than before: this is what a screen reader says by itself.
-function drawProblems(problems) {
+function drawProblems(texts) {
   const list = $("problems");
-  const texts = problems.map(({ node, what }) => `${node} ${what}`);
   if (texts.join("\n") === [...list.children].map((item) => item.textContent).join("\n")) return;
   list.replaceChildren(...texts.map((text) => element("li", "", text)));
 }

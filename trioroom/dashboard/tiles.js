@@ -17,7 +17,7 @@ const FIGURES = [
   { of: "received", label: "Messages in", write: rate, unit: "/s", least: 10, hint: "From members; requests, in protocol v1" },
   { of: "deliveries", label: "Deliveries", write: rate, unit: "/s", least: 10, hint: "Messages times the members they are for" },
   { of: "dropped", label: "Dropped", write: rate, unit: "/s", least: 1, bad: (value) => value > 0, hint: "Deliveries given up because a member did not keep up" },
-  { of: "queuedBytes", label: "Queued", write: bytes, least: 65_536, hint: "Memory of all that waits for members" },
+  { of: "queuedBytes", label: "Queued", write: bytes, least: 65_536, hint: "Memory of all that waits for members, and of messages that rooms keep" },
   { of: "loopLag", label: "Event-loop lag", write: seconds, least: 0.02, bad: (value) => value >= LATE, hint: "How late the latest node's event loop came at most" },
   { of: "cpu", label: "CPU, busiest node", write: percent, least: 1, hint: "Of one core; a node cannot use more than a little over one" },
   { of: "residentBytes", label: "Memory", write: bytes, least: 1 << 20, hint: "Resident, of all nodes" },
