@@ -14,4 +14,4 @@ class Revocation:
     nodes: int
     """Servers that have done it and said so, this one included."""
     silent: int
-    """Servers that are known to be there and did not say so in time: they do it when they hear of it."""
+    """Servers that are known to be there and did not say so in time; they do it when they hear of it."""
