@@ -142,6 +142,7 @@ test("a problem stays for ten seconds after it is over, where it was", () => {
   assert.deepEqual(holder.hold(["late", "full"], 0), ["late", "full"]);
   assert.deepEqual(holder.hold(["full"], 5), ["late", "full"]);
   assert.deepEqual(holder.hold(["full", "late"], 9), ["late", "full"]);
-  assert.deepEqual(holder.hold(["late"], 15), ["late"]);
-  assert.deepEqual(holder.hold([], 25), []);
+  assert.deepEqual(holder.hold(["late"], 18), ["late", "full"]);
+  assert.deepEqual(holder.hold([], 19), ["late"]);
+  assert.deepEqual(holder.hold([], 28), []);
 });
