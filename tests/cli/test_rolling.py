@@ -271,6 +271,21 @@ async def test_application_that_does_not_load_any_more_changes_nothing(pids: Pat
 
 
 @pytest.mark.redis
+async def test_release_that_is_gone_changes_nothing(pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = tmp_path / "current"
+    current.symlink_to(pids)
+    monkeypatch.setenv("PWD", str(current))
+    async with open_command("serve", "pids:app", *TWO, directory=current) as command:
+        port = await command.wait_port()
+        current.unlink()
+        command.process.send_signal(signal.SIGHUP)
+        await command.wait_said(r"restart given up: worker 1 does not start: \[Errno 2\] No such file or directory")
+        assert await ask(port, "pid?")
+        current.symlink_to(pids)
+        await restart(command)
+
+
+@pytest.mark.redis
 async def test_restart_asked_for_amid_one_comes_after_it(pids: Path) -> None:
     source = "import sys, time\nif '--worker' in sys.argv:\n    time.sleep(0.5)\n"
     (pids / "slow.py").write_text(source + (pids / "pids.py").read_text())

@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import attrs
 import trio
@@ -100,13 +101,11 @@ class Keeper:
 
     async def _run_worker(self, task_status: trio.TaskStatus[None]) -> _End:
         """One worker from its start to its end. Cancelled, it is told to stop at once, and killed in time."""
-        lifeline, theirs = open_lifeline()
+        try:
+            lifeline, process = await self._begin_worker()
+        except WorkerNotStarted as exc:
+            return _End(f"worker {self.number} does not start: {exc}", exc.code, self.number, None)
         async with lifeline.stream:
-            try:
-                with theirs:
-                    process = await self._start(theirs)
-            except WorkerNotStarted as exc:
-                return _End(f"worker {self.number} does not start: {exc}", exc.code, self.number, None)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hear_serving, lifeline, process, task_status)
@@ -118,6 +117,19 @@ class Keeper:
                 await end_process(process, lifeline.stream.socket.close)
         cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
         return _End(f"worker {self.number} (pid {process.pid}) ended by {cause}", code, self.number, process.pid)
+
+    async def _begin_worker(self) -> tuple[Lifeline, Process]:
+        """Raises `WorkerNotStarted`."""
+        with ExitStack() as undo:
+            try:
+                lifeline, theirs = open_lifeline()
+                undo.callback(lifeline.stream.socket.close)
+                with theirs:
+                    process = await self._start(theirs)
+            except OSError as exc:  # directory or interpreter are gone, or the system is short of something
+                raise WorkerNotStarted(str(exc), None) from exc
+            undo.pop_all()
+        return lifeline, process
 
     async def _hear_serving(self, lifeline: Lifeline, process: Process, task_status: trio.TaskStatus[None]) -> None:
         if not await lifeline.wait_serving():
