@@ -271,7 +271,9 @@ async def test_application_that_does_not_load_any_more_changes_nothing(pids: Pat
 
 
 @pytest.mark.redis
-async def test_release_that_is_gone_changes_nothing(pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_release_that_is_gone_changes_nothing(
+    pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     current = tmp_path / "current"
     current.symlink_to(pids)
     monkeypatch.setenv("PWD", str(current))

@@ -91,7 +91,8 @@ def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 def _begin_logs(ctx: click.Context, param: click.Parameter, log_format: str) -> str:
-    """Before MODULE is imported, which may warn and fail."""
+    """Before MODULE is imported, which may warn, fail and take its time."""
+    ignore_dump_signal()
     if log_format == "json" and not is_check(ctx):
         log_as_json()
     return log_format
@@ -167,7 +168,6 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
 
         check(app, options, [(("tls_cert", "tls_key"), _load_tls)])
     set_up(options.log_level, tells_process=options.worker)
-    ignore_dump_signal()
     raise_limit_of_open_files()
     if options.worker or options.workers > 1:  # what of it the parent heeds, it says itself
         survive_hangups()
