@@ -31,6 +31,7 @@ import trio
 
 from trioroom._core.exitcodes import describe_exit
 from trioroom.cli.forksafety import reason_against_forks
+from trioroom.cli.lifeline import outlive_parent
 from trioroom.cli.processes import end_process
 
 log = logging.getLogger("trioroom.workers")
@@ -234,6 +235,7 @@ def fork_workers() -> int | None:
         link = socket.socket(fileno=os.dup(_STDIN))
     except OSError as exc:
         raise click.UsageError("--fork-server is what trioroom gives to a process it starts; see --workers") from exc
+    outlive_parent()
     with link:
         if reason is not None:
             _refuse(link, reason)

@@ -25,6 +25,7 @@ from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand, con
 from trioroom.cli.dumps import ignore_dump_signal
 from trioroom.cli.forksafety import reason_of_system
 from trioroom.cli.forkserver import fork_workers
+from trioroom.cli.lifeline import end_with_parent
 from trioroom.cli.logs import log_as_json, raise_or_log, set_up
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
@@ -98,6 +99,13 @@ def _begin_logs(ctx: click.Context, param: click.Parameter, log_format: str) -> 
     return log_format
 
 
+def _begin_worker(ctx: click.Context, param: click.Parameter, worker: bool) -> bool:
+    """Before MODULE is imported, which may hang."""
+    if worker:
+        end_with_parent()
+    return worker
+
+
 def _server_options(command: Command) -> Command:
     """Options of a server. Each of them is a variable and a key of the file, too, by what `ConfiguredCommand` does."""
     for option in reversed((
@@ -131,7 +139,10 @@ def _server_options(command: Command) -> Command:
         ),
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
         click.option("--port-per-worker", is_flag=True, help="They do not: worker N has --port + N - 1 for itself."),
-        click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
+        click.option(
+            "--worker", is_flag=True, hidden=True, is_eager=True, callback=_begin_worker,
+            help="Be one of them; see trioroom.cli.lifeline.",
+        ),
         click.option("--fork-server", is_flag=True, hidden=True, help="Fork them; see trioroom.cli.forkserver."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
         click.option(
