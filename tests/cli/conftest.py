@@ -177,7 +177,7 @@ class Ends:
 
 # -- workers that are stand-ins ------------------------------------------------------------------------
 
-PRELUDE = "import os, signal, sys, time\nserve = lambda: os.write(0, b'serving\\n')\n"
+PRELUDE = "import os, signal, sys, time\nserve = lambda patience=20: os.write(0, b'serving %g\\n' % patience)\n"
 
 
 def command_of(*lines: str) -> list[str]:

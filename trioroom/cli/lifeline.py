@@ -1,7 +1,8 @@
 """The socket between a worker and the parent that wants it: the worker's standard input.
 
-The worker says on it, once, that it serves. The parent says nothing: its end of it means stop at once. The kernel
-closes it whichever way the parent goes, so no worker outlives it, and the parent does when it is told to hurry.
+The worker says on it, once, that it serves, and how long it may take to end. The parent says nothing: its end of it
+means stop at once. The kernel closes it whichever way the parent goes, so no worker outlives it, and the parent does
+when it is told to hurry.
 Standard output and error stay the worker's own, for what the application prints.
 
 While a process of ours imports the application, which may hang, nobody looks at that socket: then it is the kernel that
@@ -23,7 +24,8 @@ import attrs
 import click
 import trio
 
-_SERVING = b"serving\n"
+_SERVING = b"serving "
+_MAX_SAID = 64  # bytes
 _STDIN = 0
 
 
@@ -33,10 +35,10 @@ class Lifeline:
 
     stream: trio.SocketStream
 
-    async def say_serving(self) -> None:
-        """The worker's: it serves now."""
+    async def say_serving(self, patience: float) -> None:
+        """The worker's: it serves now, and may take so many seconds to end once it is told to."""
         try:
-            await self.stream.send_all(_SERVING)
+            await self.stream.send_all(b"%b%a\n" % (_SERVING, patience))
         except trio.BrokenResourceError:
             pass  # the parent is gone, as `run_until_lost` will tell
 
@@ -45,13 +47,14 @@ class Lifeline:
         await self._receive()
         lost()
 
-    async def wait_serving(self) -> bool:
-        """The parent's: whether the worker serves; False when it has ended without."""
-        return await self._receive() == _SERVING
+    async def wait_serving(self) -> float | None:
+        """The parent's: the patience it needs with the worker, which serves; None when that has ended without."""
+        said = await self._receive()
+        return float(said.removeprefix(_SERVING)) if said.startswith(_SERVING) else None
 
     async def _receive(self) -> bytes:
         try:
-            return bytes(await self.stream.receive_some(len(_SERVING)))
+            return bytes(await self.stream.receive_some(_MAX_SAID))
         except trio.BrokenResourceError:
             return b""
 

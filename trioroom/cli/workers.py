@@ -52,7 +52,7 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
             async with trio.open_nursery() as nursery:
                 ports = [of_worker[0][1] for of_worker in addresses]
                 load = partial(open_starter, commands, against_forks)
-                workers = Workers(ports, options.settings, load, nursery, roster)
+                workers = Workers(ports, load, nursery, roster)
                 async with open_dumps(partial(workers.send_signal, DUMP_SIGNAL)):
                     await _serve_until_stop(workers, stop, partial(_announce, options, addresses))
 
