@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import signal
 import ssl
 import sys
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.secret_options import SecretOption, SecretUrlOption
 from trioroom.cli.setting_sources import collect_settings
+from trioroom.cli.signals import ignore_signals
 from trioroom.cli.tls import survive_hangups, tls_files
 from trioroom.cli.workers import serve_with_workers
 
@@ -194,6 +194,7 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
             _serve_here(app, options, ssl_context)
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
+    ignore_signals()
     for failure in failures:
         assert isinstance(failure, click.ClickException | click.exceptions.Exit)
         raise_or_log(failure)
@@ -211,8 +212,6 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
                 return
             options = attrs.evolve(options, port=port)
         trio.run(serve_until_signal, app, options, ssl_context)
-    if options.worker:  # which its parent may tell to end when a service manager has made it do so already
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _load_tls(options: ServeOptions) -> ssl.SSLContext | None:
