@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -220,6 +222,18 @@ async def test_process_that_took_our_place_is_the_one_that_is_asked() -> None:
         assert one.number == 0
 
 
+def test_socket_that_a_killed_worker_has_left_goes_when_the_next_one_is_noted(directory: Path) -> None:
+    with open_roster() as roster:
+        assert roster.directory is not None
+        roster.note(1, OTHER_PID)
+        left = roster.directory / f"{OTHER_PID}.socket"
+        left.touch()
+        roster.note(2, 2)
+        assert left.exists()
+        roster.note(1, 1)
+        assert not left.exists()
+
+
 async def test_server_of_its_own_has_no_siblings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(ROSTER_VARIABLE, raising=False)
     async with open_siblings() as none:
@@ -237,6 +251,19 @@ async def test_where_no_directory_can_be_made_workers_serve_without(
         async with open_siblings() as none:
             assert none is None
     assert "each worker tells its own metrics only" in caplog.text
+
+
+def test_where_no_file_can_be_locked_workers_serve_without(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")  # as some file systems of networks do
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with open_roster() as roster:
+        assert roster.directory is None
+    assert "each worker tells its own metrics only" in caplog.text
+    assert list(directory.iterdir()) == []
 
 
 async def test_worker_that_cannot_listen_serves_all_the_same(
