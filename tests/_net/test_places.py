@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import random
 import socket
 import ssl
@@ -156,7 +157,9 @@ class Course:
 @pytest.mark.parametrize("announced", [False, True])
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-async def test_all_places_are_given_back(lobby: Lobby, upgrade: Upgrade, seed: int, announced: bool, tls: bool) -> None:
+async def test_all_places_are_given_back(
+    lobby: Lobby, upgrade: Upgrade, seed: int, announced: bool, tls: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     serving, trusting = make_contexts() if tls else (None, None)
     settings = settings_of(proxy_protocol=announced)
     with trio.fail_after(30):
@@ -165,6 +168,8 @@ async def test_all_places_are_given_back(lobby: Lobby, upgrade: Upgrade, seed: i
             await course.run(120)
             await check_everybody_is_gone(server, course.came)
     assert len(lobby.joined) == len(lobby.left)
+    faults = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert not faults, "nothing that peers do is a fault of ours"
 
 
 def make_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
