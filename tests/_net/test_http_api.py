@@ -176,6 +176,26 @@ async def test_outage_is_a_503_that_says_when_to_come_back(autojump_clock: MockC
         assert (await site.api.get("/api/v1/info")).status == 200
 
 
+class Refusing(MemoryBackplane):
+    """A broker that does not take everything, as one does that is full or whose ACL is short."""
+
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
+        if room == "plain/b":
+            await trio.lowlevel.checkpoint()
+            raise trioroom.BackplaneError("the broker refused a publication")
+        await super().publish(room, payload, publication_id)
+
+
+async def test_what_the_broker_refuses_is_told_and_the_others_go_out() -> None:
+    async with open_site(Refusing()) as site, open_peer(site.server, "/plain/c") as peer:
+        publications = [{"room": f"plain/{name}", "data": name} for name in "abc"]
+        results = (await site.api.post("/api/v1/publish", {"publications": publications})).body["results"]
+        assert [result.get("error", {}).get("code") for result in results] == [None, "refused", None]
+        assert await peer.receive() == "c"
+        alone = await site.api.post(room_path("plain/b", "/publish"), {"data": 1})
+        assert alone.error == (422, "refused")
+
+
 # -- looking -----------------------------------------------------------------------------------------
 
 
@@ -385,6 +405,11 @@ async def test_what_is_not_there_is_told_in_json(site: Site) -> None:
     assert (await site.api.send("DELETE", "/api/v1/info")).error == (405, "method_not_allowed")
     posted = await site.api.post("/api/v1/info", {})
     assert (posted.error, posted.headers["allow"]) == ((405, "method_not_allowed"), "GET, HEAD")
+
+
+@pytest.mark.parametrize("path", ["/api%2Fv1/info", "/api%2Fv1%2Finfo", "/api/v1%2Finfo", "/api%2Fv1/x/info"])
+async def test_slash_that_is_encoded_cuts_no_path(path: str, site: Site) -> None:
+    assert (await site.api.get(path)).error == (404, "not_found")
 
 
 async def test_key_is_needed_for_all_of_it(site: Site) -> None:

@@ -6,8 +6,6 @@ What there is stands in `trioroom._wire.openapi`; what is done about rooms in `a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -16,6 +14,7 @@ import msgspec
 import trio
 
 from trioroom._net.api_rooms import ApiError, RoomsApi, refusals
+from trioroom._net.overview import package_version
 from trioroom._wire import api
 from trioroom._wire.http import Request, encode_response
 from trioroom._wire.openapi import OPERATIONS, Operation, document
@@ -32,6 +31,7 @@ _CODES = {
     411: "length_required", 413: "too_large", 500: "failed", 504: "timeout",
 }  # fmt: skip
 _NO_STORE = (("Cache-Control", "no-store"),)
+_BASE = api.PREFIX.strip("/").split("/")
 _METHODS = ("GET", "HEAD", "POST")
 _ACTIONS = frozenset(one.path.rpartition("/")[2] for one in OPERATIONS if one.path.startswith("rooms/{room}/"))
 
@@ -117,10 +117,10 @@ class HttpApi:
         hub, control = self._operator.hub, self._operator.control
         uptime = trio.current_time() - self._began
         counts = len(hub.connections), len(hub.rooms), len(control.others)
-        return api.InfoResponse(_version(), control.node, uptime, *counts, hub.backplane.ready)
+        return api.InfoResponse(package_version(), control.node, uptime, *counts, hub.backplane.ready)
 
     async def _document(self, call: Call) -> dict[str, Any]:
-        return document(_version())
+        return document(package_version())
 
 
 def segments_of(target: str) -> list[str]:
@@ -133,7 +133,9 @@ def segments_of(target: str) -> list[str]:
 
 def _template_of(segments: list[str]) -> tuple[str, str]:
     """The path of an operation and the room in it. Slashes of a room's name may stand as they are, if they can."""
-    first, *rest = segments[2:]
+    if segments[: len(_BASE)] != _BASE:  # a slash in there was written ``%2F``
+        return "", ""
+    first, *rest = segments[len(_BASE) :]
     if first != "rooms" or not rest:
         return "/".join([first, *rest]), ""
     if len(rest) > 1 and rest[-1] in _ACTIONS:
@@ -183,10 +185,3 @@ def _encode(status: int, answer: object, headers: tuple[tuple[str, str], ...] = 
 
 def _revocation(done: Revocation) -> api.RevocationResponse:
     return api.RevocationResponse(done.connections, done.nodes, done.silent)
-
-
-def _version() -> str:
-    try:
-        return version_of("trioroom")
-    except PackageNotFoundError:  # run from its source
-        return "unknown"
