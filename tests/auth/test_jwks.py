@@ -84,6 +84,7 @@ async def test_key_that_was_withdrawn_is_not_taken_for_longer_than_max_age(
         {"status": 302, "headers": {"Location": "https://elsewhere.example/"}},
         {"document": b"<html>"},
         {"document": b'{"keys":[]}'},
+        {"document": b"[" * 100_000},
         {"document": b"x" * (300 << 10)},
     ],
 )
