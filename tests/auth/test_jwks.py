@@ -213,6 +213,9 @@ async def test_certificate_of_the_issuer_is_verified(issuer: Issuer) -> None:
         "ftp://127.0.0.1/",
         "https:///jwks.json",
         "https://user:s3cret@issuer.example/",
+        "https://issuer.example/jwks.json?key=s3cret\r\nX: y",
+        "https://issuer.example/a b?key=s3cret",
+        "https://issuer.example/ü?key=s3cret",
         "",
     ],
 )
