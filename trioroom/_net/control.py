@@ -91,6 +91,7 @@ class Control:
         self._pending: dict[int, _Pending] = {}
         self._nodes = Nodes(self._node_gone)
         self._listens = False
+        self._deaf_since = trio.current_time()  # while it does not listen
 
     @property
     def others(self) -> set[str]:
@@ -158,7 +159,8 @@ class Control:
                     await self._listen(*sources)
             except* BackplaneError as error:
                 log.warning("other servers are not heard, trying again: %s", first_of(error))
-            self._listens = False
+            if self._listens:
+                self._listens, self._deaf_since = False, trio.current_time()
             start()
             await trio.sleep(_RETRY_INTERVAL)
         await trio.lowlevel.checkpoint()
@@ -176,7 +178,7 @@ class Control:
         else:
             await stack.enter_async_context(link.history.subscribe(_ORDERS, orders))
             source = HealingChannel(link.history, _ORDERS, _KEPT, orders)
-            await source.begin()
+            await source.begin(max_age=trio.current_time() - self._deaf_since)
         await stack.enter_async_context(link.subscribe(_QUESTIONS, questions))
         await stack.enter_async_context(link.subscribe(_inbox_of(self.node), answers))
         if link.presence is not None:  # last: who sees us may count on an answer
