@@ -255,7 +255,24 @@ async def test_loss_is_logged(autojump_clock: MockClock, caplog: pytest.LogCaptu
         there.may_answer.set()
         await link.publish(_ORDERS, encode_control(Asked("somebody", 0, ORDER)))
         await trio.sleep(1)
-    assert "asked of this one is lost" in caplog.text
+    assert "an order of another server is lost" in caplog.text
+
+
+async def test_question_that_is_lost_is_no_reason_to_warn(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked knows that there was no answer; after an outage of the broker it is lost on all servers."""
+    async with open_nodes(1, 10) as (here, there):
+        there.may_answer = trio.Event()
+        link = here.control._link
+        assert link is not None
+        with trio.move_on_after(0.5):
+            for number in range(_CHANNEL_SIZE + 2):
+                await link.publish(_QUESTIONS, encode_control(Asked("somebody", number, QUESTION)))
+        there.may_answer.set()
+        await trio.sleep(1)
+        assert await here.ask(QUESTION) == ([1, 10], 0)
+    assert not caplog.records
 
 
 async def test_fault_of_ours_does_not_end_the_server(

@@ -188,15 +188,16 @@ class Control:
 
     async def _listen(self, orders: HealingChannel | RoomChannel, questions: RoomChannel, answers: RoomChannel) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow, orders)
-            nursery.start_soon(self._follow, questions)
+            nursery.start_soon(self._follow, orders, True)
+            nursery.start_soon(self._follow, questions, False)  # who asked is told of our silence
             nursery.start_soon(self._collect, answers)
 
-    async def _follow(self, source: HealingChannel | RoomChannel) -> None:
+    async def _follow(self, source: HealingChannel | RoomChannel, loss_matters: bool) -> None:
         while True:
             delivery = await source.receive()
             if isinstance(delivery, Lost) or (isinstance(delivery, Turn) and delivery.lost is not None):
-                log.warning("something that other servers asked of this one is lost: it may have kept a connection")
+                if loss_matters:
+                    log.warning("an order of another server is lost: this one may have kept whom it was to put out")
             elif (message := self._read(delivery)) is not None and isinstance(message, Asked):
                 await self._serve(message)
 
