@@ -142,6 +142,8 @@ async def test_public_key_is_no_secret_of_hs256(secret: str | bytes) -> None:
         ({"audience": "chat"}, token(), "the token has no aud"),
         ({"audience": "chat"}, token(aud=7), "the token is for another audience"),
         ({"issuer": "https://a.example"}, token(iss="https://b.example"), "the token is of another issuer"),
+        ({"issuer": "https://a.example"}, token(iss="https://a"), "the token is of another issuer"),
+        ({"issuer": ["https://a.example"]}, token(iss="https://a"), "the token is of another issuer"),
         ({"issuer": "https://a.example"}, token(), "the token has no iss"),
         ({"leeway": 0}, token(exp=time.time() - 1), "the token has expired"),
         ({"require": ("exp", "jti")}, token(), "the token has no jti"),
