@@ -14,6 +14,7 @@ import msgspec
 import trio
 
 from trioroom._net.api_rooms import ApiError, RoomsApi, refusals
+from trioroom._net.endpoints import path_of
 from trioroom._net.overview import package_version
 from trioroom._wire import api
 from trioroom._wire.http import Request, encode_response
@@ -31,7 +32,6 @@ _CODES = {
     411: "length_required", 413: "too_large", 500: "failed", 504: "timeout",
 }  # fmt: skip
 _NO_STORE = (("Cache-Control", "no-store"),)
-_BASE = api.PREFIX.strip("/").split("/")
 _METHODS = ("GET", "HEAD", "POST")
 _ACTIONS = frozenset(one.path.rpartition("/")[2] for one in OPERATIONS if one.path.startswith("rooms/{room}/"))
 
@@ -125,17 +125,12 @@ class HttpApi:
 
 def segments_of(target: str) -> list[str]:
     """The segments of a request target's path, each decoded: a slash that was written ``%2F`` ends none."""
-    path = target.partition("?")[0]
-    if not path.startswith("/"):  # a whole URL
-        path = "/" + path.partition("://")[2].partition("/")[2]
-    return [unquote(segment) for segment in path.split("/")[1:]]
+    return [unquote(segment) for segment in path_of(target).split("/")[1:]]
 
 
 def _template_of(segments: list[str]) -> tuple[str, str]:
     """The path of an operation and the room in it. Slashes of a room's name may stand as they are, if they can."""
-    if segments[: len(_BASE)] != _BASE:  # a slash in there was written ``%2F``
-        return "", ""
-    first, *rest = segments[len(_BASE) :]
+    first, *rest = segments[2:]  # those before are `api.PREFIX`
     if first != "rooms" or not rest:
         return "/".join([first, *rest]), ""
     if len(rest) > 1 and rest[-1] in _ACTIONS:
