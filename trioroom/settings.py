@@ -181,7 +181,8 @@ class Settings:
     """
     drain_timeout: float = attrs.field(default=10.0, validator=validators.gt(0))
     """How long a stopping server takes, after that, to close its peers and to wait for their ends. Peers that are left
-    are dropped then. It may take ``leave_timeout`` more where ``on_leave`` does.
+    are dropped then. It may take ``leave_timeout`` more where ``on_leave`` does, and as much again where ``on_close``
+    does.
     """
     reconnect_rate: float = attrs.field(default=1_000.0, validator=validators.gt(0))
     """Peers a second that a stopping server sends to the others. It closes them at this pace, and tells each when to

@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,15 @@ class Pids(trioroom.Room):
 app = trioroom.App()
 app.route("pids/{name}", Pids)
 """
+
+
+@pytest.fixture(autouse=True)
+def signals_are_those_of_before() -> Iterator[None]:
+    """A command that runs in this process leaves them as if it ended."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -177,7 +186,7 @@ class Ends:
 
 # -- workers that are stand-ins ------------------------------------------------------------------------
 
-PRELUDE = "import os, signal, sys, time\nserve = lambda: os.write(0, b'serving\\n')\n"
+PRELUDE = "import os, signal, sys, time\nserve = lambda patience=20: os.write(0, b'serving %g\\n' % patience)\n"
 
 
 def command_of(*lines: str) -> list[str]:

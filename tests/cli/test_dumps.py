@@ -89,7 +89,9 @@ async def test_parent_passes_it_on_to_its_workers(rooms: Path) -> None:
 
 @pytest.mark.redis
 async def test_signal_to_every_process_ends_none(rooms: Path) -> None:
-    """As a service manager may send it. Valkey is left out: it is not ours, and what it makes of a signal either."""
+    """As a service manager may send it, and while it starts. Valkey is left out: what it makes of it is not ours."""
+    source = "import os, signal\nos.kill(os.getpid(), signal.SIGUSR1)\n"
+    (rooms / "rooms.py").write_text(source + (rooms / "rooms.py").read_text())
     options = ("--workers", "2", "--backplane", "embedded", "--port", "0")
     async with open_command("serve", "rooms:app", *options, directory=rooms) as command:
         port = await command.wait_port()

@@ -18,7 +18,7 @@ from trioroom.cli import keeper, processes, workers
 from trioroom.cli.forkserver import WorkerNotStarted
 from trioroom.cli.keeper import Keeper, NeverServed
 from trioroom.cli.processes import Process
-from trioroom.cli.starting import Commands
+from trioroom.cli.starting import Commands, start_interpreter
 
 NO_FORKS = "stand-ins are interpreters"
 TWO_STAND_INS = {"workers": 2, "backplane": "redis://nobody.invalid"}
@@ -135,6 +135,24 @@ async def test_worker_that_cannot_be_forked_is_tried_again(
     with trio.fail_after(DEADLINE):
         await nursery.start(Keeper(3, start).run)
     assert said.receive_nowait() == "worker 3 does not start: cannot fork: no room; the next one starts in 0.1 s"
+
+
+async def test_worker_is_tried_again_when_the_directory_of_the_application_is_gone(
+    said: trio.MemoryReceiveChannel[str], nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    directory = tmp_path / "current"
+
+    async def start(lifeline: socket.socket) -> Process:
+        try:
+            return await start_interpreter(command_of("serve()", "os.read(0, 1)"), str(directory), lifeline)
+        finally:
+            directory.mkdir(exist_ok=True)
+
+    with trio.fail_after(DEADLINE):
+        await nursery.start(Keeper(4, start).run)
+    failed = said.receive_nowait()
+    assert failed.startswith("worker 4 does not start: [Errno 2] No such file or directory: ")
+    assert str(directory) in failed
 
 
 async def test_worker_that_is_told_to_stop_before_it_served_is_not_waited_for(tmp_path: Path) -> None:

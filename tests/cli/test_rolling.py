@@ -18,12 +18,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.cli.conftest import DEADLINE, Command, Ends, descendants, open_command, open_remote_peer, stand_in
 from trioroom import connect
-from trioroom.cli import rolling
+from trioroom.cli import keeper, processes, rolling
 from trioroom.cli.keeper import StartWorker
 from trioroom.cli.rolling import Workers
 from trioroom.client import Backoff, Gap, Message
 from trioroom.errors import ConnectionClosed
-from trioroom.settings import Settings
 
 TWO = ("--workers", "2", "--backplane", "embedded", "--port", "0")
 
@@ -66,7 +65,7 @@ class _Starter:
 async def open_workers(starters: Starters, count: int = 2) -> AsyncIterator[Workers]:
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
-            workers = Workers([0] * count, Settings(drain_timeout=0.1, leave_timeout=0.1), starters.load, nursery)  # type: ignore[arg-type]
+            workers = Workers([0] * count, starters.load, nursery)  # type: ignore[arg-type]
             await workers.start_first()
             await workers.start_others()
             yield workers
@@ -156,22 +155,20 @@ async def test_successor_that_never_serves_is_given_up_in_time(
 
 
 async def test_worker_that_outstays_its_drain_does_not_hold_up_the_restart(
-    said: trio.MemoryReceiveChannel[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    said: trio.MemoryReceiveChannel[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rolling, "_SLACK", 0.1)
-    end = tmp_path / "end"
-    slow = f"def wait(*_):\n while not os.path.exists({str(end)!r}): time.sleep(0.01)\n sys.exit()"
-    starters = Starters(
-        stand_in(slow, "signal.signal(signal.SIGTERM, wait)", "serve()", "time.sleep(600)"), stand_in(*SERVE)
-    )
+    monkeypatch.setattr(keeper, "_SLACK", 0.1)
+    monkeypatch.setattr(processes, "_KILL_AFTER", 0.1)
+    starters = Starters(stand_in("serve(0.1)", "os.kill(os.getpid(), signal.SIGSTOP)"), stand_in(*SERVE))
     async with open_workers(starters) as workers:
-        [old, _] = pids(workers)
+        old = pids(workers)
         assert await workers.replace()
-        assert starters.open == {1, 2}  # the old one is waited for all the same
+        await wait_all_tasks_blocked()
+        assert starters.open == {2}
         lines = [line async for line in _until(said, "restarted")]
-        assert f"worker 1 (pid {old}) still drains after 0 s; going on" in lines
-        end.touch()
-    assert starters.open == set()
+        for number, pid in enumerate(old, start=1):
+            assert f"worker {number} (pid {pid}) has not ended within 0 s; it has to now" in lines
+            assert f"worker {number} (pid {pid}) ended by SIGKILL when told to stop" in lines
 
 
 async def test_stop_amid_a_restart_ends_old_and_new(said: trio.MemoryReceiveChannel[str], tmp_path: Path) -> None:
@@ -267,6 +264,23 @@ async def test_application_that_does_not_load_any_more_changes_nothing(pids: Pat
         assert await ask(port, "version?") == "one"
         assert descendants(command.process.pid) == before
         (pids / "kept.py").rename(pids / "pids.py")
+        await restart(command)
+
+
+@pytest.mark.redis
+async def test_release_that_is_gone_changes_nothing(
+    pids: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = tmp_path / "current"
+    current.symlink_to(pids)
+    monkeypatch.setenv("PWD", str(current))
+    async with open_command("serve", "pids:app", *TWO, directory=current) as command:
+        port = await command.wait_port()
+        current.unlink()
+        command.process.send_signal(signal.SIGHUP)
+        await command.wait_said(r"restart given up: worker 1 does not start: \[Errno 2\] No such file or directory")
+        assert await ask(port, "pid?")
+        current.symlink_to(pids)
         await restart(command)
 
 

@@ -19,7 +19,7 @@ async def test_worker_serves_until_its_parent_is_gone(monkeypatch: pytest.Monkey
         with trio.fail_after(DEADLINE):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve_until_signal, trioroom.App(), serve_options(worker=True), None)
-                assert await parent.wait_serving()
+                assert await parent.wait_serving() == 20.0
                 await parent.stream.aclose()
 
 
@@ -28,7 +28,7 @@ async def test_lifeline_of_a_worker_that_ended_first_says_so() -> None:
     async with parent.stream:
         theirs.close()
         with trio.fail_after(DEADLINE):
-            assert not await parent.wait_serving()
+            assert await parent.wait_serving() is None
 
 
 async def test_worker_whose_parent_is_gone_may_still_say_that_it_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +38,7 @@ async def test_worker_whose_parent_is_gone_may_still_say_that_it_serves(monkeypa
         async with lifeline.take_lifeline() as link:
             await parent.stream.aclose()
             with trio.fail_after(DEADLINE):
-                await link.say_serving()
+                await link.say_serving(20.0)
                 lost = trio.Event()
                 await link.run_until_lost(lost.set)
             assert lost.is_set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cli.conftest import DEADLINE
+from tests.cli.conftest import DEADLINE, open_command
 from trioroom.cli.signals import open_stop
 
 ON_TERMINAL = """
@@ -90,6 +91,17 @@ async def test_hangup_of_our_terminal_asks_to_stop_unless_there_is_a_parent_to_d
         terminals.clear()
         stop.hang_up()
         assert stop.begun.is_set() == (not patient)
+
+
+async def test_signals_up_to_the_very_end_leave_the_exit_code_alone() -> None:
+    signals = itertools.cycle((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    async with open_command("demo", "--port", "0") as command:
+        await command.wait_port()
+        while command.process.poll() is None:  # amid the drain, after it, and while Python cleans up
+            command.process.send_signal(next(signals))
+            await trio.sleep(0.002)
+        assert await command.wait_ended() == 0
+    assert "Traceback" not in command.output
 
 
 @pytest.mark.parametrize("options", [[], ["--workers", "2", "--backplane", "embedded"]])

@@ -10,18 +10,33 @@ import pytest
 from trioroom.cli.starting import Commands
 
 
+def commands(*arguments: str, broker: str | None = None) -> Commands:
+    return Commands(arguments, "::1", "redis://:secret@h" if broker is None else "embedded", broker)
+
+
+OVERRIDING = ["--worker", "--workers", "1", "--host", "::1"]
+
+
 def test_overriding_options_come_last_yet_before_what_is_no_option() -> None:
-    overriding = ["--worker", "--workers", "1", "--port", "80", "--backplane", "unix:///s"]
-    assert Commands(["demo", "--port", "0"], "unix:///s").worker(80)[3:] == ["demo", "--port", "0", *overriding]
-    assert Commands(["serve", "--", "a:b"], "unix:///s").worker(80)[3:] == ["serve", *overriding, "--", "a:b"]
+    overriding = [*OVERRIDING, "--port", "80", "--backplane", "unix:///s"]
+    linked = commands("demo", "--port", "0", broker="unix:///s")
+    assert linked.worker(80)[3:] == ["demo", "--port", "0", *overriding]
+    assert commands("serve", "--", "a:b", broker="unix:///s").worker(80)[3:] == ["serve", *overriding, "--", "a:b"]
 
 
 def test_fork_server_is_told_no_port() -> None:
-    assert Commands(["demo"], None).fork_server()[3:] == ["demo", "--worker", "--workers", "1", "--fork-server"]
+    assert commands("demo").fork_server()[3:] == ["demo", *OVERRIDING, "--fork-server"]
 
 
-def test_backplane_that_workers_get_from_where_we_got_it_is_not_among_them() -> None:
-    assert Commands(["demo"], None).worker(80)[3:] == ["demo", "--worker", "--workers", "1", "--port", "80"]
+def test_backplane_of_others_is_told_where_passwords_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIOROOM_BACKPLANE_FILE", "/run/secrets/backplane")  # which may have another one by now
+    linked = commands("demo")
+    assert linked.worker(80)[3:] == ["demo", *OVERRIDING, "--port", "80"]
+    environment = linked.environment()
+    assert environment["TRIOROOM_BACKPLANE"] == "redis://:secret@h"
+    assert not environment["TRIOROOM_BACKPLANE_FILE"]
+    assert environment["PATH"] == os.environ["PATH"]
+    assert "secret" not in repr(linked)
 
 
 def test_directory_is_the_link_by_which_it_was_entered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +47,7 @@ def test_directory_is_the_link_by_which_it_was_entered(tmp_path: Path, monkeypat
     monkeypatch.chdir(current)
     assert os.getcwd() == str(release)
     monkeypatch.setenv("PWD", str(current))
-    assert Commands([], None).directory == str(current)
+    assert commands().directory == str(current)
     for stale in (other, tmp_path / "3", ""):
         monkeypatch.setenv("PWD", str(stale))
-        assert Commands([], None).directory == str(release)
+        assert commands().directory == str(release)

@@ -169,11 +169,14 @@ async def test_second_signal_stops_at_once() -> None:
 
 @needs_pidfd
 @pytest.mark.redis
-async def test_nothing_outlives_a_killed_parent(pids: Path) -> None:
+async def test_nothing_outlives_a_killed_parent_not_even_what_hangs_in_an_import(pids: Path) -> None:
     async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
         port = await command.wait_port()
+        (pids / "pids.py").write_text("import time\nprint('hangs', flush=True)\ntime.sleep(600)\n")
+        command.process.send_signal(signal.SIGHUP)
+        await command.wait_said("hangs")
         started = descendants(command.process.pid)
-        assert len(started) >= 4  # two workers, Valkey and its guard
+        assert len(started) >= 5  # two workers, what loads the new ones, Valkey and its guard
         ends = Ends(started)
         async with open_members(port):
             command.process.kill()

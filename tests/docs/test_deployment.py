@@ -40,7 +40,7 @@ def effective(*options: str) -> dict[str, Any]:
 
 def longest_end(settings: dict[str, Any]) -> float:
     """Seconds from SIGTERM to the end of the process."""
-    return float(settings.get("drain_delay", 0.0) + settings["drain_timeout"] + settings["leave_timeout"])
+    return float(settings.get("drain_delay", 0.0) + settings["drain_timeout"] + 2 * settings["leave_timeout"])
 
 
 def documents(name: str) -> dict[str, dict[str, Any]]:

@@ -22,7 +22,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import attrs
@@ -31,6 +31,7 @@ import trio
 
 from trioroom._core.exitcodes import describe_exit
 from trioroom.cli.forksafety import reason_against_forks
+from trioroom.cli.lifeline import outlive_parent
 from trioroom.cli.processes import end_process
 
 log = logging.getLogger("trioroom.workers")
@@ -109,9 +110,16 @@ class _Running:
 class ForkServer:
     """Runs when it is needed: one that died is started again for the next worker; made by `open_fork_server`."""
 
-    def __init__(self, command: Sequence[str], directory: str | None, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        directory: str | None,
+        environment: Mapping[str, str] | None,
+        nursery: trio.Nursery,
+    ) -> None:
         self._command = command
         self._directory = directory
+        self._environment = environment
         self._nursery = nursery
         self._busy = trio.Lock()  # it is started once, and asked for one worker after the other
         self._running: _Running | None = None
@@ -145,7 +153,7 @@ class ForkServer:
         with ours:
             with theirs:
                 process = await trio.lowlevel.open_process(
-                    self._command, cwd=self._directory, stdin=theirs, start_new_session=True
+                    self._command, cwd=self._directory, env=self._environment, stdin=theirs, start_new_session=True
                 )
             running = _Running(process, ours)
             try:
@@ -174,15 +182,18 @@ async def _meet(running: _Running, reports: socket.socket) -> ForkedWorker:
 
 
 @asynccontextmanager
-async def open_fork_server(command: Sequence[str], directory: str | None = None) -> AsyncIterator[ForkServer]:
+async def open_fork_server(
+    command: Sequence[str], directory: str | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[ForkServer]:
     """A fork server while the context is open, started for its first worker; workers should end before it.
 
     Args:
         command: starts a process that calls `fork_workers`.
         directory: where that is done; None is the current one.
+        environment: with which variables; None is with ours.
     """
     async with trio.open_nursery() as nursery:
-        yield ForkServer(command, directory, nursery)
+        yield ForkServer(command, directory, environment, nursery)
         nursery.cancel_scope.cancel()
 
 
@@ -224,6 +235,7 @@ def fork_workers() -> int | None:
         link = socket.socket(fileno=os.dup(_STDIN))
     except OSError as exc:
         raise click.UsageError("--fork-server is what trioroom gives to a process it starts; see --workers") from exc
+    outlive_parent()
     with link:
         if reason is not None:
             _refuse(link, reason)

@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 
 import attrs
 import trio
@@ -22,6 +23,7 @@ log = logging.getLogger("trioroom.workers")
 StartWorker = Callable[[socket.socket], Awaitable[Process]]
 """Starts one, with this for its standard input."""
 
+_SLACK = 5.0  # seconds that a worker takes to end, beyond what it has told
 _CONFIGURATION_ERRORS = (1, 2)  # exit codes of click's errors and of Python's uncaught ones
 
 
@@ -58,6 +60,7 @@ class Keeper:
         self._on_serving = on_serving
         self._retired = trio.Event()
         self._serving: Process | None = None
+        self._patience = 0.0  # seconds that it may take to end; one that does not serve yet has nobody to care for
 
     def send_signal(self, number: signal.Signals) -> None:
         """To the worker, if it serves."""
@@ -65,7 +68,7 @@ class Keeper:
             self._serving.send_signal(number)
 
     def retire(self) -> None:
-        """Have the worker drain and end, and start no other."""
+        """Have the worker drain and end, and start no other; one that takes longer than it may is ended."""
         self._retired.set()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -100,28 +103,42 @@ class Keeper:
 
     async def _run_worker(self, task_status: trio.TaskStatus[None]) -> _End:
         """One worker from its start to its end. Cancelled, it is told to stop at once, and killed in time."""
-        lifeline, theirs = open_lifeline()
+        try:
+            lifeline, process = await self._begin_worker()
+        except WorkerNotStarted as exc:
+            return _End(f"worker {self.number} does not start: {exc}", exc.code, self.number, None)
         async with lifeline.stream:
-            try:
-                with theirs:
-                    process = await self._start(theirs)
-            except WorkerNotStarted as exc:
-                return _End(f"worker {self.number} does not start: {exc}", exc.code, self.number, None)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._hear_serving, lifeline, process, task_status)
-                    nursery.start_soon(self._pass_on, process)
-                    code = await process.wait()
+                    nursery.start_soon(self._end_when_retired, process, nursery.cancel_scope)
+                    await process.wait()
                     nursery.cancel_scope.cancel()
             finally:
                 self._serving = None
                 await end_process(process, lifeline.stream.socket.close)
+            code = await process.wait()
         cause = "a cause that the fork server took with it" if code is None else describe_exit(code)
         return _End(f"worker {self.number} (pid {process.pid}) ended by {cause}", code, self.number, process.pid)
 
+    async def _begin_worker(self) -> tuple[Lifeline, Process]:
+        """Raises `WorkerNotStarted`."""
+        with ExitStack() as undo:
+            try:
+                lifeline, theirs = open_lifeline()
+                undo.callback(lifeline.stream.socket.close)
+                with theirs:
+                    process = await self._start(theirs)
+            except OSError as exc:  # directory or interpreter are gone, or the system is short of something
+                raise WorkerNotStarted(str(exc), None) from exc
+            undo.pop_all()
+        return lifeline, process
+
     async def _hear_serving(self, lifeline: Lifeline, process: Process, task_status: trio.TaskStatus[None]) -> None:
-        if not await lifeline.wait_serving():
+        patience = await lifeline.wait_serving()
+        if patience is None:
             return
+        self._patience = patience
         first, self.pid = self.pid is None, process.pid
         self._serving = process
         self._on_serving(process.pid)
@@ -132,9 +149,16 @@ class Keeper:
         if first:
             task_status.started()
 
-    async def _pass_on(self, process: Process) -> None:
+    async def _end_when_retired(self, process: Process, waiting: trio.CancelScope) -> None:
         await self._retired.wait()
         process.terminate()
+        began = trio.current_time()
+        await trio.sleep(self._patience + _SLACK)
+        fields = {"worker": self.number, "pid": process.pid, "seconds": trio.current_time() - began}
+        log.error(
+            "worker %(worker)d (pid %(pid)d) has not ended within %(seconds).0f s; it has to now", fields, extra=fields
+        )
+        waiting.cancel()
 
 
 @attrs.frozen

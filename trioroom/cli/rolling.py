@@ -20,12 +20,10 @@ import trio
 from trioroom.cli.keeper import Keeper, NeverServed
 from trioroom.cli.siblings import NO_ROSTER, Roster
 from trioroom.cli.starting import Starter
-from trioroom.settings import Settings
 
 log = logging.getLogger("trioroom.workers")
 
 _SERVE_TIMEOUT = 60.0  # seconds a replacement may take until it serves; an import that hangs must end some time
-_SLACK = 5.0  # seconds that a process takes to end, beyond its drain
 
 OpenStarter = Callable[[], AbstractAsyncContextManager[Starter]]
 
@@ -59,7 +57,6 @@ class Workers:
     """One on each of ``ports``, in ``nursery``.
 
     Args:
-        settings: the workers' own, which say how long they drain.
         open_starter: loads the application as it is now.
         roster: who serves is noted there, so that workers find each other.
     """
@@ -67,13 +64,11 @@ class Workers:
     def __init__(
         self,
         ports: Sequence[int],
-        settings: Settings,
         open_starter: OpenStarter,
         nursery: trio.Nursery,
         roster: Roster = NO_ROSTER,
     ) -> None:
         self._ports = ports
-        self._settings = settings
         self._open_starter = open_starter
         self._nursery = nursery
         self._roster = roster
@@ -164,21 +159,7 @@ class Workers:
         fields = {"worker": number, "pid": keeper.pid, "old_pid": old.pid}
         log.info("worker %d of %d: pid %s serves, pid %s drains", number, self.count, keeper.pid, old.pid, extra=fields)
         old.retire()
-        await self._wait_drained(old)
-
-    async def _wait_drained(self, old: Keeper) -> None:
-        settings = self._settings
-        patience = settings.drain_delay + settings.drain_timeout + settings.leave_timeout + _SLACK
-        with trio.move_on_after(patience) as scope:
-            await old.ended.wait()
-        if scope.cancelled_caught:
-            log.warning(
-                "worker %d (pid %s) still drains after %.0f s; going on",
-                old.number,
-                old.pid,
-                patience,
-                extra={"worker": old.number, "pid": old.pid},
-            )
+        await old.ended.wait()
 
     def _put(self, number: int, keeper: Keeper, generation: _Generation) -> None:
         self._places[number] = _Place(keeper, generation)

@@ -80,7 +80,7 @@ async def _serve(
             async with _listening(app, options, ssl_context, backplane) as server:
                 stop.serving = True
                 if lifeline is not None:
-                    await lifeline.say_serving()
+                    await lifeline.say_serving(_longest_end(options.settings))
                     await stop.begun.wait()
                 else:
                     async with trio.open_nursery() as nursery:
@@ -94,6 +94,11 @@ async def _serve(
                 if server.connection_count and lifeline is None:
                     count = server.connection_count
                     say(f"draining {count} connections (Ctrl-C again stops at once)", connections=count)
+
+
+def _longest_end(settings: Settings) -> float:
+    """Seconds from the signal to the end: the last peers go at the deadline, and then their rooms, each with a hook."""
+    return settings.drain_delay + settings.drain_timeout + 2 * settings.leave_timeout
 
 
 @asynccontextmanager

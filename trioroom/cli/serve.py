@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import signal
 import ssl
 import sys
 from collections.abc import Callable
@@ -25,11 +24,13 @@ from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand, con
 from trioroom.cli.dumps import ignore_dump_signal
 from trioroom.cli.forksafety import reason_of_system
 from trioroom.cli.forkserver import fork_workers
+from trioroom.cli.lifeline import end_with_parent
 from trioroom.cli.logs import log_as_json, raise_or_log, set_up
 from trioroom.cli.open_files import raise_limit_of_open_files
 from trioroom.cli.run import ServeOptions, serve_until_signal
 from trioroom.cli.secret_options import SecretOption, SecretUrlOption
 from trioroom.cli.setting_sources import collect_settings
+from trioroom.cli.signals import ignore_signals
 from trioroom.cli.tls import survive_hangups, tls_files
 from trioroom.cli.workers import serve_with_workers
 
@@ -91,10 +92,18 @@ def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None
 
 
 def _begin_logs(ctx: click.Context, param: click.Parameter, log_format: str) -> str:
-    """Before MODULE is imported, which may warn and fail."""
+    """Before MODULE is imported, which may warn, fail and take its time."""
+    ignore_dump_signal()
     if log_format == "json" and not is_check(ctx):
         log_as_json()
     return log_format
+
+
+def _begin_worker(ctx: click.Context, param: click.Parameter, worker: bool) -> bool:
+    """Before MODULE is imported, which may hang."""
+    if worker:
+        end_with_parent()
+    return worker
 
 
 def _server_options(command: Command) -> Command:
@@ -130,7 +139,10 @@ def _server_options(command: Command) -> Command:
         ),
         click.option("--workers", default=1, type=click.IntRange(1), help="Processes that share the port."),
         click.option("--port-per-worker", is_flag=True, help="They do not: worker N has --port + N - 1 for itself."),
-        click.option("--worker", is_flag=True, hidden=True, help="Be one of them; see trioroom.cli.lifeline."),
+        click.option(
+            "--worker", is_flag=True, hidden=True, is_eager=True, callback=_begin_worker,
+            help="Be one of them; see trioroom.cli.lifeline.",
+        ),
         click.option("--fork-server", is_flag=True, hidden=True, help="Fork them; see trioroom.cli.forkserver."),
         click.option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"])),
         click.option(
@@ -167,7 +179,6 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
 
         check(app, options, [(("tls_cert", "tls_key"), _load_tls)])
     set_up(options.log_level, tells_process=options.worker)
-    ignore_dump_signal()
     raise_limit_of_open_files()
     if options.worker or options.workers > 1:  # what of it the parent heeds, it says itself
         survive_hangups()
@@ -183,6 +194,7 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
             _serve_here(app, options, ssl_context)
     except* (click.ClickException, click.exceptions.Exit) as group:
         failures = leaves_of(group)
+    ignore_signals()
     for failure in failures:
         assert isinstance(failure, click.ClickException | click.exceptions.Exit)
         raise_or_log(failure)
@@ -200,8 +212,6 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
                 return
             options = attrs.evolve(options, port=port)
         trio.run(serve_until_signal, app, options, ssl_context)
-    if options.worker:  # which its parent may tell to end when a service manager has made it do so already
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _load_tls(options: ServeOptions) -> ssl.SSLContext | None:

@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,11 +49,13 @@ class Roster:
     def note(self, number: int, pid: int) -> None:
         """Worker ``number`` is this process from now on."""
         if self.directory is not None:
-            new = self.directory / "new"
+            new, link = self.directory / "new", self.directory / str(number)
+            with suppress(OSError):  # there was none before
+                os.unlink(_socket_of(self.directory, int(os.readlink(link))))  # one that was killed has left it
             with suppress(OSError):  # a full disk: then it is not asked
                 new.unlink(missing_ok=True)
                 new.symlink_to(str(pid))
-                new.replace(self.directory / str(number))  # at once: there is no moment without one
+                new.replace(link)  # at once: there is no moment without one
 
 
 NO_ROSTER = Roster(None)
@@ -62,19 +64,19 @@ NO_ROSTER = Roster(None)
 @contextmanager
 def open_roster() -> Iterator[Roster]:
     """An empty one while the context is open, in which our environment tells processes that we start where it is."""
-    try:
-        _remove_old_rosters()
-        temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-    except OSError as exc:
-        log.warning("each worker tells its own metrics only: no directory for the others: %s", exc)
-        yield NO_ROSTER
-        return
-    with temporary as directory, _locked(Path(directory)):
-        os.environ[ROSTER_VARIABLE] = directory
+    with ExitStack() as stack:
         try:
-            yield Roster(Path(directory))
-        finally:
-            os.environ.pop(ROSTER_VARIABLE, None)
+            _remove_old_rosters()
+            temporary = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
+            directory = stack.enter_context(temporary)
+            stack.enter_context(_locked(Path(directory)))
+        except OSError as exc:
+            log.warning("each worker tells its own metrics only: no directory for the others: %s", exc)
+            yield NO_ROSTER
+            return
+        os.environ[ROSTER_VARIABLE] = directory
+        stack.callback(os.environ.pop, ROSTER_VARIABLE, None)
+        yield Roster(Path(directory))
 
 
 @contextmanager
@@ -90,8 +92,10 @@ def _locked(directory: Path) -> Iterator[None]:
 def _remove_old_rosters() -> None:
     """Those of parents that were killed and could not."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with suppress(OSError), open(path, "rb") as lock:  # of others, or of one that lives
-            if path.parent.lstat().st_uid == os.getuid():
+        with suppress(OSError):  # such as of one that lives
+            if path.parent.lstat().st_uid != os.getuid():
+                continue  # anybody may make one, with a FIFO that holds up whoever opens it
+            with open(path, "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path.parent)
 
@@ -209,6 +213,8 @@ async def open_siblings() -> AsyncIterator[UnixSiblings | None]:
 
 
 async def _listen(address: str) -> trio.SocketListener:
+    with suppress(FileNotFoundError):
+        os.unlink(address)  # of a worker that was killed and had our process id
     sock = trio.socket.socket(socket.AF_UNIX)
     try:
         await sock.bind(address)

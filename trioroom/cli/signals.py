@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from types import FrameType
 
 import trio
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STANDARD_STREAMS = (0, 1, 2)
 
 
@@ -30,8 +32,15 @@ class Stop:
         self._terminals = [file for file in _STANDARD_STREAMS if os.isatty(file)]
         self._hangup = trio.Event()
 
+    def take(self, number: int) -> None:
+        """A signal has come."""
+        if number == signal.SIGHUP:
+            self.hang_up()
+        else:
+            self.ask()
+
     def ask(self) -> None:
-        """As a signal does."""
+        """As SIGINT and SIGTERM do."""
         if not self.serving or (self.begun.is_set() and not self.patient):
             self.insist()
         self.begun.set()
@@ -57,19 +66,24 @@ class Stop:
 
 @asynccontextmanager
 async def open_stop(*, patient: bool = False) -> AsyncIterator[Stop]:
-    """Heed signals while the context is open; its body is in ``all``, and ends silently when that is cancelled."""
+    """Heed signals while the context is open; its body is in ``all``, and ends silently when that is cancelled.
+
+    Those that come later do nothing: the process is about to end, with an exit code that tells how it went.
+    """
     stop = Stop(patient=patient)
+    token = trio.lowlevel.current_trio_token()
 
-    async def heed(signals: AsyncIterator[int]) -> None:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                stop.hang_up()
-            else:
-                stop.ask()
+    def heed(number: int, frame: FrameType | None) -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(stop.take, number)
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(heed, signals)
-            with stop.all:
-                yield stop
-            nursery.cancel_scope.cancel()
+    for number in _SIGNALS:
+        signal.signal(number, heed)
+    with stop.all:
+        yield stop
+
+
+def ignore_signals() -> None:
+    """From now on, at the very end: Python takes handlers away before it is done."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -9,13 +9,14 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
 import attrs
 import trio
 
+from trioroom.cli.environment import FILE_SUFFIX, variable_of
 from trioroom.cli.forkserver import ForkServer, NoForks, open_fork_server
 from trioroom.cli.keeper import StartWorker
 from trioroom.cli.processes import Process
@@ -25,12 +26,19 @@ log = logging.getLogger("trioroom.workers")
 
 @attrs.frozen
 class Commands:
-    """How to start processes of ours, from the arguments of this one."""
+    """How to start processes of ours, from the arguments of this one.
+
+    They serve where this process has reserved ports, and on the backplane that links them to those of before, whatever
+    the file of the configuration says by then.
+    """
 
     arguments: Sequence[str]
     """Less its name; the workers get them too."""
-    backplane: str | None
-    """The URL of the backplane, if it is another one than they say."""
+    host: str
+    backplane: str = attrs.field(repr=False)
+    """The URL of the backplane, as it was asked for."""
+    broker: str | None
+    """The URL of the one that runs here, if that was asked for."""
     directory: str = attrs.field(factory=lambda: _current_directory())
 
     def worker(self, port: int) -> list[str]:
@@ -42,16 +50,17 @@ class Commands:
         return self._command(["--fork-server"])
 
     def _command(self, more: Sequence[str]) -> list[str]:
-        """Ours, with options at the end that override those before.
-
-        The backplane is among them only if it is another: a URL from the environment may hold a password, which is
-        not to be seen in the list of processes.
-        """
+        """Ours, with options at the end that override those before."""
         arguments = self.arguments
         end = arguments.index("--") if "--" in arguments else len(arguments)
-        overriding = ["--worker", "--workers", "1", *more]
-        overriding += ["--backplane", self.backplane] if self.backplane is not None else []
+        overriding = ["--worker", "--workers", "1", "--host", self.host, *more]
+        overriding += ["--backplane", self.broker] if self.broker is not None else []
         return [sys.executable, "-m", "trioroom", *arguments[:end], *overriding, *arguments[end:]]
+
+    def environment(self) -> dict[str, str]:
+        """Ours, with the backplane: its URL may hold a password, which is not to be seen in the list of processes."""
+        variable = variable_of("backplane")
+        return {**os.environ, variable: self.backplane, variable + FILE_SUFFIX: ""}
 
 
 def _current_directory() -> str:
@@ -81,7 +90,8 @@ class Starter:
             except NoForks as exc:
                 _warn_of_interpreters(str(exc))
                 self._fork_server = None
-        return await start_interpreter(self._commands.worker(port), self._commands.directory, lifeline)
+        commands = self._commands
+        return await start_interpreter(commands.worker(port), commands.directory, lifeline, commands.environment())
 
 
 @asynccontextmanager
@@ -95,7 +105,8 @@ async def open_starter(commands: Commands, against_forks: str | None) -> AsyncIt
         _warn_of_interpreters(against_forks)
         yield Starter(commands, None)
         return
-    async with open_fork_server(commands.fork_server(), commands.directory) as fork_server:
+    opened = open_fork_server(commands.fork_server(), commands.directory, commands.environment())
+    async with opened as fork_server:
         yield Starter(commands, fork_server)
 
 
@@ -103,6 +114,13 @@ def _warn_of_interpreters(reason: str) -> None:
     log.warning("workers do not share memory, as %s", reason)
 
 
-async def start_interpreter(command: Sequence[str], directory: str | None, lifeline: socket.socket) -> trio.Process:
+async def start_interpreter(
+    command: Sequence[str],
+    directory: str | None,
+    lifeline: socket.socket,
+    environment: Mapping[str, str] | None = None,
+) -> trio.Process:
     """A worker that loads everything by itself."""
-    return await trio.lowlevel.open_process(command, cwd=directory, stdin=lifeline, start_new_session=True)
+    return await trio.lowlevel.open_process(
+        command, cwd=directory, env=environment, stdin=lifeline, start_new_session=True
+    )

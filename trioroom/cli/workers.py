@@ -46,12 +46,13 @@ async def serve_with_workers(options: ServeOptions, arguments: Sequence[str], ag
     check_linked(options)
     check_ports(options)
     async with open_stop() as stop, _reserve_ports(options) as addresses, _open_broker(options.backplane) as url:
-        commands = Commands(arguments, url if url != options.backplane else None)
+        broker = url if url != options.backplane else None
+        commands = Commands(arguments, options.host, options.backplane, broker)
         with stop.at_once, open_roster() as roster:
             async with trio.open_nursery() as nursery:
                 ports = [of_worker[0][1] for of_worker in addresses]
                 load = partial(open_starter, commands, against_forks)
-                workers = Workers(ports, options.settings, load, nursery, roster)
+                workers = Workers(ports, load, nursery, roster)
                 async with open_dumps(partial(workers.send_signal, DUMP_SIGNAL)):
                     await _serve_until_stop(workers, stop, partial(_announce, options, addresses))
 
