@@ -252,7 +252,8 @@ async def serve(
     tracer_provider: TracerProvider | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`.
+    """Run ``app`` until cancelled; ``nursery.start`` gets the `Server`. See `open_server`, whose context drains when it
+    is left: this cannot, as it only ends by being cancelled, and then peers are closed with 1001.
 
     Meanwhile the process is a server: its garbage collector is tuned for many long-lived connections.
     """

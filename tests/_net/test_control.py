@@ -210,6 +210,38 @@ async def test_server_that_cannot_listen_says_so_and_tries_again(
             assert await late.ask(ORDER) == ([10, 1], 0)
 
 
+async def test_server_that_began_without_the_broker_does_what_was_ordered_meanwhile(autojump_clock: MockClock) -> None:
+    """And nothing of what was ordered before it was there: those peers are not its own."""
+    link = Failing()
+    async with open_nodes(1, link=link) as (here,):
+        for number in range(300):
+            await here.ask(Disconnect(4005, "out", user=f"before {number}"))
+        await trio.sleep(5)
+        link.is_up = False
+        late = Node(link, 10)
+        async with running(late):
+            meanwhile = [Disconnect(4005, "out", user=f"meanwhile {number}") for number in range(300)]
+            for order in meanwhile:
+                await here.ask(order)
+            await trio.sleep(60)
+            assert not late.commands
+            link.is_up = True
+            await trio.sleep(2)
+            assert late.commands == meanwhile
+            assert await here.ask(ORDER) == ([1, 10], 0)
+            assert late.commands == [*meanwhile, ORDER]
+
+
+async def test_server_that_begins_does_nothing_that_was_ordered_before(autojump_clock: MockClock) -> None:
+    async with open_nodes(1) as (here,):
+        await here.ask(ORDER)
+        await trio.sleep(0.001)
+        late = Node(here.control._link, 10)
+        async with running(late):
+            await wait_all_tasks_blocked()
+            assert not late.commands
+
+
 async def test_loss_is_logged(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     link = Forgetful()
     async with open_nodes(1, 10, link=link) as (here, there):
@@ -223,7 +255,24 @@ async def test_loss_is_logged(autojump_clock: MockClock, caplog: pytest.LogCaptu
         there.may_answer.set()
         await link.publish(_ORDERS, encode_control(Asked("somebody", 0, ORDER)))
         await trio.sleep(1)
-    assert "asked of this one is lost" in caplog.text
+    assert "an order of another server is lost" in caplog.text
+
+
+async def test_question_that_is_lost_is_no_reason_to_warn(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked knows that there was no answer; after an outage of the broker it is lost on all servers."""
+    async with open_nodes(1, 10) as (here, there):
+        there.may_answer = trio.Event()
+        link = here.control._link
+        assert link is not None
+        with trio.move_on_after(0.5):
+            for number in range(_CHANNEL_SIZE + 2):
+                await link.publish(_QUESTIONS, encode_control(Asked("somebody", number, QUESTION)))
+        there.may_answer.set()
+        await trio.sleep(1)
+        assert await here.ask(QUESTION) == ([1, 10], 0)
+    assert not caplog.records
 
 
 async def test_fault_of_ours_does_not_end_the_server(

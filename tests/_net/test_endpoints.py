@@ -106,6 +106,15 @@ async def test_nothing_else_does_and_no_body_is_read(open_site: OpenSite, author
         assert not site.bodies
 
 
+@pytest.mark.parametrize("path", ["/%6fpen", "/o%70en", "/tree%2F", "/%74ree/", "/tree%2Fx", "http://test/%6fpen"])
+async def test_path_counts_as_it_is_written(open_site: OpenSite, path: str) -> None:
+    """A proxy that keeps operators' paths from the world may look at them before they are decoded."""
+    async with open_site() as site:
+        assert (await site.exchange(get(path)))[0] == 404
+        assert (await site.exchange(get("/tree/%6fpen")))[0] == 200
+        assert (await site.exchange(get("http://test/open", None)))[0] == 200
+
+
 async def test_browser_may_show_the_key_as_password_but_not_to_change_things(open_site: OpenSite) -> None:
     async with open_site() as site:
         assert (await site.exchange(get("/echo", basic(KEY))))[0] == 200

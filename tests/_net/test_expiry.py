@@ -88,6 +88,23 @@ async def test_many_that_go_before_their_time_leave_no_heap_behind(
     assert sorted(name for _, name in ends) == sorted(f"{number}" for number in range(9_990, 10_000))
 
 
+async def test_thousands_that_went_before_their_time_let_others_run(
+    expiry: Expiry, ends: Ends, autojump_clock: MockClock
+) -> None:
+    for number in range(2_000):
+        expiry.watch(some(f"kept {number}"), 2)
+    for number in range(2_000):
+        expiry.watch(some(f"gone {number}"), 1)
+        expiry.forget(some(f"gone {number}"))
+    await trio.sleep(1)
+    left = []
+    while len(expiry._heap) > 2_000:
+        left.append(len(expiry._heap))
+        await trio.lowlevel.checkpoint()
+    assert len(left) > 4
+    assert not ends
+
+
 async def test_thousands_at_once_let_others_run(expiry: Expiry, ends: Ends, autojump_clock: MockClock) -> None:
     for number in range(2_000):
         expiry.watch(some(f"{number}"), 1)

@@ -12,6 +12,7 @@ from tests._net.losing_store import Store
 from trioroom._core.history import History, Kept, Position
 from trioroom._net.healing import Healed, HealingChannel, Turn
 from trioroom.backplane.base import Lost
+from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing.conformance import make_channel
 
 HISTORY = History(8)
@@ -242,3 +243,20 @@ def test_history_has_a_size_and_a_ttl() -> None:
             History(size, ttl)
     with pytest.raises(TypeError, match="size"):
         History(2.5)  # type: ignore[arg-type]  # which is what is tested
+
+
+@pytest.mark.parametrize(("max_age", "count"), [(0.0, 0), (0.25, 2), (45.05, 450), (100.0, 700)])
+async def test_begins_with_what_is_young_enough(max_age: float, count: int, autojump_clock: MockClock) -> None:
+    store, history = MemoryBackplane().history, History(1_000)
+    assert store is not None
+    for number in range(700):
+        await store.publish("room/a", b"%d" % number, history)
+        await trio.sleep(0.1)
+    healing = HealingChannel(store, "room/a", history, make_channel(100))
+    assert (await healing.begin(max_age)).position.offset == 700
+    received: list[Healed] = []
+    with trio.move_on_after(1):
+        while True:
+            received.append(await healing.receive())
+    assert [each.offset for each in received if isinstance(each, Kept)] == [*range(701 - count, 701)]
+    assert len(received) == count

@@ -84,6 +84,7 @@ async def test_key_that_was_withdrawn_is_not_taken_for_longer_than_max_age(
         {"status": 302, "headers": {"Location": "https://elsewhere.example/"}},
         {"document": b"<html>"},
         {"document": b'{"keys":[]}'},
+        {"document": b"[" * 100_000},
         {"document": b"x" * (300 << 10)},
     ],
 )
@@ -212,6 +213,9 @@ async def test_certificate_of_the_issuer_is_verified(issuer: Issuer) -> None:
         "ftp://127.0.0.1/",
         "https:///jwks.json",
         "https://user:s3cret@issuer.example/",
+        "https://issuer.example/jwks.json?key=s3cret\r\nX: y",
+        "https://issuer.example/a b?key=s3cret",
+        "https://issuer.example/ü?key=s3cret",
         "",
     ],
 )

@@ -294,6 +294,13 @@ def test_token_in_a_url_is_in_no_error_and_no_repr() -> None:
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("url", ["socks5://user:s3cret@proxy:1080", "user:s3cret@proxy:1080"])
+def test_password_in_the_url_of_a_proxy_is_in_no_error(url: str) -> None:
+    with pytest.raises(ValueError, match="…@proxy:1080' is no URL of the kind http") as refused:
+        parse_proxy(url)
+    assert "s3cret" not in str(refused.value)
+
+
 async def test_token_in_a_url_is_not_told_when_the_server_refuses_it(caplog: pytest.LogCaptureFixture) -> None:
     async def refuse(credentials: trioroom.Credentials) -> None:
         raise trioroom.AuthenticationRefused("nobody I know")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,7 @@ CASES: list[tuple[Exception, tuple[float, float] | None]] = [
     (handshake(503, ("Retry-After", "7")), (7.0, 14.0)),
     (handshake(429, ("retry-after", " 2 ")), (2.0, 4.0)),
     (handshake(503, ("Retry-After", "Fri, 31 Dec 1999 23:59:59 GMT")), BACK_OFF),
+    (handshake(503, ("Retry-After", "9" * 400)), (86_400.0, 86_400.0)),
     (handshake(404, ("Retry-After", "7")), GIVE_UP),
     (RemoteProtocolError("what is this?", 4000), GIVE_UP),
     (ConnectionRefusedError(), BACK_OFF),
@@ -48,6 +51,14 @@ def test_bye_names_the_time_and_is_no_failure(chance: float) -> None:
     said = Ended(ConnectionClosed(4101), 1.0, (0.8, 5.0))
     assert reconnection.wait_after(said, chance) == pytest.approx(0.8 + 4.2 * chance)
     assert reconnection.wait_after(Ended(ConnectionRefusedError()), 1.0) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [((-5.0, -1.0), 0.0), ((math.nan, 1.0), 0.0), ((math.inf, math.inf), 0.0), ((1e300, 1e308), 86_400.0)],
+)
+def test_bye_that_makes_no_sense_does_no_harm(said: tuple[float, float], expected: float) -> None:
+    assert Reconnection().wait_after(Ended(ConnectionClosed(4101), 1.0, said), 0.5) == expected
 
 
 def test_bye_does_not_bring_back_whom_the_code_keeps_out() -> None:

@@ -27,7 +27,7 @@ from trioroom.testing import Peer
 DEPLOY = Path(__file__).parent.parent.parent / "docs" / "deploy"
 DEADLINE = 30.0
 SHORT = 1  # seconds for which a connection may be silent, where the files say 75
-ADMIN_PATHS = ("/api", "/api/v1/rooms", "/metrics", "/_/", "/_")
+ADMIN_PATHS = ("/api", "/api/v1/rooms", "/metrics", "/_/", "/_", "/%61pi/v1/rooms", "/%6detrics", "/%5F%2f", "/%5F")
 PROXIES = ["nginx", "haproxy", *(["caddy"] if shutil.which("caddy") else [])]  # CI has the first two
 
 
@@ -175,7 +175,9 @@ async def open_site(proxy: str, directory: Path) -> AsyncIterator[Site]:
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(directory / "chat.pem"))
     tls = ssl.create_default_context()
     authority.configure_trust(tls)
-    settings = Settings(ping_interval=0.3, ping_timeout=0.25, drain_timeout=5, trusted_proxies=("127.0.0.1",))
+    settings = Settings(
+        ping_interval=0.3, ping_timeout=0.25, drain_timeout=5, trusted_proxies=("127.0.0.1",), public_metrics=True
+    )
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         stack.callback(nursery.cancel_scope.cancel)
@@ -198,7 +200,7 @@ async def _serve(
     app, stop = App(), trio.Event()
     app.route("chat/{name}", Chat)
     app.route("where/{name}", Where)
-    async with open_server(app, port=0, settings=settings, backplane=backplane) as server:
+    async with open_server(app, port=0, settings=settings, backplane=backplane, api_key="k" * 32) as server:
         task_status.started(RunningServer(app, server, stop))
         await stop.wait()
 

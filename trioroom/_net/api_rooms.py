@@ -16,7 +16,7 @@ from trioroom._net.room_presence import presents
 from trioroom._wire import api
 from trioroom._wire.codec import JSON
 from trioroom._wire.envelopes import HistoryItem
-from trioroom.errors import BackplaneUnavailable, HandshakeError, PositionLost
+from trioroom.errors import BackplaneError, BackplaneUnavailable, HandshakeError, PositionLost
 from trioroom.room import Room, presence_of
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ class RoomsApi:
             return api.BatchResult(error=api.ErrorDetail(exc.code, str(exc)))
         except BackplaneUnavailable as exc:
             return api.BatchResult(error=api.ErrorDetail("unavailable", str(exc)))
+        except BackplaneError as exc:
+            return api.BatchResult(error=api.ErrorDetail("refused", str(exc)))
 
     # -- looking -------------------------------------------------------------------------------------
 

@@ -91,6 +91,7 @@ class Control:
         self._pending: dict[int, _Pending] = {}
         self._nodes = Nodes(self._node_gone)
         self._listens = False
+        self._deaf_since = trio.current_time()  # while it does not listen
 
     @property
     def others(self) -> set[str]:
@@ -158,7 +159,8 @@ class Control:
                     await self._listen(*sources)
             except* BackplaneError as error:
                 log.warning("other servers are not heard, trying again: %s", first_of(error))
-            self._listens = False
+            if self._listens:
+                self._listens, self._deaf_since = False, trio.current_time()
             start()
             await trio.sleep(_RETRY_INTERVAL)
         await trio.lowlevel.checkpoint()
@@ -176,7 +178,7 @@ class Control:
         else:
             await stack.enter_async_context(link.history.subscribe(_ORDERS, orders))
             source = HealingChannel(link.history, _ORDERS, _KEPT, orders)
-            await source.begin()
+            await source.begin(max_age=trio.current_time() - self._deaf_since)
         await stack.enter_async_context(link.subscribe(_QUESTIONS, questions))
         await stack.enter_async_context(link.subscribe(_inbox_of(self.node), answers))
         if link.presence is not None:  # last: who sees us may count on an answer
@@ -186,15 +188,16 @@ class Control:
 
     async def _listen(self, orders: HealingChannel | RoomChannel, questions: RoomChannel, answers: RoomChannel) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._follow, orders)
-            nursery.start_soon(self._follow, questions)
+            nursery.start_soon(self._follow, orders, True)
+            nursery.start_soon(self._follow, questions, False)  # who asked is told of our silence
             nursery.start_soon(self._collect, answers)
 
-    async def _follow(self, source: HealingChannel | RoomChannel) -> None:
+    async def _follow(self, source: HealingChannel | RoomChannel, loss_matters: bool) -> None:
         while True:
             delivery = await source.receive()
             if isinstance(delivery, Lost) or (isinstance(delivery, Turn) and delivery.lost is not None):
-                log.warning("something that other servers asked of this one is lost: it may have kept a connection")
+                if loss_matters:
+                    log.warning("an order of another server is lost: this one may have kept whom it was to put out")
             elif (message := self._read(delivery)) is not None and isinstance(message, Asked):
                 await self._serve(message)
 

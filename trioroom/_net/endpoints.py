@@ -75,8 +75,12 @@ class Endpoints:
         if public or self._api_key is not None:
             self._endpoints.append(Endpoint(path, handler, methods, public, refuse or _refuse_in_plain_text))
 
-    def find(self, path: str) -> Endpoint | None:
-        """Who answers at ``path``."""
+    def find(self, target: str) -> Endpoint | None:
+        """Who answers at a request target.
+
+        Its path counts as it is written: a proxy that keeps these from the world may not decode it.
+        """
+        path = path_of(target)
         for endpoint in self._endpoints:
             if endpoint.serves(path):
                 return endpoint
@@ -129,6 +133,12 @@ class Endpoints:
             raise HandshakeError(401, "this needs the API key; send Authorization: Bearer KEY", _CHALLENGE)
         if not self._api_key.opens(shown.strip()):
             raise HandshakeError(401, "the API key is another one; send Authorization: Bearer KEY", _CHALLENGE)
+
+
+def path_of(target: str) -> str:
+    """The path of a request target, which may be a whole URL, not decoded."""
+    path = target.partition("?")[0]
+    return path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
 
 
 def _refuse_in_plain_text(error: HandshakeError) -> bytes:

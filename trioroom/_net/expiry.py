@@ -17,7 +17,7 @@ import trio
 if TYPE_CHECKING:
     from trioroom._net.connection import Connection
 
-_SLICE = 256  # ends between two checkpoints
+_SLICE = 256  # places between two checkpoints
 _FEW = 64  # places that are not worth clearing away
 
 
@@ -68,13 +68,12 @@ class Expiry:
             await self._end_those_due()
 
     async def _end_those_due(self) -> None:
-        ended = 0
+        seen = 0
         while self._heap and self._heap[0].deadline <= trio.current_time():
             connection = heapq.heappop(self._heap).connection
-            if connection is None:
-                continue
-            del self._places[connection]
-            self._end(connection)
-            ended += 1
-            if ended % _SLICE == 0:
+            if connection is not None:
+                del self._places[connection]
+                self._end(connection)
+            seen += 1
+            if seen % _SLICE == 0:
                 await trio.lowlevel.checkpoint()

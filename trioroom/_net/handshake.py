@@ -233,7 +233,7 @@ class Greeter:
         return address
 
     def _names_a_room(self, request: Request) -> bool:
-        return not self._http.owns(request.path) and self._hub.knows(room_of(request))
+        return not self._http.owns(request) and self._hub.knows(room_of(request))
 
     async def _read_head(self, transport: Transport, data: bytes, deadline: float) -> tuple[Request, bytes]:
         settings = self._hub.settings

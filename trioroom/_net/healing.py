@@ -52,16 +52,30 @@ class HealingChannel:
         self._healed: deque[Healed] = deque()
         self._behind: str | None = None  # why we have to read; None while what comes follows
 
-    async def begin(self) -> Turn:
+    async def begin(self, max_age: float = 0.0) -> Turn:
         """Where the history ends, once the channel is subscribed: what is live follows.
 
+        Args:
+            max_age: what was published so many seconds ago, or later, comes too.
         Raises:
             BackplaneUnavailable: the broker cannot be reached.
         """
         page = await self._store.read_after(self._room, self._history, None, 0)
         self._cursor = page.position
         self._confirmed.clear()  # by publications before; nobody here has seen what came before this
+        if max_age > 0:
+            await self._go_back(max_age)
         return Turn(page.position, page.previous, None)
+
+    async def _go_back(self, max_age: float) -> None:
+        while True:
+            page = await self._store.read_before(self._room, self._history, self._cursor.offset + 1, _PAGE)
+            young = [kept for kept in page.kept if kept.age <= max_age]
+            if young:
+                self._cursor = Position(young[0].epoch, young[0].offset - 1)
+                self._behind = "backplane"
+            if not young or len(young) < len(page.kept):
+                return
 
     def confirm(self, position: Position) -> None:
         """The store has it: one of our own publications."""

@@ -61,9 +61,9 @@ class HttpResponder:
         self._client = client
         self._readers = trio.CapacityLimiter(_READERS)
 
-    def owns(self, path: str) -> bool:
-        """Whether a GET of ``path`` is for us, though a room may be called so."""
-        return path in _OWN or self._endpoints.find(path) is not None
+    def owns(self, request: Request) -> bool:
+        """Whether a GET of its path is for us, though a room may be called so."""
+        return request.path in _OWN or self._endpoints.find(request.target) is not None
 
     async def respond(self, request: Request, deadline: float, read_body: ReadBody) -> bytes:
         """The whole response to ``request``; reading a file ends at ``deadline``.
@@ -71,7 +71,7 @@ class HttpResponder:
         Raises:
             trio.TooSlowError: it was not there in time.
         """
-        if (endpoint := self._endpoints.find(request.path)) is not None:
+        if (endpoint := self._endpoints.find(request.target)) is not None:
             return await self._endpoints.respond(endpoint, request, read_body)
         with trio.fail_at(deadline):
             return await self._respond(request)

@@ -6,8 +6,6 @@ What there is stands in `trioroom._wire.openapi`; what is done about rooms in `a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
@@ -16,6 +14,8 @@ import msgspec
 import trio
 
 from trioroom._net.api_rooms import ApiError, RoomsApi, refusals
+from trioroom._net.endpoints import path_of
+from trioroom._net.overview import package_version
 from trioroom._wire import api
 from trioroom._wire.http import Request, encode_response
 from trioroom._wire.openapi import OPERATIONS, Operation, document
@@ -117,23 +117,20 @@ class HttpApi:
         hub, control = self._operator.hub, self._operator.control
         uptime = trio.current_time() - self._began
         counts = len(hub.connections), len(hub.rooms), len(control.others)
-        return api.InfoResponse(_version(), control.node, uptime, *counts, hub.backplane.ready)
+        return api.InfoResponse(package_version(), control.node, uptime, *counts, hub.backplane.ready)
 
     async def _document(self, call: Call) -> dict[str, Any]:
-        return document(_version())
+        return document(package_version())
 
 
 def segments_of(target: str) -> list[str]:
     """The segments of a request target's path, each decoded: a slash that was written ``%2F`` ends none."""
-    path = target.partition("?")[0]
-    if not path.startswith("/"):  # a whole URL
-        path = "/" + path.partition("://")[2].partition("/")[2]
-    return [unquote(segment) for segment in path.split("/")[1:]]
+    return [unquote(segment) for segment in path_of(target).split("/")[1:]]
 
 
 def _template_of(segments: list[str]) -> tuple[str, str]:
     """The path of an operation and the room in it. Slashes of a room's name may stand as they are, if they can."""
-    first, *rest = segments[2:]
+    first, *rest = segments[2:]  # those before are `api.PREFIX`
     if first != "rooms" or not rest:
         return "/".join([first, *rest]), ""
     if len(rest) > 1 and rest[-1] in _ACTIONS:
@@ -183,10 +180,3 @@ def _encode(status: int, answer: object, headers: tuple[tuple[str, str], ...] = 
 
 def _revocation(done: Revocation) -> api.RevocationResponse:
     return api.RevocationResponse(done.connections, done.nodes, done.silent)
-
-
-def _version() -> str:
-    try:
-        return version_of("trioroom")
-    except PackageNotFoundError:  # run from its source
-        return "unknown"

@@ -1,41 +1,37 @@
-"""One GET of a small document: no more bytes and no longer than it should take, over TLS, and from nowhere else."""
+"""One GET of a key set: no more bytes and no longer than it should take, over TLS, and from nowhere else."""
 
 from __future__ import annotations
 
-import http.client
 import ipaddress
 import ssl
-import time
-from typing import IO
-from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import getproxies, proxy_bypass
 
-_CHUNK = 16_384
+import attrs
+import trio
+
+from trioroom._core.causes import root_of
+from trioroom.client.dialing import Proxy, Target, parse_http_url, parse_proxy
+from trioroom.client.fetching import Answer, fetch
+from trioroom.errors import HandshakeError
 
 
 class FetchError(Exception):
     """It could not be had, as the message says; maybe later."""
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """Keys come from where the operator said, and from nowhere else."""
-
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
-    ) -> None:
-        return None
-
-
-def check_url(url: str) -> None:
+def parse_key_set_url(url: str) -> Target:
     """Raises:
-    ValueError: whoever is in between could give us other keys.
+    ValueError: it is none, or whoever is in between could give us other keys.
     """
     parts = urlsplit(url)
-    if parts.username is not None or not parts.hostname or parts.scheme not in ("http", "https"):
+    is_clean = all("!" <= character <= "~" for character in url)
+    if parts.username is not None or not parts.hostname or parts.scheme not in ("http", "https") or not is_clean:
         raise ValueError("the URL of a key set has to be like https://issuer.example/.well-known/jwks.json")
     if parts.scheme == "http" and not _is_loopback(parts.hostname):
         raise ValueError(f"keys from http://{parts.hostname} could be anybody's; give an https:// URL")
+    target = parse_http_url(url)
+    return attrs.evolve(target, resource=f"{target.resource}?{parts.query}") if parts.query else target
 
 
 def _is_loopback(host: str) -> bool:
@@ -45,35 +41,29 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def fetch(url: str, *, timeout: float, max_bytes: int, ssl_context: ssl.SSLContext | None) -> bytes:
-    """The document at ``url``, one that `check_url` has passed. Blocks: to be run in a thread.
+async def fetch_document(target: Target, *, timeout: float, max_bytes: int, ssl_context: ssl.SSLContext) -> bytes:
+    """The document at ``target``.
 
     Raises:
         FetchError: the server is out of reach, too slow, answers with another status than 200, or with too much.
     """
-    deadline = time.monotonic() + timeout
-    request = Request(url, headers={"Accept": "application/json", "User-Agent": "trioroom"})
-    document = bytearray()
+    answer: Answer | None = None
     try:
-        with _opener(url, ssl_context).open(request, timeout=timeout) as response:
-            if response.status != 200:
-                raise FetchError(f"the server answered with HTTP {response.status}")
-            while chunk := response.read1(_CHUNK):
-                document += chunk
-                if len(document) > max_bytes:
-                    raise FetchError(f"the document exceeds {max_bytes} bytes")
-                if time.monotonic() > deadline:  # the timeout of a socket is for each read
-                    raise FetchError(f"the document did not come within {timeout:g} s")
-    except HTTPError as exc:
-        exc.close()
-        raise FetchError(f"the server answered with HTTP {exc.code}") from exc
-    except (OSError, http.client.HTTPException, ValueError) as exc:
-        raise FetchError(f"{type(exc).__name__}: {exc}") from exc
-    return bytes(document)
+        with trio.move_on_after(timeout):
+            proxy = _proxy_to(target)
+            answer = await fetch(target, max_bytes=max_bytes, proxy=proxy, ssl_context=ssl_context)
+    except (OSError, HandshakeError, ValueError) as exc:
+        raise FetchError(str(root_of(exc)) or type(exc).__name__) from exc
+    if answer is None:
+        raise FetchError(f"the document did not come within {timeout:g} s")
+    if answer.status != 200:
+        raise FetchError(f"the server answered with HTTP {answer.status}")
+    return answer.body
 
 
-def _opener(url: str, ssl_context: ssl.SSLContext | None) -> OpenerDirector:
-    handlers = [HTTPSHandler(context=ssl_context or ssl.create_default_context()), _NoRedirects()]
-    if _is_loopback(urlsplit(url).hostname or ""):
-        return build_opener(*handlers, ProxyHandler({}))  # no proxy knows our loopback
-    return build_opener(*handlers)
+def _proxy_to(target: Target) -> Proxy | None:
+    """What ``https_proxy`` of the environment says, unless ``no_proxy`` does; no proxy knows our loopback."""
+    url = getproxies().get("https")
+    if not url or _is_loopback(target.host) or proxy_bypass(target.host):
+        return None
+    return parse_proxy(url if "://" in url else f"http://{url}")

@@ -5,21 +5,20 @@ from __future__ import annotations
 import logging
 import math
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import trio
 
-from trioroom.auth.fetch import FetchError, check_url, fetch
+from trioroom.auth.fetch import FetchError, fetch_document, parse_key_set_url
 from trioroom.auth.keys import Key, parse_jwks
 from trioroom.errors import AuthenticationUnavailable
 
 log = logging.getLogger("trioroom.auth")
 
 _MAX_BYTES = 256 << 10  # of a set: some hundred keys of the largest kind
-_PATIENCE = 1.0  # seconds that a thread may take beyond the time it gives itself
+_FILE_TIMEOUT = 5.0  # seconds; it may be on a file system that has gone away
 
 
 class _KeySet:
@@ -27,25 +26,23 @@ class _KeySet:
 
     Args:
         name: for the log.
-        read: gives the document, in a thread; raises `FetchError`.
+        read: gives the document, or raises `FetchError`, in seconds at most.
         secrets: whether it may have keys of HS256.
     """
 
     def __init__(
         self,
         name: str,
-        read: Callable[[], bytes],
-        timeout: float,
+        read: Callable[[], Awaitable[bytes]],
         max_age: float,
         min_interval: float,
         *,
         secrets: bool,
     ) -> None:
-        if not (timeout > 0 and max_age > 0 and min_interval > 0):
-            raise ValueError("timeout, max_age and min_interval must be positive")
+        if not (max_age > 0 and min_interval > 0):
+            raise ValueError("max_age and min_interval must be positive")
         self._name = name
         self._read = read
-        self._timeout = timeout
         self._max_age = max_age
         self._min_interval = min_interval
         self._secrets = secrets
@@ -55,7 +52,6 @@ class _KeySet:
         self._has_failed = False  # the latest try
         self._is_out = False  # and that has been logged
         self._reading = trio.Lock()
-        self._threads = trio.CapacityLimiter(1)
 
     async def find(self, algorithm: str, key_id: str | None) -> Sequence[Key]:
         """Those that may have signed a token with this ``alg`` and ``kid``.
@@ -85,7 +81,7 @@ class _KeySet:
             self._not_before = now + self._min_interval
             self._has_failed = True  # also when we are cancelled
             try:
-                keys = parse_jwks(await self._read_in_thread(), secrets=self._secrets)
+                keys = parse_jwks(await self._read(), secrets=self._secrets)
             except (FetchError, ValueError) as exc:
                 self._is_out = True
                 kept = f"going on with {len(self._keys)} known keys" if self._keys else "nobody can be authenticated"
@@ -95,11 +91,6 @@ class _KeySet:
                 log.warning("%s can be read again", self._name)
             self._keys, self._has_failed, self._is_out = keys, False, False
             self._fresh_until = trio.current_time() + self._max_age
-
-    async def _read_in_thread(self) -> bytes:
-        with trio.move_on_after(self._timeout + _PATIENCE):  # looking up a name has no timeout of its own
-            return await trio.to_thread.run_sync(self._read, abandon_on_cancel=True, limiter=self._threads)
-        raise FetchError(f"no answer within {self._timeout:g} s")
 
 
 class JwksUrl(_KeySet):
@@ -127,11 +118,13 @@ class JwksUrl(_KeySet):
         timeout: float = 5.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        check_url(url)
-        parts = urlsplit(url)
-        name = f"the key set at {parts.scheme}://{parts.netloc}{parts.path}"  # a query may be secret
-        read = partial(fetch, url, timeout=timeout, max_bytes=_MAX_BYTES, ssl_context=ssl_context)
-        super().__init__(name, read, timeout, max_age, min_interval, secrets=False)
+        target = parse_key_set_url(url)
+        if not timeout > 0:
+            raise ValueError("timeout must be positive")
+        context = ssl_context or ssl.create_default_context()  # once: it reads all certificates of the system
+        read = partial(fetch_document, target, timeout=timeout, max_bytes=_MAX_BYTES, ssl_context=context)
+        scheme = "https" if target.is_tls else "http"
+        super().__init__(f"the key set at {scheme}://{target.shown}", read, max_age, min_interval, secrets=False)
 
 
 class JwksFile(_KeySet):
@@ -145,9 +138,14 @@ class JwksFile(_KeySet):
     """
 
     def __init__(self, path: str | Path, *, max_age: float = 60.0, min_interval: float = 1.0) -> None:
-        super().__init__(
-            f"the key set {str(path)!r}", partial(_read_file, Path(path)), 5.0, max_age, min_interval, secrets=True
-        )
+        read = partial(_read_in_thread, Path(path), trio.CapacityLimiter(1))
+        super().__init__(f"the key set {str(path)!r}", read, max_age, min_interval, secrets=True)
+
+
+async def _read_in_thread(path: Path, threads: trio.CapacityLimiter) -> bytes:
+    with trio.move_on_after(_FILE_TIMEOUT):
+        return await trio.to_thread.run_sync(_read_file, path, abandon_on_cancel=True, limiter=threads)
+    raise FetchError(f"not read within {_FILE_TIMEOUT:g} s")
 
 
 def _read_file(path: Path) -> bytes:

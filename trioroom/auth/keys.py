@@ -107,7 +107,10 @@ def parse_jwks(text: bytes, *, secrets: bool) -> list[Key]:
     Raises:
         ValueError: it is no such set, or there is none that we can use.
     """
-    jwks = msgspec.json.decode(text)
+    try:
+        jwks = msgspec.json.decode(text)
+    except RecursionError as exc:
+        raise ValueError("it nests too deep for a JSON Web Key Set") from exc
     entries = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(entries, list):
         raise ValueError('it is no JSON Web Key Set; that is an object with a list of "keys"')

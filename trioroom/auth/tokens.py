@@ -127,7 +127,7 @@ class JWTAuthenticator:
             if until is not None and not math.isfinite(until):
                 raise ValueError("exp is no time")
             return Identity(claims.get(self._user_claim), info, until, claims)  # type: ignore[arg-type]  # it looks itself
-        except (TypeError, ValueError) as exc:
+        except _UNREADABLE as exc:  # those of `float` and of `Identity` are among them
             raise AuthenticationRefused(f"{self._user_claim}, exp or info of the token is not as it should be") from exc
 
 

@@ -14,17 +14,18 @@ import trio
 
 from trioroom._core.causes import leaves_of, root_of
 from trioroom._core.snapshot import FORMAT, Report
-from trioroom.cli.fetching import fetch
 from trioroom.cli.screen import Screen, open_screen
 from trioroom.cli.secret_options import SecretOption
 from trioroom.cli.top_layout import lay_out
 from trioroom.cli.watch import View, Watch
 from trioroom.client.dialing import Target, parse_http_url
+from trioroom.client.fetching import fetch
 
 _FIGURES = "_/nodes.json"
 _INTERVAL = 1.0  # seconds from one look to the next
 _TIMEOUT = 8.0  # seconds for an answer: a server asks the others for one
 _MAX_PAUSE = 10.0  # seconds between two looks at a server that does not answer
+_MAX_BYTES = 16 << 20  # hundreds of nodes that all say as much as they may
 _WIDTH = 120  # columns, where there is no terminal
 
 
@@ -45,7 +46,7 @@ class _Source:
             click.ClickException: it can, and will not say so.
         """
         with trio.move_on_after(_TIMEOUT) as scope:
-            answer = await fetch(self.target, self.api_key, self.ssl_context)
+            answer = await fetch(self.target, max_bytes=_MAX_BYTES, api_key=self.api_key, ssl_context=self.ssl_context)
         if scope.cancelled_caught:
             raise TimeoutError(f"no answer within {_TIMEOUT:g} s")
         if answer.status == 200:

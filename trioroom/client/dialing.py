@@ -105,7 +105,8 @@ def _split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in schemes or not parts.hostname:
         example = f"{schemes[0]}://127.0.0.1:8000/"
-        url = url.partition("?")[0]  # what follows may be a token
+        url = url.partition("?")[0]  # what follows may be a token, and what is before an @ a password
+        url = f"…@{url.rpartition('@')[2]}" if "@" in url else url
         raise ValueError(f"{url!r} is no URL of the kind {' or '.join(schemes)}; write it like {example}")
     return parts
 

@@ -12,6 +12,7 @@ FLOOR = 0.05
 """Seconds that a try waits at least: chance may say none at all."""
 AT_ONCE = 0.05
 """Seconds within which a client comes back that is asked to do so at once."""
+_LONGEST = 86_400.0  # seconds that a server may keep a client away, whatever it says
 _RETRY_AFTER_STATUS = (429, 503)
 
 
@@ -64,15 +65,19 @@ class Reconnection:
             return None
         if ended.bye is not None:
             first, last = ended.bye
-            return first + (last - first) * chance
+            return _bounded(first + (last - first) * chance)
         if _wants_back_at_once(ended.error) and not self._came_at_once:
             self._came_at_once = True
             return AT_ONCE * chance
         if (asked := _retry_after(ended.error)) is not None:
             self._failures += 1
-            return asked * (1 + chance)
+            return _bounded(asked * (1 + chance))
         self._failures += 1
         return self.backoff.after(self._failures - 1, chance)
+
+
+def _bounded(seconds: float) -> float:
+    return min(max(0.0, seconds), _LONGEST)  # in this order, which makes 0 of what is no number
 
 
 def is_worth_a_try(error: Exception) -> bool:
