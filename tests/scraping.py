@@ -63,7 +63,7 @@ async def counts(port: int) -> Numbers:
 
 async def told(server: trioroom.Server) -> Numbers:
     """The same without a request, for a clock that is none, and for a server that has ended."""
-    return Scraped("", expose(await server._overview.look(), None, Format.TEXT).decode()).numbers
+    return Scraped("", expose(await server._overview.moment(), None, Format.TEXT).decode()).numbers
 
 
 async def until(port: int, name: tuple[str, ...], value: float) -> Numbers:

@@ -216,8 +216,8 @@ async def _start(
     settings, admission = hub.settings, overview.admission
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     HttpApi(operator).add_to(endpoints)
-    Dashboard(operator.look).add_to(endpoints)
-    endpoints.add("/metrics", Metrics(overview.look, siblings).answer, public=settings.public_metrics)
+    Dashboard(operator.snapshots).add_to(endpoints)
+    endpoints.add("/metrics", Metrics(overview.moment, siblings).answer, public=settings.public_metrics)
     http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 import trioroom
+from tests._net.api_sites import Site, open_site, open_two_sites
 from trioroom._net.readiness import (
     EpollReadiness,
     Kevent,
@@ -288,3 +289,20 @@ async def readiness(make_readiness: Callable[[], Readiness], nursery: trio.Nurse
     readiness = make_readiness()
     nursery.start_soon(readiness.run)
     return readiness
+
+
+# -- the HTTP API ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """A server, alone."""
+    async with open_site() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def sites() -> AsyncIterator[Sequence[Site]]:
+    """Two that are linked."""
+    async with open_two_sites() as opened:
+        yield opened

@@ -14,7 +14,7 @@ from trio.testing import MockClock, memory_stream_pair
 import trioroom
 from tests._core.snapshots import make_snapshot
 from trioroom._core.api_key import ApiKey
-from trioroom._core.roster import STALE_FOR
+from trioroom._core.node_reports import SILENT_FOR
 from trioroom._core.snapshot import Report, Snapshot
 from trioroom._net.dashboard import PAGE, Dashboard
 from trioroom._net.endpoints import Endpoints
@@ -121,7 +121,7 @@ async def test_figures_are_those_of_the_server() -> None:
         _, head, body = await get(server, "/_/nodes.json")
     assert "Content-Type: application/json" in head
     [node] = msgspec.json.decode(body, type=Report).nodes
-    assert not node.stale
+    assert not node.silent
     assert node.snapshot.version == trioroom.__version__
     assert node.snapshot.connections == 0
 
@@ -154,11 +154,11 @@ async def _read_nothing() -> bytes:
     raise AssertionError("nobody sends a body")
 
 
-async def test_node_that_falls_silent_is_stale_and_then_gone(autojump_clock: MockClock) -> None:
+async def test_node_that_falls_silent_is_shown_as_such_and_then_gone(autojump_clock: MockClock) -> None:
     nodes = Nodes([make_snapshot("a"), make_snapshot("b")], [make_snapshot("a")], [])
     told = []
-    for pause in (2.0, STALE_FOR, 0.0):
-        told.append([(node.snapshot.node, node.stale) for node in (await nodes.look()).nodes])
+    for pause in (2.0, SILENT_FOR, 0.0):
+        told.append([(node.snapshot.node, node.silent) for node in (await nodes.look()).nodes])
         await trio.sleep(pause)
     assert told == [[("a", False), ("b", False)], [("a", False), ("b", True)], []]
 
@@ -168,7 +168,7 @@ async def test_nodes_are_asked_once_for_all_who_watch(autojump_clock: MockClock)
     told = []
 
     async def watch() -> None:
-        told.append([node.snapshot.node for node in (await nodes.look()).nodes if not node.stale])
+        told.append([node.snapshot.node for node in (await nodes.look()).nodes if not node.silent])
 
     async with trio.open_nursery() as nursery:
         for _ in range(10):

@@ -173,6 +173,13 @@ async def test_header_in_two_lines_is_read_to_its_end(lobby: Lobby, upgrade: Upg
             assert await address_seen(lobby, server, PROXY, upgrade(headers=lines)) == f"192.0.2.{number}"
 
 
+async def test_what_a_client_sends_behind_its_head_tells_no_address(lobby: Lobby, upgrade: Upgrade) -> None:
+    behind = upgrade() + b"X-Forwarded-For: 203.0.113.66\r\n"
+    async with open_test_server(lobby.app, settings_of()) as server:
+        for asked in (upgrade(), behind):  # the second time the head is remembered
+            assert await address_seen(lobby, server, PROXY, asked) == PROXY
+
+
 async def test_address_behind_a_proxy_has_its_bound_and_others_theirs(lobby: Lobby, upgrade: Upgrade) -> None:
     def asked(number: int) -> bytes:
         return upgrade(headers=(f"X-Forwarded-For: 192.0.2.{number}",))

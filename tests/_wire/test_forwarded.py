@@ -180,6 +180,12 @@ def test_what_is_not_all_cut_out_is_known_as_such(lines: tuple[str, ...]) -> Non
     assert not BY_LIST.was_cut(parse(whole), told)
 
 
+def test_what_comes_behind_the_head_is_no_header() -> None:
+    """Else a client of a proxy that tells nothing could put it there, and have an address of its choice."""
+    behind = head() + b"X-Forwarded-For: 192.0.2.2\r\n"
+    assert BY_LIST.cut(behind) == (behind, None)
+
+
 def test_elements_of_rfc_7239_are_not_cut_out() -> None:
     whole = head("Forwarded: for=192.0.2.1", "X-Forwarded-For: 192.0.2.2")
     assert BY_RFC.cut(whole) == (whole, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import tomllib
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def test_application_that_cannot_be_imported_is_a_fault(
 ) -> None:
     name = f"broken_for_check_{abs(hash(source))}"
     (tmp_path / f"{name}.py").write_text(source)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     result = run("serve", name, "--check-config", "--port", "x")
     assert result.exit_code == 2
     assert f"importing '{name}' fails: " in result.stderr

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -120,6 +121,22 @@ def test_roster_of_a_parent_that_was_killed_is_removed_by_the_next_one(directory
     assert left not in there
 
 
+async def test_directories_of_others_are_not_opened(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may make one that looks like a roster, with a FIFO in it that would hold up who opens it for ever."""
+    foreign = directory / "trioroom-workers-foreign"
+    foreign.mkdir()
+    os.mkfifo(foreign / "parent")
+    somebody_else = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: somebody_else)
+
+    def run() -> bool:
+        with open_roster():
+            return foreign.exists()
+
+    with trio.fail_after(DEADLINE):
+        assert await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+
+
 async def test_sibling_is_asked_by_a_path_and_tells_what_is_there() -> None:
     async def tell() -> bytes:
         await trio.lowlevel.checkpoint()
@@ -180,6 +197,23 @@ async def test_sibling_that_says_nothing_is_not_waited_for_long(
 
 async def hang(stream: trio.SocketStream) -> None:
     await trio.sleep_forever()
+
+
+async def test_socket_of_a_dead_worker_that_had_our_pid_is_not_in_the_way(caplog: pytest.LogCaptureFixture) -> None:
+    async def tell() -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b"told"
+
+    with open_roster() as roster:
+        assert roster.directory is not None
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(roster.directory / f"{os.getpid()}.socket"))
+        roster.note(1, os.getpid())
+        async with open_siblings() as one:
+            assert one is not None
+            one.serve("metrics", tell)
+            assert await UnixSiblings(roster.directory, OTHER_PID).ask("metrics") == {1: b"told"}
+    assert not caplog.records
 
 
 async def test_process_that_took_our_place_is_the_one_that_is_asked() -> None:

@@ -247,20 +247,20 @@ async def test_json_is_what_the_server_says() -> None:
     async with open_site() as server:
         for url in (url_of(server), f"{url_of(server)}/_/", f"{url_of(server)}/_/nodes.json"):
             result = await run_top(url, "--json")
-            assert [node["stale"] for node in json.loads(result.stdout)["nodes"]] == [False]
+            assert [node["silent"] for node in json.loads(result.stdout)["nodes"]] == [False]
 
 
 async def states(url: str) -> dict[int, str]:
     """By the pid of the worker, whether it is shown as up."""
     report = json.loads((await run_top(url, "--json")).stdout)
     return {
-        int(node["snapshot"]["label"].rpartition(":")[2]): "stale" if node["stale"] else "up"
+        int(node["snapshot"]["label"].rpartition(":")[2]): "silent" if node["silent"] else "up"
         for node in report["nodes"]
     }
 
 
 @pytest.mark.redis
-async def test_all_workers_are_shown_and_one_that_is_killed_is_stale(pids: Path) -> None:
+async def test_all_workers_are_shown_and_one_that_is_killed_is_silent(pids: Path) -> None:
     options = ("--workers", "2", "--backplane", "embedded", "--port", "0", "--api-key", KEY)
     async with open_command("serve", "pids:app", *options, directory=pids) as command:
         url = f"http://127.0.0.1:{await command.wait_port()}"

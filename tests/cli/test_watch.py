@@ -50,11 +50,11 @@ def test_node_that_comes_adds_no_burst() -> None:
     assert watch.update(report(make_snapshot("a", uptime=2.0, messages_received=10), newcomer)).totals.received == 10
 
 
-def test_stale_node_is_shown_and_not_counted() -> None:
+def test_silent_node_is_shown_and_not_counted() -> None:
     silent = NodeReport(make_snapshot("b", connections=10), 4.0, True)
     view = Watch().update(Report(nodes=[NodeReport(make_snapshot("a", connections=1), 0.0, False), silent]))
     assert view.totals.connections == 1
-    assert [(node.state, node.age) for node in view.nodes] == [("up", 0.0), ("stale", 4.0)]
+    assert [(node.state, node.age) for node in view.nodes] == [("up", 0.0), ("silent", 4.0)]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ const snapshot = (node, uptime, more = {}) => ({
   deliveries: { disconnect: POLICY, latest: POLICY }, queued_bytes: 0, max_queued_bytes: 1e6, loop_lag: 0.001, cpu_seconds: 0,
   resident_bytes: 1000, open_files: 10, max_open_files: 1000, busy_rooms: [], slow_connections: [], ...more,
 });
-const report = (...snapshots) => ({ format: 1, nodes: snapshots.map((one) => ({ snapshot: one, age: 0, stale: false })) });
+const report = (...snapshots) => ({ format: 1, nodes: snapshots.map((one) => ({ snapshot: one, age: 0, silent: false })) });
 const delivered = (more) => ({ deliveries: { disconnect: { ...POLICY, ...more }, latest: POLICY } });
 
 test("counts become rates by the node's own time", () => {
@@ -60,13 +60,13 @@ test("a node that comes adds no burst, and one that starts again begins anew", (
   assert.equal(model.update(report(snapshot("c", 2, { messages_received: 4 }))).totals.received, 1);
 });
 
-test("a stale node is shown and not counted", () => {
+test("a silent node is shown and not counted", () => {
   const model = new Model();
   const both = report(snapshot("a", 1, { connections: 1 }), snapshot("b", 1, { connections: 10 }));
-  both.nodes[1] = { ...both.nodes[1], stale: true, age: 4 };
+  both.nodes[1] = { ...both.nodes[1], silent: true, age: 4 };
   const view = model.update(both);
   assert.equal(view.totals.connections, 1);
-  assert.deepEqual(view.nodes.map(({ state, age }) => [state, age]), [["up", 0], ["stale", 4]]);
+  assert.deepEqual(view.nodes.map(({ state, age }) => [state, age]), [["up", 0], ["silent", 4]]);
   assert.deepEqual(view.problems, [{ node: "host:b", what: "does not answer" }]);
 });
 
@@ -142,6 +142,7 @@ test("a problem stays for ten seconds after it is over, where it was", () => {
   assert.deepEqual(holder.hold(["late", "full"], 0), ["late", "full"]);
   assert.deepEqual(holder.hold(["full"], 5), ["late", "full"]);
   assert.deepEqual(holder.hold(["full", "late"], 9), ["late", "full"]);
-  assert.deepEqual(holder.hold(["late"], 15), ["late"]);
-  assert.deepEqual(holder.hold([], 25), []);
+  assert.deepEqual(holder.hold(["late"], 18), ["late", "full"]);
+  assert.deepEqual(holder.hold([], 19), ["late"]);
+  assert.deepEqual(holder.hold([], 28), []);
 });

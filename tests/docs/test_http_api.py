@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def run_curl(command: str, port: int) -> Any:
 
 @pytest.mark.parametrize("command", CURL, ids=range(len(CURL)))
 async def test_command_of_the_page_is_served(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])
     from running_chat import app
 
     async with trioroom.open_server(app, port=0, api_key=KEY) as server:

@@ -68,6 +68,12 @@ def test_queries_ask_for_what_there_is(path: Path) -> None:
     assert asked <= samples() | {family.name for family in FAMILIES_IN_ORDER}
 
 
+@pytest.mark.parametrize("path", [HOW_TO, DOCS / "deploy" / "prometheus.yaml"], ids=lambda path: path.name)
+def test_job_that_collects_is_the_one_that_queries_and_rules_name(path: Path) -> None:
+    asked = re.findall(r'job="(\w+)"', HOW_TO.read_text("utf-8") + ALERTS.read_text("utf-8"))
+    assert {*re.findall(r"job_name: (\w+)", path.read_text("utf-8"))} == {*asked} != set()
+
+
 def test_each_alert_says_what_to_do() -> None:
     rules: dict[str, Any] = yaml.safe_load(ALERTS.read_text("utf-8"))
     (group,) = rules["groups"]

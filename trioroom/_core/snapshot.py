@@ -91,7 +91,7 @@ class NodeReport(msgspec.Struct, frozen=True):
     snapshot: Snapshot
     age: float
     """Seconds since it said so."""
-    stale: bool
+    silent: bool
     """It has been asked again since then, and has not answered."""
 
 

@@ -105,7 +105,7 @@ class RoomsApi:
         users = None if presence_of(room_class) is None else (await self._present(room, room_class, 1, None)).count
         position = None if room_class.history is None else await self._position_of(room, room_class.history)
         here = _here(self._hub.rooms.get(room))
-        return api.RoomResponse(room, counted.connections, users, position, here, counted.nodes, counted.silent)
+        return api.RoomResponse(room, counted.members, users, position, here, counted.nodes, counted.silent)
 
     async def list_present(self, room: str, query: api.PresenceQuery) -> api.PresenceResponse:
         """Who is in it."""

@@ -53,7 +53,7 @@ class Session(Protocol):
 
 
 class Connection:
-    """Owned by the task that called `run`; over when that returns."""
+    """Owned by the task that calls `run`, once there is a `session`; over when that returns."""
 
     __slots__ = (
         "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
@@ -102,12 +102,11 @@ class Connection:
             self._address = self.transport.address()
         return self._address
 
-    async def run(self, session: Session, early: bytes) -> None:
+    async def run(self, early: bytes) -> None:
         """Serve until the connection is over. ``early`` is what came right behind the handshake."""
-        self.session = session
         async with trio.open_nursery() as self.nursery:
             try:
-                await session.open()
+                await self.session.open()
                 await self._read(early)
             except* GONE:
                 pass  # the peer is gone without a close frame

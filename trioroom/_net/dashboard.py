@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
-from trioroom._core.roster import Roster
+from trioroom._core.node_reports import NodeReports
 from trioroom._wire.http import encode_response
 from trioroom.errors import HandshakeError
 
@@ -41,9 +41,9 @@ class Dashboard:
 
     def __init__(self, gather: Gather) -> None:
         self._gather = gather
-        self._roster = Roster()
+        self._reports = NodeReports()
         self._lock = trio.Lock()
-        self._report = b""
+        self._told = b""
         self._next = -math.inf  # when the nodes are to be asked again
 
     def add_to(self, endpoints: Endpoints) -> None:
@@ -54,21 +54,21 @@ class Dashboard:
     async def _answer(self, request: Request, read_body: ReadBody) -> bytes:
         name = request.path.removeprefix(PREFIX)
         if name == "nodes.json":
-            return encode_response(200, await self._look(), content_type="application/json", headers=_HEADERS)
+            return encode_response(200, await self._tell_all(), content_type="application/json", headers=_HEADERS)
         files = await trio.to_thread.run_sync(_read_files)
         if (body_of_file := files.get(name or "index.html")) is None:
             raise HandshakeError(404, f"the dashboard has no {name!r}; it is at {PREFIX}")
         content_type = f"{_TYPES[Path(name or 'index.html').suffix]}; charset=utf-8"
         return encode_response(200, body_of_file, content_type=content_type, headers=_HEADERS)
 
-    async def _look(self) -> bytes:
+    async def _tell_all(self) -> bytes:
         """All nodes, asked once for all who want to know within a moment."""
         async with self._lock:
             if trio.current_time() >= self._next:
                 answers = await self._gather()
-                self._report = msgspec.json.encode(self._roster.update(trio.current_time(), answers))
+                self._told = msgspec.json.encode(self._reports.update(trio.current_time(), answers))
                 self._next = trio.current_time() + _MIN_AGE
-            return self._report
+            return self._told
 
 
 @cache

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioroom._core.admission import Admission, Place, Verdict, reserved_descriptors
+from trioroom._core.meters import Outcome
 from trioroom._net.arrival import Arrival
 from trioroom._net.proxy_header import receive_proxy_header
 from trioroom._wire.http import encode_response
@@ -160,6 +161,7 @@ class Entrance:
                 self._admission.refuse(Verdict.NO_HEADER)
                 self._refusals.log(Verdict.NO_HEADER, proxy, str(exc) or "its PROXY header did not come in time")
             except OSError as exc:
+                self._greeter.meters.end_handshake(Outcome.FAILED)
                 log.debug("%s: %s", proxy, exc, extra={"address": proxy})
 
     def _refuse(self, sock: socket.socket, host: str, verdict: Verdict) -> None:

@@ -30,7 +30,6 @@ from trioroom.errors import HandshakeError
 if TYPE_CHECKING:
     from trioroom._net.arrival import Arrival
     from trioroom._net.authentication import Judgement
-    from trioroom._net.connection import Session
     from trioroom._net.heartbeat import Heartbeat
     from trioroom._net.http import HttpResponder
     from trioroom._net.hub import Hub
@@ -47,6 +46,8 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"  # a client may wait for it before 
 _Asked = tuple[Request, Acceptance | None, bytes, str | None]
 """What a peer asks for, how to accept that (None: it wants no WebSocket), what came behind the head, and where the
 peer is, if a proxy told that. A bare tuple, as there is one for each handshake."""
+_Opened = tuple[Connection | None, bytes]
+"""What came of a handshake, None if no connection; and what came right behind it."""
 
 
 class Greeter:
@@ -70,18 +71,18 @@ class Greeter:
     async def serve(self, transport: Transport, arrival: Arrival) -> None:
         """Serve one peer until it is gone, and give its place back; never raises for what the peer does."""
         # All of a connection's life passes in this coroutine and the few below it: what they keep
-        # alive is kept a million times over, so the handshake's own values stay in `_open`.
+        # alive is kept a million times over, so the handshake's own values stay in `_open`. Each name
+        # here, and each value that waits on its stack, is 16 bytes.
         connection, place = None, arrival.place
         try:
-            if (opened := await self._open(transport, arrival)) is not None:
-                connection, session, early = opened
-                del opened, arrival
-                await connection.run(session, early)
+            connection, early = await self._open(transport, arrival)
+            del arrival
+            if connection is not None:
+                await connection.run(early)
         except* GONE:
             pass
         except* Exception:  # a fault of our own: it must not end the other connections
-            known = None if connection is None else connection.id
-            log.exception("%s: failed; please report this", known or "handshake", extra={"connection": known})
+            _log_fault(connection)
         finally:
             if connection is not None:
                 self.forget(connection)
@@ -99,7 +100,7 @@ class Greeter:
 
     def connect(
         self, transport: Transport, request: Request, acceptance: Acceptance, verdict: Judgement, address: str | None
-    ) -> tuple[Connection, Session]:
+    ) -> Connection:
         """The connection of a peer that has been accepted; run it and then `forget` it.
 
         Args:
@@ -112,7 +113,7 @@ class Greeter:
         encoding = encoding_for(codec, window_bits)
         hub = self._hub
         connection = Connection(hub.new_id(), transport, request, encoding, hub.limits, address)
-        self._hub.add(connection)
+        hub.add(connection)
         if self._authentication is not None:
             self._authentication.begin(connection, verdict)
         self._heartbeat.add(connection)
@@ -120,7 +121,8 @@ class Greeter:
         if log.isEnabledFor(logging.DEBUG):  # not where: the path and the query of v1 may hold anything
             fields = {"connection": connection.id, "address": connection.address}
             log.debug("%s: opened from %s", *fields.values(), extra=fields)
-        return connection, V1Session(self._hub, connection, codec) if codec else PlainSession(self._hub, connection)
+        connection.session = V1Session(hub, connection, codec) if codec else PlainSession(hub, connection)
+        return connection
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
@@ -138,7 +140,7 @@ class Greeter:
         if not isinstance(refusal, NoPlace):
             self.meters.end_handshake(Outcome.REFUSED, refusal.status)
 
-    async def _open(self, transport: Transport, arrival: Arrival) -> tuple[Connection, Session, bytes] | None:
+    async def _open(self, transport: Transport, arrival: Arrival) -> _Opened:
         deadline = arrival.deadline or trio.current_time() + self._hub.settings.handshake_timeout
         try:
             first = await _receive(transport, deadline)
@@ -148,16 +150,14 @@ class Greeter:
         except trio.TooSlowError:
             self.meters.end_handshake(Outcome.TIMED_OUT, 408)
             await _part_with(transport, _TOO_SLOW)
-            return None
+            return None, b""
         self._hub.begin_answer()
         try:
             return await self._answer(transport, arrival, first, deadline)
         finally:
             self._hub.end_answer()
 
-    async def _answer(
-        self, transport: Transport, arrival: Arrival, first: bytes, deadline: float
-    ) -> tuple[Connection, Session, bytes] | None:
+    async def _answer(self, transport: Transport, arrival: Arrival, first: bytes, deadline: float) -> _Opened:
         try:
             request, acceptance, early, address = await self._read_request(transport, arrival, first, deadline)
             if acceptance is not None:
@@ -166,7 +166,7 @@ class Greeter:
                     verdict = await self.authenticate(request, acceptance.subprotocol, deadline)
                 await _send(transport, acceptance.response, deadline)
                 if not self._hub.draining:
-                    return *self.connect(transport, request, acceptance, verdict, address), early
+                    return self.connect(transport, request, acceptance, verdict, address), early
                 answer = encode_close(CloseCode.DRAIN, REASON)  # since we let it in
                 self.meters.end_handshake(Outcome.REFUSED, 101)
             else:
@@ -184,7 +184,7 @@ class Greeter:
             self.meters.end_handshake(Outcome.FAILED)
             raise
         await _part_with(transport, answer)
-        return None
+        return None, b""
 
     async def _read_request(self, transport: Transport, arrival: Arrival, first: bytes, deadline: float) -> _Asked:
         forwarding, address = self._forwarding, arrival.address
@@ -290,6 +290,11 @@ class Greeter:
         if subprotocol is None and not self._hub.knows(room_of(request)):
             rooms = ", ".join("/" + pattern for pattern in self._hub.routes.patterns())
             raise HandshakeError(404, f"no room at {request.path!r}; connect to {rooms or 'an app that has routes'}")
+
+
+def _log_fault(connection: Connection | None) -> None:
+    known = None if connection is None else connection.id
+    log.exception("%s: failed; please report this", known or "handshake", extra={"connection": known})
 
 
 async def _part_with(transport: Transport, answer: bytes) -> None:

@@ -46,12 +46,12 @@ class Metrics:
     """The endpoint of one server.
 
     Args:
-        look: reads all numbers.
+        read: gives all numbers.
         siblings: the other workers of our port; None where there are none.
     """
 
-    def __init__(self, look: Callable[[], Awaitable[Moment]], siblings: Siblings | None) -> None:
-        self._look = look
+    def __init__(self, read: Callable[[], Awaitable[Moment]], siblings: Siblings | None) -> None:
+        self._read = read
         self._siblings = siblings
         if siblings is not None:
             for format in Format:
@@ -65,7 +65,7 @@ class Metrics:
 
     async def _tell_own(self, format: Format) -> bytes:
         worker = None if self._siblings is None else self._siblings.number
-        return expose(await self._look(), worker, format)
+        return expose(await self._read(), worker, format)
 
     async def _tell_all(self, format: Format, siblings: Siblings) -> bytes:
         others = await siblings.ask(format.path)

@@ -49,6 +49,15 @@ class RoomsPage:
     silent: int
 
 
+@attrs.frozen
+class MemberCount:
+    """How many members a room has on all servers that answered."""
+
+    members: int
+    nodes: int
+    silent: int
+
+
 class Operator:
     """One per server; ``link`` is what there is between servers, None where there is just this one."""
 
@@ -63,7 +72,7 @@ class Operator:
             return Seen(await self._snapshots.take())
         return await carry_out(self.hub, command)
 
-    async def look(self) -> list[Snapshot]:
+    async def snapshots(self) -> list[Snapshot]:
         """How all servers do that say so within a second; this one at least."""
         try:
             answers = await self.control.ask(Look(), _LOOK_TIMEOUT)
@@ -82,13 +91,14 @@ class Operator:
         if not is_valid_on_wire(close_code):
             raise ValueError(f"close_code={close_code} cannot go over the wire; use 1008 or one from 3000 to 4999")
         _check_reason(reason)
-        return _revocation(await self.control.ask(Disconnect(int(close_code), reason, user, connection), timeout))
+        order = Disconnect(int(close_code), reason, user, connection)
+        return Revocation(*_summed(await self.control.ask(order, timeout)))
 
     async def kick(self, room: str, user: str, reason: str, timeout: float = ANSWER_TIMEOUT) -> Revocation:
         """See `App.kick`."""
         check_user(user)
         _check_reason(reason)
-        return _revocation(await self.control.ask(Kick(room, user, reason), timeout))
+        return Revocation(*_summed(await self.control.ask(Kick(room, user, reason), timeout)))
 
     async def find_rooms(self, prefix: str, after: str, limit: int, *, here: bool = False) -> RoomsPage:
         """The first ``limit`` behind the name ``after``, of all servers or of this one alone."""
@@ -107,9 +117,9 @@ class Operator:
         more = len(page) > limit or any(one.more for one in found)
         return RoomsPage(page[:limit], more, len(found), answers.silent)
 
-    async def count_members(self, room: str) -> Revocation:
-        """How many members a room has on all servers."""
-        return _revocation(await self.control.ask(CountMembers(room), ANSWER_TIMEOUT))
+    async def count_members(self, room: str) -> MemberCount:
+        """Of all servers."""
+        return MemberCount(*_summed(await self.control.ask(CountMembers(room), ANSWER_TIMEOUT)))
 
 
 def _check_reason(reason: str) -> None:
@@ -120,6 +130,7 @@ def _check_reason(reason: str) -> None:
     reason.encode()  # half a surrogate pair cannot be sent
 
 
-def _revocation(answers: Answers) -> Revocation:
+def _summed(answers: Answers) -> tuple[int, int, int]:
+    """How many were concerned, how many servers have said so, and how many have not."""
     counts = [result.count for result in answers.results if isinstance(result, Done)]
-    return Revocation(sum(counts), len(counts), answers.silent)
+    return sum(counts), len(counts), answers.silent

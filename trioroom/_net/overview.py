@@ -51,7 +51,7 @@ class Overview:
             longest_loop_lag=self.vitals.longest_loop_lag,
         )
 
-    async def look(self) -> Moment:
+    async def moment(self) -> Moment:
         """All numbers."""
         process = await read_process_figures()
         backplane = self.hub.backplane

@@ -114,11 +114,11 @@ async def _serve(greeter: Greeter, settings: Settings, asked: WebSocketRequest, 
         await _reject(asked, exc)
         return
     ws = await asked.accept(subprotocol=subprotocol)
-    connection, session = greeter.connect(WebSocketTransport(ws), request, acceptance, verdict, address)
+    connection = greeter.connect(WebSocketTransport(ws), request, acceptance, verdict, address)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, ws, connection, settings)
-            await connection.run(session, b"")
+            await connection.run(b"")
             nursery.cancel_scope.cancel()
     finally:
         greeter.forget(connection)

@@ -20,7 +20,7 @@ X_FORWARDED_FOR, FORWARDED = "X-Forwarded-For", "Forwarded"
 _MAX_PROXIES = 32  # one behind the other, that are looked at
 _MAX_FORWARDED = 2_048  # characters; longer than any chain of proxies makes it
 _SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}  # some proxies tell WebSocket's own names
-_LINE = re.compile(rb"\r\n(?i:X-Forwarded-For): ([0-9A-Fa-f.:, \[\]]{1,256})(?=\r\n)")
+_LINE = re.compile(rb"(?<!\r\n)\r\n(?i:X-Forwarded-For): ([0-9A-Fa-f.:, \[\]]{1,256})(?=\r\n)")
 _NODE = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+)(?::[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 _PAIR = re.compile(
     r"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)="

@@ -92,8 +92,10 @@ def _locked(directory: Path) -> Iterator[None]:
 def _remove_old_rosters() -> None:
     """Those of parents that were killed and could not."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
-        with suppress(OSError), open(path, "rb") as lock:  # of others, or of one that lives
-            if path.parent.lstat().st_uid == os.getuid():
+        with suppress(OSError):  # such as of one that lives
+            if path.parent.lstat().st_uid != os.getuid():
+                continue  # anybody may make one, with a FIFO that holds up whoever opens it
+            with open(path, "rb") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path.parent)
 
@@ -211,6 +213,8 @@ async def open_siblings() -> AsyncIterator[UnixSiblings | None]:
 
 
 async def _listen(address: str) -> trio.SocketListener:
+    with suppress(FileNotFoundError):
+        os.unlink(address)  # of a worker that was killed and had our process id
     sock = trio.socket.socket(socket.AF_UNIX)
     try:
         await sock.bind(address)

@@ -33,7 +33,7 @@ class Column(Generic[T]):
 NODES: tuple[Column[NodeView], ...] = (
     Column("NODE", lambda node: node.snapshot.label),
     Column(
-        "STATE", lambda node: f"silent {duration(node.age)}" if node.state == "stale" else node.state,
+        "STATE", lambda node: f"silent {duration(node.age)}" if node.state == "silent" else node.state,
         bad=lambda node: node.state != "up",
     ),
     Column("CONNECTIONS", lambda node: of(node.snapshot.connections, node.snapshot.max_connections)),

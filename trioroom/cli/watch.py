@@ -111,10 +111,10 @@ class Watch:
         """What is to be shown now."""
         self._meters = {node.snapshot.node: self._meters.get(node.snapshot.node) or _Meter() for node in report.nodes}
         for node in report.nodes:
-            if not node.stale:
+            if not node.silent:
                 self._meters[node.snapshot.node].update(node.snapshot)
         nodes = [self._view(node) for node in report.nodes]
-        live = [node for node in nodes if node.state != "stale"]
+        live = [node for node in nodes if node.state != "silent"]
         return View(_totals_of(live), nodes, self._rooms_of(live), _slow_of(live))
 
     def _view(self, node: NodeReport) -> NodeView:
@@ -139,8 +139,8 @@ class Watch:
 
 
 def _state_of(node: NodeReport) -> str:
-    if node.stale:
-        return "stale"
+    if node.silent:
+        return "silent"
     if node.snapshot.draining:
         return "draining"
     return "up" if node.snapshot.backplane_ready else "cut off"

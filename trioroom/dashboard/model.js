@@ -67,11 +67,11 @@ export class Model {
     this.#meters = new Map();
     const nodes = report.nodes.map((node) => {
       const meter = before.get(node.snapshot.node) ?? new Meter();
-      if (!node.stale) meter.update(node.snapshot);
+      if (!node.silent) meter.update(node.snapshot);
       this.#meters.set(node.snapshot.node, meter);
       return viewOf(node, meter);
     });
-    const live = nodes.filter((node) => node.state !== "stale");
+    const live = nodes.filter((node) => node.state !== "silent");
     return {
       totals: totalsOf(live),
       nodes,
@@ -83,8 +83,8 @@ export class Model {
   }
 }
 
-function stateOf({ snapshot, stale }) {
-  if (stale) return "stale";
+function stateOf({ snapshot, silent }) {
+  if (silent) return "silent";
   if (snapshot.draining) return "draining";
   return snapshot.backplane_ready ? "up" : "cut off";
 }
@@ -163,7 +163,7 @@ function policiesOf(live) {
 function problemsOf({ snapshot, state }) {
   const nearly = (value, bound) => typeof bound === "number" && typeof value === "number" && value >= bound * NEARLY;
   const found = [
-    [state === "stale", "does not answer"],
+    [state === "silent", "does not answer"],
     [state === "draining", "is draining"],
     [state === "cut off", "is cut off from its backplane"],
     [nearly(snapshot.connections, snapshot.max_connections), "has nearly as many connections as it takes"],
@@ -171,7 +171,7 @@ function problemsOf({ snapshot, state }) {
     [nearly(snapshot.queued_bytes, snapshot.max_queued_bytes), "has nearly used up its memory for queues"],
     [snapshot.loop_lag >= LATE, "is late: its event loop has stood still for a while"],
   ];
-  const mattering = state === "stale" ? found.slice(0, 1) : found;
+  const mattering = state === "silent" ? found.slice(0, 1) : found;
   return mattering.filter(([is]) => is).map(([, what]) => ({ node: snapshot.label, what }));
 }
 

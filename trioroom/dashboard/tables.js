@@ -9,7 +9,7 @@ const TABLES = {
     title: "Nodes",
     columns: [
       { label: "Node", value: ({ snapshot }) => snapshot.label, kind: "name" },
-      { label: "State", value: ({ state, age }) => (state === "stale" ? `silent for ${duration(age)}` : state), kind: "state" },
+      { label: "State", value: ({ state, age }) => (state === "silent" ? `silent for ${duration(age)}` : state), kind: "state" },
       { label: "Connections", value: ({ snapshot }) => of(snapshot.connections, snapshot.max_connections) },
       { label: "Members", value: ({ snapshot }) => count(snapshot.members) },
       { label: "Rooms", value: ({ snapshot }) => count(snapshot.rooms) },

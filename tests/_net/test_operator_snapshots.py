@@ -49,7 +49,7 @@ def operator_of(app: trioroom.App) -> Operator:
 
 
 async def look(app: trioroom.App) -> list[Snapshot]:
-    return await operator_of(app).look()
+    return await operator_of(app).snapshots()
 
 
 async def test_server_without_links_sees_itself() -> None:

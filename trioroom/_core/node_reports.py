@@ -8,9 +8,9 @@ import attrs
 
 from trioroom._core.snapshot import NodeReport, Report, Snapshot
 
-STALE_FOR = 15.0
+SILENT_FOR = 15.0
 """Seconds for which a node that does not answer is shown: it may have crashed, or stall while somebody looks on."""
-_MAX_STALE = 100  # nodes; some hundred restarts within that time are not to grow what is asked for each second
+_MAX_SILENT = 100  # nodes; some hundred restarts within that time are not to grow what is asked for each second
 
 
 @attrs.frozen
@@ -19,7 +19,7 @@ class _Heard:
     at: float
 
 
-class Roster:
+class NodeReports:
     """Owned by who asks the nodes."""
 
     def __init__(self) -> None:
@@ -28,9 +28,9 @@ class Roster:
     def update(self, now: float, answers: Iterable[Snapshot]) -> Report:
         """All nodes, now that these have answered and the others have not."""
         answered = {snapshot.node: _Heard(snapshot, now) for snapshot in answers}
-        silent = [each for node, each in self._heard.items() if node not in answered and now - each.at < STALE_FOR]
+        silent = [each for node, each in self._heard.items() if node not in answered and now - each.at < SILENT_FOR]
         silent.sort(key=lambda each: each.at, reverse=True)
-        self._heard = {**answered, **{each.snapshot.node: each for each in silent[:_MAX_STALE]}}
+        self._heard = {**answered, **{each.snapshot.node: each for each in silent[:_MAX_SILENT]}}
         nodes = sorted(self._heard.values(), key=lambda each: (each.snapshot.label, each.snapshot.node))
         return Report(nodes=[self._report(each, now, answered) for each in nodes])
 
