@@ -249,6 +249,36 @@ async def test_on_leave_may_take_its_time_but_not_more(autojump_clock: MockClock
     assert trio.current_time() == pytest.approx(1)
 
 
+async def test_hooks_that_hang_take_two_leave_timeouts_at_most(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """What the parent of workers, and who configures a service manager, goes by."""
+
+    class Hanging(trioroom.Room):
+        async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+            await trio.sleep_forever()
+
+        async def on_close(self) -> None:
+            await trio.sleep_forever()
+
+    app = trioroom.App()
+    app.route("hanging", Hanging)
+    settings = trioroom.Settings(drain_delay=2, drain_timeout=10, close_timeout=60, leave_timeout=4)
+    async with open_test_server(app, settings) as server:
+        await nursery.start(serve_peer, server, "/hanging", None)  # answers no close frame
+    assert trio.current_time() == pytest.approx(2 + 10 + 2 * 4)
+
+
+@pytest.mark.parametrize("peers", [0, 2])
+async def test_drain_without_a_deadline_ends_with_the_last_peer(
+    peers: int, lobby: Lobby, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(lobby.app, trioroom.Settings(drain_timeout=math.inf, close_timeout=math.inf)) as server:
+        for _ in range(peers):
+            nursery.start_soon(closing_of, await nursery.start(serve_peer, server, "/echo/a", None))
+    assert trio.current_time() == 0
+
+
 async def test_new_peers_are_refused_while_the_others_go(
     lobby: Lobby, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

@@ -51,11 +51,6 @@ async def wait_closed(member: Peer) -> int:
             return exc.code
 
 
-def is_ours(pid: int) -> bool:
-    """Whether it is a worker or the fork server, and not the broker."""
-    return b"--fork-server" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
 # -- serving ---------------------------------------------------------------------------------------
 
 
@@ -68,19 +63,6 @@ async def test_members_on_different_workers_are_in_one_room(pids: Path) -> None:
         async with open_members(port) as members:
             assert command.process.pid not in members
             await check_linked(members)
-
-
-@pytest.mark.redis
-async def test_hangup_of_all_processes_ends_no_worker(pids: Path) -> None:
-    """A service manager may send it to each of a service, and not to the parent alone."""
-    async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
-        port = await command.wait_port()
-        async with open_members(port) as members:
-            before = descendants(command.process.pid)
-            for pid in filter(is_ours, before):
-                os.kill(pid, signal.SIGHUP)
-            await check_linked(members)
-            assert descendants(command.process.pid) == before
 
 
 @pytest.mark.redis

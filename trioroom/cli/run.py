@@ -41,7 +41,8 @@ class ServeOptions:
     log_level: str
     log_format: str
     opentelemetry: bool
-    backplane: str
+    backplane: str = attrs.field(repr=False)
+    """A URL, which may hold a password."""
     api_key: str | None = attrs.field(repr=False)
     workers: int
     port_per_worker: bool
