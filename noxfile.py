@@ -77,12 +77,13 @@ def provide_programs(session: nox.Session) -> None:
     if missing and os.environ.get("CI") and os.geteuid() == 0 and shutil.which("apt-get"):
         anyway = range(256)  # without the packages the tests say what they lack, and the others still run
         session.run("apt-get", "update", external=True, success_codes=anyway)
-        session.run(
-            *("apt-get", "install", "-y", "--no-install-recommends", *missing),
-            env={"DEBIAN_FRONTEND": "noninteractive"},
-            external=True,
-            success_codes=anyway,
-        )
+        for package in missing:  # one by one: all of them would fail with the first that is not to be had
+            session.run(
+                *("apt-get", "install", "-y", "--no-install-recommends", package),
+                env={"DEBIAN_FRONTEND": "noninteractive"},
+                external=True,
+                success_codes=anyway,
+            )
     if missing := missing_programs():
         session.warn(
             f"not installed: {' '.join(missing)} (names of Debian's packages). Tests that need a browser, Node or "
