@@ -346,7 +346,9 @@ async def test_hangup_of_all_processes_is_for_the_parent_alone(pids: Path) -> No
 async def test_no_message_of_a_room_with_history_is_lost_over_a_restart(tmp_path: Path) -> None:
     source = (
         "import trioroom\nclass Kept(trioroom.Room):\n    history = trioroom.History(size=1000, ttl=60)\n"
-        "    async def on_message(self, member, message):\n        await self.publish(message.data)\n"
+        "    async def on_message(self, member, message):\n"
+        # Its id, as the publisher asks again when its server drains before it has answered.
+        "        await self.publish(message.data, publication_id=message.publication_id)\n"
         "app = trioroom.App()\napp.route('kept/{name}', Kept)\n"
     )
     (tmp_path / "kept.py").write_text(source)
