@@ -11,7 +11,8 @@ import attrs
 import trio
 
 from trioroom._core.api_key import ApiKey
-from trioroom._wire.http import Request, encode_response, without_body
+from trioroom._net.refusals import encode_refusal
+from trioroom._wire.http import Request, without_body
 from trioroom.errors import HandshakeError
 
 log = logging.getLogger("trioroom.endpoints")
@@ -73,7 +74,7 @@ class Endpoints:
             refuse: how errors are told, those of the handler too; by default in plain text.
         """
         if public or self._api_key is not None:
-            self._endpoints.append(Endpoint(path, handler, methods, public, refuse or _refuse_in_plain_text))
+            self._endpoints.append(Endpoint(path, handler, methods, public, refuse or encode_refusal))
 
     def find(self, target: str) -> Endpoint | None:
         """Who answers at a request target.
@@ -139,10 +140,6 @@ def path_of(target: str) -> str:
     """The path of a request target, which may be a whole URL, not decoded."""
     path = target.partition("?")[0]
     return path if path.startswith("/") else "/" + path.partition("://")[2].partition("/")[2]
-
-
-def _refuse_in_plain_text(error: HandshakeError) -> bytes:
-    return encode_response(error.status, f"{error}\n".encode(), headers=error.headers)
 
 
 def _password_of(credentials: str) -> str:

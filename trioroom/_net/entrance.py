@@ -20,7 +20,7 @@ from trioroom._core.admission import Admission, Place, Verdict, reserved_descrip
 from trioroom._core.meters import Outcome
 from trioroom._net.arrival import Arrival
 from trioroom._net.proxy_header import receive_proxy_header
-from trioroom._wire.http import encode_response
+from trioroom._net.refusals import encode_refusal
 from trioroom.errors import HandshakeError, RemoteProtocolError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Entrance:
         try:
             arrival = self.let_in(transport.address())
         except HandshakeError as exc:
-            return self._greeter.turn_away(transport, _encode(exc))
+            return self._greeter.turn_away(transport, encode_refusal(exc))
         return self._greeter.serve(transport, arrival)
 
     def let_in(self, host: str | None) -> Arrival:
@@ -171,10 +171,10 @@ class Entrance:
         elif self._lingering < self._max_lingering:
             transport = self._open_transport(sock)
             self._lingering += 1
-            self._nursery.start_soon(self._turn_away, transport, _encode(refusal), name="refusal")
+            self._nursery.start_soon(self._turn_away, transport, encode_refusal(refusal), name="refusal")
         else:  # so many are being told already: this one may miss the answer if its request comes after we closed
             with contextlib.suppress(OSError):
-                sock.send(_encode(refusal))
+                sock.send(encode_refusal(refusal))
             sock.close()
 
     async def _turn_away(self, transport: Transport, answer: bytes) -> None:
@@ -182,7 +182,3 @@ class Entrance:
             await self._greeter.turn_away(transport, answer)
         finally:
             self._lingering -= 1
-
-
-def _encode(refusal: HandshakeError) -> bytes:
-    return encode_response(refusal.status, f"{refusal}\n".encode(), headers=refusal.headers)

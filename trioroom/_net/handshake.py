@@ -15,7 +15,7 @@ from trioroom._core.admission import Verdict
 from trioroom._core.meters import Outcome
 from trioroom._net.connection import GONE, Connection
 from trioroom._net.drain import REASON
-from trioroom._net.refusals import NoPlace
+from trioroom._net.refusals import NoPlace, encode_refusal
 from trioroom._net.session import PlainSession, V1Session, room_of
 from trioroom._net.transport import discard
 from trioroom._wire.codec import CODECS
@@ -126,13 +126,13 @@ class Greeter:
 
     def forget(self, connection: Connection) -> None:
         """The connection is over."""
-        if log.isEnabledFor(logging.DEBUG) and (closing := connection.closing) is not None:
+        closing = connection.closing
+        if log.isEnabledFor(logging.DEBUG) and closing is not None:
             fields = {"connection": connection.id, "code": closing.code, "reason": closing.reason}
             # The reason is quoted, as the peer may have written it.
             log.debug("%s: closed with %d %r", connection.id, closing.code, closing.reason, extra=fields)
         self._heartbeat.remove(connection)
         self._hub.remove(connection)
-        closing = connection.closing
         self.meters.close(connection.encoding.speaks, CloseCode.ABNORMAL if closing is None else closing.code)
 
     def count_refusal(self, refusal: HandshakeError) -> None:
@@ -176,7 +176,7 @@ class Greeter:
                 self.meters.end_handshake(Outcome.HTTP, int(answer[_STATUS]))
         except HandshakeError as exc:
             self.count_refusal(exc)
-            answer = encode_response(exc.status, f"{exc}\n".encode(), headers=exc.headers)
+            answer = encode_refusal(exc)
         except trio.TooSlowError:
             self.meters.end_handshake(Outcome.TIMED_OUT, 408)
             answer = _TOO_SLOW

@@ -1,4 +1,4 @@
-"""What is said to connections that are not let in, and what the log says of them."""
+"""What is said to peers that are not let in, and what the log says of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import random
 import trio
 
 from trioroom._core.admission import Admission, Verdict
+from trioroom._wire.http import encode_response
 from trioroom.errors import HandshakeError
 
 log = logging.getLogger("trioroom.entrance")
@@ -23,6 +24,11 @@ _REASONS = {
     Verdict.ADDRESS_RATE: "more come from your address than {setting} allows; try again later",
     Verdict.NOT_A_PROXY: "this server takes connections from its proxies only; connect to one of them",
 }
+
+
+def encode_refusal(refusal: HandshakeError) -> bytes:
+    """The whole response that tells it, as a line of text."""
+    return encode_response(refusal.status, f"{refusal}\n".encode(), headers=refusal.headers)
 
 
 class NoPlace(HandshakeError):
