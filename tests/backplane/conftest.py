@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.backplane.servers import (
+from tests.backplane.redis.servers import (
     Cluster,
     RedisServer,
     Sentinels,

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
-from tests.backplane.servers import binaries, open_redis_server
+from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.conftest import app_of, close_code
 from trioroom._net.fanout import FanOut, _Pass
 from trioroom.backplane.base import Backplane

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backplane.servers import RedisServer
+from tests.backplane.redis.servers import RedisServer
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.open import open_backplane
 from trioroom.backplane.redis import RedisBackplane

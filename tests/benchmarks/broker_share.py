@@ -20,7 +20,7 @@ from pathlib import Path
 
 import trio
 
-from tests.backplane.servers import RedisServer, binaries, open_redis_server
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from tests.benchmarks.processes import beside
 from trioroom.backplane.redis import open_redis
 from trioroom.testing.conformance import subscribed

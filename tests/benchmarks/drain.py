@@ -31,7 +31,8 @@ import attrs
 import trio
 
 import trioroom
-from tests.backplane.servers import binaries, free_port
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import binaries
 from tests.benchmarks.drain_members import Counts, Crowd
 from tests.benchmarks.processes import accepts, wait_until
 from trioroom._wire.publication import encode_publication

@@ -21,7 +21,8 @@ from contextlib import asynccontextmanager
 import trio
 
 import trioroom
-from tests.backplane.servers import RedisServer, binaries, free_port, open_redis_server
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from tests.benchmarks.raw_peers import open_socket
 from trioroom.testing import V1Peer, open_v1_peer
 

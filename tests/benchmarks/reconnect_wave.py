@@ -28,7 +28,8 @@ import attrs
 import trio
 
 import trioroom
-from tests.backplane.servers import binaries, free_port
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import binaries
 from tests.benchmarks.processes import LOAD_CORE, SERVER_CORE, beside
 from trioroom._wire.publication import encode_publication
 from trioroom.client import Client, ClientRoom, Message, Rejoined

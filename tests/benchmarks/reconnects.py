@@ -14,7 +14,7 @@ import sys
 import trio
 
 from tests.backplane.redis.reconnecting import GAP, Stage, open_stage
-from tests.backplane.servers import RedisServer, binaries, open_redis_server
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 
 
 async def kill_twice(server: RedisServer, seconds: float) -> None:

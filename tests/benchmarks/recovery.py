@@ -26,7 +26,8 @@ import msgspec
 import trio
 
 import trioroom
-from tests.backplane.servers import binaries, free_port
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import binaries
 from tests.benchmarks.processes import LOAD_CORE, CpuMeter, running
 from tests.benchmarks.raw_peers import CLOSE, FIN, READ_BYTES, TEXT, close_code, frame, open_socket, split
 

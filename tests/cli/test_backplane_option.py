@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.backplane.servers import binaries, free_port, open_redis_server
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run
 from trioroom.backplane.embedded import open_embedded
 

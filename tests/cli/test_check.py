@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.backplane.servers import binaries, free_port, open_redis_server
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import open_command, run
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.cli import check as checking

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 import trioroom
-from tests.backplane.servers import free_port
+from tests.backplane.processes import free_port
 from tests.cli.conftest import DEADLINE, run
 from tests.client.conftest import make_app
 from trioroom.backplane.memory import MemoryBackplane

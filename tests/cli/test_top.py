@@ -24,7 +24,7 @@ import trio
 import trustme
 
 import trioroom
-from tests.backplane.servers import free_port
+from tests.backplane.processes import free_port
 from tests.cli.conftest import DEADLINE, open_command
 from trioroom.testing import open_peer
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import trioroom
-from tests.backplane.servers import free_port
+from tests.backplane.processes import free_port
 from tests.cli.conftest import open_command
 from tests.client.conftest import Codec, make_app
 from trioroom.backplane.memory import MemoryBackplane

@@ -8,7 +8,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.backplane.servers import binaries, open_redis_server
+from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import open_command
 from tests.demo.page import Page, in_browser, open_pair
 from trioroom import BackplaneUnavailable, History, Position, open_backplane, open_server

@@ -16,7 +16,7 @@ import pytest
 import trio
 import yaml
 
-from tests.backplane.servers import free_port
+from tests.backplane.processes import free_port
 from tests.cli.conftest import open_command
 from tests.cli.conftest import run as run_command
 from trioroom.cli.assignments import NAMES

@@ -19,7 +19,8 @@ import trustme
 from trio.testing import MockClock
 from trio_websocket import WebSocketConnection, open_websocket_url
 
-from tests.backplane.servers import binaries, free_port, open_redis_server, until
+from tests.backplane.processes import free_port, until
+from tests.backplane.redis.servers import binaries, open_redis_server
 from trioroom import App, ConnectionClosed, History, Member, Message, Room, open_server
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.testing import V1Peer, open_peer, open_test_server, open_v1_peer

@@ -17,7 +17,7 @@ import pytest
 import trio
 import trustme
 
-from tests.backplane.servers import free_port
+from tests.backplane.processes import free_port
 from tests.demo.conftest import program
 from trioroom import App, Member, Room, Server, Settings, open_server
 from trioroom.backplane.memory import MemoryBackplane

@@ -15,7 +15,7 @@ import trio
 import trustme
 
 import trioroom
-from tests.backplane.servers import free_port
+from tests.backplane.processes import free_port
 from tests.demo.conftest import program
 
 CONFIG = Path(__file__).parent.parent.parent / "docs" / "examples" / "proxies" / "haproxy-tcp.cfg"

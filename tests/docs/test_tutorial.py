@@ -17,7 +17,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.backplane.servers import binaries, free_port, open_redis_server
+from tests.backplane.processes import free_port
+from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import Command, open_command
 from tests.demo.conftest import chromium
 

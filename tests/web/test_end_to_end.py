@@ -16,8 +16,9 @@ import trio
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.backplane.processes import free_port
 from tests.backplane.proxy import open_proxy
-from tests.backplane.servers import binaries, free_port, open_redis_server
+from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import Command, open_command
 from tests.web.conftest import HERE
 from tests.web.web_rooms import app

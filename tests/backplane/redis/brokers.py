@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from tests.backplane.servers import binaries, open_redis_server
+from tests.backplane.redis.servers import binaries, open_redis_server
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.redis import open_redis
 

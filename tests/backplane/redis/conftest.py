@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 import trio
 
-from tests.backplane.servers import binaries, open_cluster
+from tests.backplane.redis.servers import binaries, open_cluster
 
 
 @pytest.fixture(scope="package")

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 import trioroom
-from tests.backplane.servers import until
+from tests.backplane.processes import until
 from trioroom.backplane.redis import RedisSettings, open_redis
 from trioroom.errors import BackplaneUnavailable, ConnectionClosed
 from trioroom.server import Server

@@ -15,9 +15,9 @@ from trio.testing import wait_all_tasks_blocked
 from tests.backplane.redis.fake_server import Command, FakeNetwork, FakeServer, Peer, connect, push
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.base import Delivery
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis import RedisSettings
 from trioroom.backplane.redis import link as link_module
-from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, parse_location
 from trioroom.backplane.redis.publisher import Publisher

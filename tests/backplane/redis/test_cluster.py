@@ -16,9 +16,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.backplane.redis.fake_server import Command, FakeNetwork, FakeServer, array, bulk, error, integer, push
 from tests.backplane.redis.scenes import Record
 from trioroom.backplane.base import Lost
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis import cluster as cluster_module
 from trioroom.backplane.redis import link as link_module
-from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.cluster import Cluster
 from trioroom.backplane.redis.location import Endpoint, parse_location
 from trioroom.errors import BackplaneUnavailable

@@ -13,9 +13,10 @@ import pytest
 import trio
 
 import trioroom
+from tests.backplane.processes import until
 from tests.backplane.proxy import open_proxy
 from tests.backplane.redis.control_node import make_app
-from tests.backplane.servers import RedisServer, binaries, open_redis_server, until
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from tests.conftest import closed_with
 from trioroom import Revocation
 from trioroom.backplane.redis import RedisSettings, open_redis

@@ -11,8 +11,9 @@ import pytest
 import trio
 from redis.crc import key_slot
 
-from tests.backplane.redis.observers import DEAF_AND_READY, open_flow, open_nodes
-from tests.backplane.servers import Cluster, RedisServer, Sentinels, binaries, open_cluster, until
+from tests.backplane.observers import DEAF_AND_READY, open_flow, open_nodes
+from tests.backplane.processes import until
+from tests.backplane.redis.servers import Cluster, RedisServer, Sentinels, binaries, open_cluster
 from trioroom.backplane.base import Lost
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import subscribed

@@ -10,9 +10,9 @@ import pytest
 import trio
 
 from tests.backplane.conftest import servers
+from tests.backplane.observers import SLACK, Flow, open_flow, open_nodes
 from tests.backplane.proxy import open_proxy
-from tests.backplane.redis.observers import SLACK, Flow, open_flow, open_nodes
-from tests.backplane.servers import RedisServer, binaries, open_redis_server
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.base import Lost
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import subscribed

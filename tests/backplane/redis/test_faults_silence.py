@@ -9,9 +9,9 @@ import pytest
 import trio
 
 import trioroom
+from tests.backplane.observers import DEAF_AND_READY, SLACK, open_flow, open_nodes
 from tests.backplane.proxy import open_proxy
-from tests.backplane.redis.observers import DEAF_AND_READY, SLACK, open_flow, open_nodes
-from tests.backplane.servers import RedisServer
+from tests.backplane.redis.servers import RedisServer
 from tests.conftest import app_of
 from trioroom.testing import Peer, V1Peer, open_peer, open_test_server, open_v1_peer
 

@@ -15,7 +15,7 @@ import pytest
 import trio
 from redis.crc import key_slot
 
-from tests.backplane.servers import Cluster, RedisServer, binaries, open_redis_server
+from tests.backplane.redis.servers import Cluster, RedisServer, binaries, open_redis_server
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Delivery, HistoryStore, Lost
 from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from tests.backplane.servers import Sentinels
+from tests.backplane.redis.servers import Sentinels
 from trioroom._core.history import History
 from trioroom.backplane.redis import RedisSettings, open_redis
 

@@ -12,10 +12,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.backplane.redis.fake_server import Command, FakeServer, message
 from tests.backplane.redis.scenes import ENDPOINT, LinkScene, open_link
-from tests.backplane.servers import binaries, open_redis_server
+from tests.backplane.redis.servers import binaries, open_redis_server
 from trioroom.backplane.base import Lost
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis import RedisSettings, open_redis
-from trioroom.backplane.redis.channel import Channel
 from trioroom.backplane.redis.resp import RedisConnection
 from trioroom.backplane.redis.sources import FixedSource
 from trioroom.errors import BackplaneUnavailable

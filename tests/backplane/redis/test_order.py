@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import trioroom
 from tests.backplane.conftest import servers
-from tests.backplane.redis.observers import END, kept_open, open_nodes
-from tests.backplane.servers import RedisServer, binaries, open_cluster, open_redis_server
+from tests.backplane.observers import END, kept_open, open_nodes
+from tests.backplane.redis.servers import RedisServer, binaries, open_cluster, open_redis_server
 from tests.conftest import app_of
 from trioroom.backplane.base import Backplane, Delivery
 from trioroom.testing import Peer, V1Peer, open_peer, open_test_server, open_v1_peer

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.backplane.servers import RedisServer
+from tests.backplane.redis.servers import RedisServer
 from trioroom.backplane.base import PresenceSeat
 from trioroom.backplane.redis import open_redis, presence_scripts
 from trioroom.testing.presence_conformance import Watcher

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import trio
 
-from tests.backplane.servers import RedisServer, binaries, open_redis_server
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.base import PresenceSeat
 from trioroom.backplane.redis import RedisSettings, open_redis
 from trioroom.backplane.redis import seat as seat_module

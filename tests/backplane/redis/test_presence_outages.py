@@ -9,8 +9,9 @@ import attrs
 import pytest
 import trio
 
+from tests.backplane.processes import until
 from tests.backplane.proxy import Proxy, open_proxy
-from tests.backplane.servers import RedisServer, until
+from tests.backplane.redis.servers import RedisServer
 from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis, removals
 from trioroom.testing.presence_conformance import Watcher
 

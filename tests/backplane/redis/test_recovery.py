@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from tests.backplane.redis.reconnecting import GAP, lacks, open_stage
-from tests.backplane.servers import binaries, open_redis_server
+from tests.backplane.redis.servers import binaries, open_redis_server
 
 pytestmark = pytest.mark.redis
 

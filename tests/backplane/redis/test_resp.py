@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 from trio.testing import MockClock, assert_checkpoints, memory_stream_pair
 
+from tests.backplane.processes import free_port
 from tests.backplane.proxy import open_proxy
 from tests.backplane.redis.fake_server import OK, array, bulk, connect, error, integer, push
-from tests.backplane.servers import RedisServer, binaries, free_port, open_redis_server
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from trioroom.backplane.redis import resp
 from trioroom.backplane.redis.location import Endpoint, Login
 from trioroom.backplane.redis.resp import (

@@ -9,7 +9,7 @@ import attrs
 import pytest
 from redis.exceptions import ResponseError
 
-from tests.backplane.servers import RedisServer
+from tests.backplane.redis.servers import RedisServer
 from trioroom.backplane.redis import open_redis
 from trioroom.backplane.redis.publisher import Command
 from trioroom.backplane.redis.scripts import Script

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.backplane.redis.fake_server import Command, array, bulk, error, integer, message, push
 from tests.backplane.redis.scenes import Record, open_subscriber, say
 from trioroom.backplane.base import Delivery, Lost
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.subscriber import CLASSIC, SHARDED, Words
 from trioroom.errors import BackplaneError
 

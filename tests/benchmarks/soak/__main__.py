@@ -27,7 +27,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from tests.backplane.servers import RedisServer, binaries, free_port, open_redis_server, until
+from tests.backplane.processes import free_port, until
+from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from tests.benchmarks.soak.readers import stay
 from tests.benchmarks.soak.strangers import churn, stall, talk_heavily
 from tests.benchmarks.soak.watch import API_KEY, Sample, look, name_of

@@ -16,9 +16,9 @@ from trioroom.backplane.redis.history_scripts import PUBLISH_ONCE
 from trioroom.backplane.redis.location import Location, Mode, parse_location
 from trioroom.backplane.redis.presence import RedisPresence
 from trioroom.backplane.redis.settings import RedisSettings
-from trioroom.backplane.redis.subscriptions import Subscriptions
 from trioroom.backplane.redis.topology import SingleServer, Topology
 from trioroom.backplane.room_channel import RoomChannel
+from trioroom.backplane.subscriptions import Subscriptions
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 

@@ -17,7 +17,7 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import ResponseError
 
 from trioroom._core.meters import LinkMeters
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, Location
 from trioroom.backplane.redis.publisher import Command, Publisher

@@ -11,12 +11,12 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Delivery, Lost
-from trioroom.backplane.redis.channel import Listener
+from trioroom.backplane.channel import Listener
 from trioroom.backplane.redis.history_scripts import PUBLISH, READ
 from trioroom.backplane.redis.settings import RedisSettings
-from trioroom.backplane.redis.subscriptions import Subscriptions
 from trioroom.backplane.redis.topology import Topology
 from trioroom.backplane.room_channel import RoomChannel
+from trioroom.backplane.subscriptions import Subscriptions
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")

@@ -19,7 +19,7 @@ from trioroom._core.backoff import Backoff
 from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.base import Delivery
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.location import Endpoint, Location
 from trioroom.backplane.redis.publisher import Publisher
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection, ask_incarnation, open_connection

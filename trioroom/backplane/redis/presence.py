@@ -19,8 +19,8 @@ from trioroom.backplane.redis.leases import Leases
 from trioroom.backplane.redis.removals import Removals
 from trioroom.backplane.redis.seat import Seat
 from trioroom.backplane.redis.settings import RedisSettings
-from trioroom.backplane.redis.subscriptions import Subscriptions
 from trioroom.backplane.redis.topology import Topology
+from trioroom.backplane.subscriptions import Subscriptions
 
 
 class RedisPresence:

@@ -16,7 +16,7 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Lost
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, pack
 from trioroom.errors import BackplaneError
 

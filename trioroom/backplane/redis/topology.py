@@ -7,7 +7,7 @@ from typing import Protocol
 import trio
 
 from trioroom._core.meters import LinkMeters
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Location, Mode
 from trioroom.backplane.redis.publisher import Command

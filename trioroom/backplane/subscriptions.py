@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 import trio
 
-from trioroom.backplane.redis.channel import Channel, Listener
-from trioroom.backplane.redis.topology import Topology
+from trioroom.backplane.channel import Channel, Listener
 from trioroom.errors import BackplaneUnavailable
+
+
+class Subscriber(Protocol):
+    """What listens to the broker."""
+
+    def add(self, channel: Channel) -> None:
+        """Listen for it, and tell it when it is live."""
+        ...
+
+    def remove(self, channel: Channel) -> None:
+        """Listen for it no longer."""
+        ...
 
 
 class Subscriptions:
     """One `Channel` for each name, however many listen to it."""
 
-    def __init__(self, topology: Topology, timeout: float) -> None:
-        self._topology = topology
+    def __init__(self, subscriber: Subscriber, timeout: float) -> None:
+        self._subscriber = subscriber
         self._timeout = timeout
         self._channels: dict[bytes, Channel] = {}
 
@@ -25,7 +37,7 @@ class Subscriptions:
 
     @asynccontextmanager
     async def open(self, name: bytes, listener: Listener, room: str) -> AsyncIterator[None]:
-        """SUBSCRIBE, or SSUBSCRIBE; entered when the broker has confirmed it. ``room`` is for the message.
+        """Entered when the broker has confirmed it. ``room`` is for the message.
 
         Raises:
             BackplaneUnavailable: no confirmation within ``timeout``.
@@ -35,7 +47,7 @@ class Subscriptions:
         if channel is None:
             channel = self._channels[name] = Channel(name)
             channel.add(listener)
-            self._topology.add(channel)
+            self._subscriber.add(channel)
         else:
             channel.add(listener)
         try:
@@ -51,4 +63,4 @@ class Subscriptions:
             channel.remove(listener)
             if not channel:
                 del self._channels[name]
-                self._topology.remove(channel)
+                self._subscriber.remove(channel)

