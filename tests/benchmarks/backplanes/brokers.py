@@ -10,6 +10,8 @@ from pathlib import Path
 
 import attrs
 
+from tests.backplane.nats.servers import binary as nats_binary
+from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.redis.servers import binaries, open_cluster, open_redis_server
 
 # A subscriber that is slower than its publishers shall lag and not be dropped: no bound on its output.
@@ -43,6 +45,12 @@ async def _redis_cluster() -> AsyncIterator[Broker]:
         yield Broker(cluster.url, f"{_version(binary)}, three masters")
 
 
+@asynccontextmanager
+async def _nats() -> AsyncIterator[Broker]:
+    async with open_nats_server("max_pending: 256MB") as server:
+        yield Broker(server.url, _version(nats_binary()))
+
+
 def _version(binary: Path) -> str:
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\d+\.\d+\.\d+", told)
@@ -54,4 +62,5 @@ BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Broker]]] = {
     "memory": _memory,
     "Redis": _redis,
     "Redis cluster": _redis_cluster,
+    "NATS": _nats,
 }
