@@ -11,7 +11,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster, MockError, open_mock_cluster
-from tests.backplane.kafka.servers import TansuServer, open_tansu
+from tests.backplane.kafka.servers import NoidaServer, TansuServer, open_noida, open_tansu
 
 pytestmark = pytest.mark.kafka
 TIMEOUT = 10.0
@@ -21,6 +21,12 @@ QUICK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50, "log_level"
 @pytest.fixture
 async def tansu() -> AsyncIterator[TansuServer]:
     async with open_tansu() as server:
+        yield server
+
+
+@pytest.fixture
+async def noida() -> AsyncIterator[NoidaServer]:
+    async with open_noida() as server:
         yield server
 
 
@@ -54,7 +60,7 @@ def consume(bootstrap: str, count: int, topic: str = "rooms") -> list[bytes | No
         consumer.close()
 
 
-async def test_broker_keeps_what_it_gets_until_it_is_killed(tansu: TansuServer) -> None:
+async def test_tansu_keeps_what_it_gets_until_it_is_killed(tansu: TansuServer) -> None:
     with trio.fail_after(30):
         admin = AdminClient({"bootstrap.servers": tansu.bootstrap, **QUICK})
         for made in admin.create_topics([NewTopic("rooms", 2, 1)]).values():
@@ -63,6 +69,18 @@ async def test_broker_keeps_what_it_gets_until_it_is_killed(tansu: TansuServer) 
         assert await trio.to_thread.run_sync(consume, tansu.bootstrap, 2) == [b"a", b"b"]
         await tansu.restart()
         assert await trio.to_thread.run_sync(produce, tansu.bootstrap, b"c") == [0]
+
+
+async def test_noida_keeps_what_it_gets_until_it_is_to_forget(noida: NoidaServer) -> None:
+    with trio.fail_after(30):
+        assert await trio.to_thread.run_sync(produce, noida.bootstrap, b"a", b"b") == [0, 1]
+        noida.end()
+        assert not noida.alive
+        await noida.restart()
+        assert await trio.to_thread.run_sync(consume, noida.bootstrap, 2) == [b"a", b"b"]
+        noida.forget()
+        await noida.restart()
+        assert await trio.to_thread.run_sync(produce, noida.bootstrap, b"c") == [0]
 
 
 async def test_stopped_broker_takes_connections_and_says_nothing(tansu: TansuServer) -> None:
