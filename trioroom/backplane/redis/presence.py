@@ -15,6 +15,7 @@ import trio
 
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.leases import RedisLeases
 from trioroom.backplane.redis.seat import Seat, remove_rows
 from trioroom.backplane.redis.settings import RedisSettings
@@ -26,7 +27,7 @@ from trioroom.backplane.subscriptions import Subscriptions
 class RedisPresence:
     """What `RedisBackplane.presence` is. `run` keeps this node's lease while there are seats."""
 
-    def __init__(self, topology: Topology, subscriptions: Subscriptions, settings: RedisSettings) -> None:
+    def __init__(self, topology: Topology, subscriptions: Subscriptions[Channel], settings: RedisSettings) -> None:
         self._topology = topology
         self._subscriptions = subscriptions
         self._prefix = settings.prefix
