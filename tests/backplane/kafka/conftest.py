@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.backplane.kafka.mock_cluster import MockCluster, open_mock_cluster
-from tests.backplane.kafka.servers import NoidaServer, TansuServer, open_noida, open_tansu
+from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_noida, open_tansu
 from tests.backplane.observers import kept_open
 
 
 @pytest.fixture(params=["tansu", "noida", "mock"], scope="module")
-def kafka_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def broker(request: pytest.FixtureRequest) -> Iterator[KafkaServer | MockCluster]:
     """Of each kind, one for all tests of a module."""
     if request.param == "mock":
         with open_mock_cluster() as cluster:
-            yield cluster.url
+            yield cluster
     else:
         with kept_open(open_tansu if request.param == "tansu" else open_noida) as server:
-            yield server.url
+            yield server
 
 
 @pytest.fixture
