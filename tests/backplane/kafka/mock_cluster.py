@@ -29,6 +29,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "mock_cluster_new": (_Pointer, (_Pointer, ctypes.c_int)),
     "mock_cluster_destroy": (None, (_Pointer,)),
     "mock_cluster_bootstraps": (_Text, (_Pointer,)),
+    "mock_set_controller_id": (ctypes.c_int, (_Pointer, ctypes.c_int32)),
     "mock_topic_create": (ctypes.c_int, (_Pointer, _Text, ctypes.c_int, ctypes.c_int)),
     "mock_topic_delete": (ctypes.c_int, (_Pointer, _Text)),
     "mock_topic_set_error": (None, (_Pointer, _Text, ctypes.c_int)),
@@ -71,6 +72,7 @@ class MockCluster:
         self.bootstrap = bootstrap.decode()
         """What confluent-kafka calls ``bootstrap.servers``."""
         self.url = f"kafka://{self.bootstrap}"
+        self._do("set_controller_id", 1)  # whom the admin client asks about topics; else there is none
 
     # -- topics --------------------------------------------------------------------------------
 
