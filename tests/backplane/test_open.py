@@ -7,8 +7,11 @@ import sys
 
 import pytest
 
+from tests.backplane.kafka.brokers import new_topic
+from tests.backplane.kafka.mock_cluster import open_mock_cluster
 from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.redis.servers import RedisServer
+from trioroom.backplane.kafka import KafkaBackplane
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.nats import NatsBackplane
 from trioroom.backplane.open import open_backplane
@@ -33,6 +36,14 @@ async def test_url_of_nats_opens_a_link() -> None:
     async with open_nats_server() as server, open_backplane(server.url) as backplane:
         assert isinstance(backplane, NatsBackplane)
         assert backplane.ready
+
+
+@pytest.mark.kafka
+async def test_url_of_kafka_opens_a_link() -> None:
+    with open_mock_cluster() as cluster:
+        async with open_backplane(f"{new_topic(cluster)}&connect_timeout=10") as backplane:
+            assert isinstance(backplane, KafkaBackplane)
+            assert backplane.ready
 
 
 def test_server_without_a_broker_does_not_import_what_brokers_need() -> None:
@@ -78,6 +89,9 @@ async def test_password_of_what_is_no_url_is_not_named(url: str) -> None:
         ("nats://host/x", "a NATS URL has no path"),
         ("nats+sentinel://host", "no scheme of a NATS URL"),
         ("nats+tls://host?colour=red", "option 'colour' is not known"),
+        ("kafka://host/x", "a Kafka URL has no path"),
+        ("kafka+sentinel://host", "no scheme of a Kafka URL"),
+        ("kafkas://host?colour=red", "option 'colour' is not known"),
     ],
 )
 async def test_url_is_read_before_anything_is_tried(url: str, text: str) -> None:

