@@ -22,7 +22,7 @@ from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.connection import NatsConnection, open_connection
+from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
 from trioroom.backplane.nats.location import Endpoint, Location
 from trioroom.backplane.nats.protocol import Control, LinkLost, Message
 from trioroom.backplane.nats.requests import Requests, link_closed
@@ -83,6 +83,8 @@ class Link:
         """Publications come round."""
         self.failure: str | None = None
         """Why it is down; None while it is up, or was never tried."""
+        self.server = ServerInfo()
+        """What the server says of itself that we are connected to, or were last."""
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
@@ -178,6 +180,7 @@ class Link:
             open_connection(endpoint, location.login, location.tls, timeout, hostname) as connection,
             trio.open_nursery() as nursery,
         ):
+            self.server = connection.info
             self._servers.learn(connection.info)
             nursery.start_soon(self._receive, connection)
             nursery.start_soon(connection.answer_pings)
