@@ -14,7 +14,7 @@ from trioroom.backplane.nats.location import parse_location
 from trioroom.backplane.nats.relay import RelayedRoom, relay_config
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import ensure_stream, parse_answer
+from trioroom.backplane.nats.streams import append, ensure_stream
 from trioroom.backplane.nats.subjects import Names, token_of
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.backplane.subscriptions import Subscriptions
@@ -64,7 +64,7 @@ class NatsBackplane:
         self._settings.check_payload(payload)
         token = token_of(room)
         headers = None if publication_id is None else {"Nats-Msg-Id": f"{token}:{token_of(publication_id)}"}
-        parse_answer(await self._link.requests.ask(f"{self._names.put}room.{token}", payload, headers))
+        await append(self._link.requests, f"{self._names.put}room.{token}", payload, headers)
 
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Entered when the server that numbers publications knows of it.

@@ -20,7 +20,7 @@ import trio
 from trioroom.backplane.nats.protocol import Message, parse_headers
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import JetStreamError, call_api, ensure_stream, parse_answer
+from trioroom.backplane.nats.streams import JetStreamError, append, call_api, ensure_stream
 from trioroom.backplane.nats.subjects import Names
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
@@ -105,7 +105,7 @@ class HistoryStream:
 
     async def append(self, subject: str, payload: bytes, headers: Mapping[str, str]) -> int:
         """The sequence of what is now stored, or of the first one with this ``Nats-Msg-Id``."""
-        return int(parse_answer(await self._requests.ask(subject, payload, headers))["seq"])
+        return int((await append(self._requests, subject, payload, headers))["seq"])
 
     async def append_next(self, subject: str, after: int, payload: bytes, headers: Mapping[str, str]) -> bool:
         """Unless something has come to ``subject`` after this sequence, 0 for nothing at all."""

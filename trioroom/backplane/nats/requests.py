@@ -18,12 +18,14 @@ import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.connection import NatsConnection
-from trioroom.backplane.nats.protocol import Message, pack_publication, pack_subscription
+from trioroom.backplane.nats.protocol import Message, pack_headers, pack_publication, pack_subscription
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT: Final = 20  # so that a request may wait a twentieth longer than it should
 _GROUP_BYTES: Final = 1 << 18  # of one system call; what waits beyond goes with the next
 _NO_RESPONDERS: Final = 503
+_FIRST_PAUSE: Final = 0.02  # seconds until what nobody answers is asked again; twice as many each time
+_LONGEST_PAUSE: Final = 0.3
 
 
 class NoResponders(BackplaneUnavailable):
@@ -52,7 +54,8 @@ class Requests:
     ) -> None:
         """``sid`` is of the inbox's subscription; the bounds are those of `NatsSettings`."""
         self.sid = sid
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds for an answer."""
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
         self._meters = meters or LinkMeters()
@@ -90,6 +93,21 @@ class Requests:
         [reply] = await self._ask(subject, payload, headers, None)
         return _heard(reply, subject)
 
+    async def ask_served(self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None) -> Message:
+        """As `ask`, and again while nobody answers, for ``timeout``.
+
+        For what a stream listens to: it may be between two leaders, or not known to the server we are connected to yet.
+        """
+        deadline, pause = trio.current_time() + self.timeout, _FIRST_PAUSE
+        while True:
+            try:
+                return await self.ask(subject, payload, headers)
+            except NoResponders:
+                if trio.current_time() + pause > deadline:
+                    raise
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     async def ask_many(self, subject: str, payload: bytes = b"", *, last: Callable[[Message], bool]) -> list[Message]:
         """All replies up to the one of which ``last`` says so, that one included, within ``timeout``; else as `ask`.
 
@@ -107,7 +125,7 @@ class Requests:
         last: Callable[[Message], bool] | None,
     ) -> list[Message]:
         pending = self._pack(subject.encode(), payload, headers, last)
-        if self._down_since is not None and pending.since - self._down_since > self._timeout:
+        if self._down_since is not None and pending.since - self._down_since > self.timeout:
             await self._refuse(pending.since - self._down_since)
         if self._is_full:
             await self._wait_for_room()
@@ -139,10 +157,9 @@ class Requests:
         last: Callable[[Message], bool] | None,
     ) -> _Pending:
         self._count += 1
-        token = b"%d" % self._count
-        packed = pack_publication(subject, self._inbox + token, payload, headers)
-        size = len(packed) - len(subject) - len(self._inbox)  # and the line's other words, which are few
-        return _Pending(subject, token, packed, size, trio.current_time(), last)
+        token, head = b"%d" % self._count, pack_headers(headers)
+        packed = pack_publication(subject, self._inbox + token, head, payload)
+        return _Pending(subject, token, packed, len(head) + len(payload), trio.current_time(), last)
 
     async def _refuse(self, down: float) -> NoReturn:
         # A short outage is worth waiting for. In a long one each on_leave of a drain, say, would wait in vain.
@@ -158,13 +175,13 @@ class Requests:
         return self.queued >= self._max_queued or (self.queued > 0 and self._bytes >= self._max_queued_bytes)
 
     async def _wait_for_room(self) -> None:
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self.timeout):
             while self._is_full and self._given_up is None:
                 await self._full.park()
             return
         raise BackplaneUnavailable(
             f"{self.queued} publications waited for the broker and left no room for another within "
-            f"timeout={self._timeout:g} s; publish less, or see max_queued_publications"
+            f"timeout={self.timeout:g} s; publish less, or see max_queued_publications"
         )
 
     # -- for the link ----------------------------------------------------------------------------
@@ -175,11 +192,11 @@ class Requests:
         A cancel scope for each publication would say the same and take a third of its time.
         """
         while True:
-            await trio.sleep(self._timeout / _LOOKS_PER_TIMEOUT)
-            self._expire(trio.current_time() - self._timeout)
+            await trio.sleep(self.timeout / _LOOKS_PER_TIMEOUT)
+            self._expire(trio.current_time() - self.timeout)
 
     def _expire(self, oldest: float) -> None:
-        within = f"within timeout={self._timeout:g} s{self._because}"
+        within = f"within timeout={self.timeout:g} s{self._because}"
         for pending in [
             *takewhile(lambda pending: pending.since <= oldest, self._waiting.values()),
             *takewhile(lambda pending: pending.since <= oldest, self._sent.values()),
