@@ -1,9 +1,9 @@
 """The epochs of all histories, which are in one stream and so begin and end together.
 
-Each begins with a record in the stream itself, so that all see it at one place among the publications. A server that has
-no other one beside it is asked which incarnation it is, and with each one an epoch begins that goes on from what it
-found: what an older incarnation confirmed after that place is lost. A cluster has copies, and loses nothing by a restart;
-there, as everywhere, an epoch that goes on from nothing begins when something turns out to be missing.
+Each begins with a record in the stream itself, so that all see it at one place among the publications. A server that
+stands alone has an epoch for each of its incarnations, that goes on from what it found: what an older one confirmed
+after that place is lost. A cluster has copies, and loses nothing by a restart of one server. There, as everywhere, an
+epoch that goes on from nothing begins when something that was confirmed turns out to be missing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import trio
 
 from trioroom._core.history import Position, same_place
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.history_stream import HistoryStream, ServerClock, Stored
+from trioroom.backplane.nats.history_stream import HistoryStream, Stored
 from trioroom.backplane.nats.protocol import Message
+from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
@@ -64,9 +65,10 @@ def parse_record(payload: bytes, sequence: int) -> Epoch:
     try:
         told = json.loads(payload)
         previous = told["previous"]
-        return Epoch(str(told["epoch"]), sequence, None if previous is None else str(previous), str(told["incarnation"]))
+        name, incarnation = str(told["epoch"]), str(told["incarnation"])
+        return Epoch(name, sequence, None if previous is None else str(previous), incarnation)
     except (KeyError, TypeError, ValueError, RecursionError) as exc:
-        raise BackplaneUnavailable(f"{payload[:80]!r} is no record of an epoch; is the prefix used by others?") from exc
+        raise BackplaneUnavailable(f"{payload[:80]!r} is no epoch's record; is the prefix used by others?") from exc
 
 
 def pack_record(name: str, previous: str | None, incarnation: str) -> bytes:
@@ -127,9 +129,7 @@ class Epochs:
             await self._write(stream, epoch, None, lost.incarnation)
         self.adopt(epoch)
 
-    async def _write(
-        self, stream: HistoryStream, before: Epoch | None, previous: str | None, incarnation: str
-    ) -> None:
+    async def _write(self, stream: HistoryStream, before: Epoch | None, previous: str | None, incarnation: str) -> None:
         record = pack_record(secrets.token_hex(8), previous, incarnation)
         after = 0 if before is None else before.begin
         # It outlives all publications. Where another node has written one at the same time, that counts.
@@ -147,7 +147,7 @@ class Epochs:
         self.doubt = False
         if epoch.previous is None:
             fields = {"epoch": epoch.name, "offset": epoch.begin}
-            log.warning("nats: histories have lost publications; all begin anew at offset %d", epoch.begin, extra=fields)
+            log.warning("nats: histories have lost publications, and begin anew at %d", epoch.begin, extra=fields)
 
 
 @attrs.define(eq=False)

@@ -13,11 +13,12 @@ from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Lost
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.epochs import Epoch, EpochChannel, Epochs
-from trioroom.backplane.nats.history_stream import MARK, HistoryStream, ServerClock, Stored
+from trioroom.backplane.nats.history_stream import MARK, HistoryStream, Stored
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.pages import Extent, PageReader
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import JetStreamError
 from trioroom.backplane.nats.subjects import Names, token_of

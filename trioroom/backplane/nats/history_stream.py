@@ -1,8 +1,8 @@
 """The stream in which the histories of all rooms are, as requests to JetStream.
 
-One for all, with a subject for each room: a stream of its own for a room takes 50 KiB and a file at the server, which makes
-no more than some hundred of them in a second. So an offset is a sequence of the stream, and the rooms share them.
-The server republishes what it has stored, with its sequence and that of the one before it in the room.
+One for all, with a subject for each room: a stream of its own for each room would take 50 KiB and a file at the
+server, which makes no more than some hundred of them in a second. So an offset is a sequence of the stream, and rooms
+share them. The server republishes what it has stored, with its sequence and that of the one before it in the room.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import attrs
 import msgspec
-import trio
 
 from trioroom.backplane.nats.protocol import Message, parse_headers
 from trioroom.backplane.nats.requests import Requests
@@ -83,7 +82,7 @@ def stream_config(settings: NatsSettings) -> dict[str, object]:
 
 
 class HistoryStream:
-    """Requests about it; calls may overlap. They raise `BackplaneUnavailable` and `BackplaneError` as `Requests.ask`."""
+    """Requests about it; calls may overlap. They raise `BackplaneUnavailable` and `JetStreamError` as `append` does."""
 
     def __init__(self, requests: Requests, settings: NatsSettings) -> None:
         self._requests = requests
@@ -182,24 +181,3 @@ def _parse_answer(message: Mapping[str, Any]) -> Stored:
     head = base64.b64decode(message.get("hdrs") or "")
     payload = base64.b64decode(message.get("data") or "")
     return Stored(int(message["seq"]), parse_time(message["time"]), payload, MARK in parse_headers(head))
-
-
-class ServerClock:
-    """What time it is at the server, which says so now and then; ours may differ."""
-
-    def __init__(self) -> None:
-        self._ahead = 0.0
-        self.observed = -float("inf")
-        """When, by Trio's clock."""
-
-    def observe(self, now: float, asked: float) -> None:
-        """The server has answered with its time a request that was made when it was ``asked``."""
-        self.observed = trio.current_time()
-        self._ahead = now - (asked + self.observed) / 2
-
-    def now(self, latest: float) -> float:
-        """At least ``latest``, which has been."""
-        now = trio.current_time() + self._ahead
-        if now < latest:
-            self._ahead += latest - now
-        return max(now, latest)

@@ -1,8 +1,8 @@
 """Reading a room's history page by page: which messages of its subject count, and where they are.
 
-JetStream reads forwards only, from a sequence on, and says how many of the subject follow; where a page begins that is
-asked for by its end has to be searched for. It drops the oldest of a room first: so what is read is without a hole as far
-as it comes after the first message that is there when all has been read.
+JetStream reads forwards only, from a sequence on, and says how many of the subject follow; where a page begins that
+is asked for by its end has to be searched for. It drops the oldest of a room first: so what has been read is without
+a hole as far as it comes after the first message that is still there afterwards.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from trioroom.backplane.nats.history_stream import Batch, HistoryStream, Stored
 from trioroom.errors import BackplaneUnavailable
 
 PAGE_BYTES: Final = 1 << 20  # of payload, and of each reply
+_ENOUGH: Final = PAGE_BYTES // 2  # replies count headers too, so that one may end a little before a page is full
 _AT_LEAST: Final = 64  # of one reply, where much has to be passed over that does not count any more
 _SLACK: Final = 16  # publications too many that a search may find: to read them is cheaper than another guess
 _GUESSES: Final = 6  # which take it that the room publishes evenly; then halves
@@ -108,7 +109,7 @@ class PageReader:
         # What does not count is never too much, and the room's whole history is read over if need be.
         chain = _Chain(self._extent, self._extent.size + 1)
         sequence, ends = self._extent.last + 1 if offset is None else offset + 1, limit <= 0
-        while not ends and len(chain) < limit and chain.payload_bytes < PAGE_BYTES // 2 and sequence <= self._extent.last:
+        while not ends and len(chain) < limit and chain.payload_bytes < _ENOUGH and sequence <= self._extent.last:
             batch = await self._read(sequence, max(limit - len(chain), _AT_LEAST if chain.start else 1))
             for stored in batch.messages:
                 chain.add(stored)

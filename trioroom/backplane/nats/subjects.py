@@ -23,7 +23,7 @@ def token_of(text: str) -> str:
 
 @attrs.frozen
 class Names:
-    """Of streams and subjects, by the prefix of an app: rooms without a history go through a relay, those with one do not."""
+    """Of streams and subjects, by the prefix of an app. A relay is what rooms without a history go through."""
 
     prefix: str
 
