@@ -7,13 +7,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import HistoryStore, PresenceStore
+from trioroom.backplane.base import PresenceStore
+from trioroom.backplane.nats.history import NatsHistory
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.location import parse_location
 from trioroom.backplane.nats.relay import RelayedRoom, relay_config
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import ensure_stream, parse_answer
+from trioroom.backplane.nats.streams import append, ensure_stream
 from trioroom.backplane.nats.subjects import Names, token_of
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.backplane.subscriptions import Subscriptions
@@ -28,11 +29,12 @@ class NatsBackplane:
         self._settings = settings
         self._names = Names(settings.prefix)
         self._rooms = Subscriptions(link, settings.timeout, RelayedRoom)
+        self._history = NatsHistory(link, settings)
 
     @property
-    def history(self) -> HistoryStore | None:
-        """None yet."""
-        return None
+    def history(self) -> NatsHistory:
+        """Publications of rooms that keep them: a stream for all."""
+        return self._history
 
     @property
     def presence(self) -> PresenceStore | None:
@@ -62,7 +64,7 @@ class NatsBackplane:
         self._settings.check_payload(payload)
         token = token_of(room)
         headers = None if publication_id is None else {"Nats-Msg-Id": f"{token}:{token_of(publication_id)}"}
-        parse_answer(await self._link.requests.ask_served(f"{self._names.put}room.{token}", payload, headers))
+        await append(self._link.requests, f"{self._names.put}room.{token}", payload, headers)
 
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Entered when the server that numbers publications knows of it.
@@ -94,9 +96,10 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
         await ensure_stream(requests, config)
 
     link.on_connection(ensure_relay)
+    backplane = NatsBackplane(link, location.settings)
     async with run_in_background(link.run):
         while not link.ready:
             if link.failure is not None:
                 raise BackplaneUnavailable(f"cannot use the NATS backplane: {link.failure}")
             await link.wait_changed()
-        yield NatsBackplane(link, location.settings)
+        yield backplane

@@ -20,7 +20,7 @@ from trioroom._core.backoff import Backoff
 from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.connection import NatsConnection, open_connection
+from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
 from trioroom.backplane.nats.location import Endpoint, Location
 from trioroom.backplane.nats.probe import Probe
 from trioroom.backplane.nats.protocol import Control, LinkLost, Message
@@ -56,6 +56,8 @@ class Link:
         """Publications come round."""
         self.failure: str | None = None
         """Why it is down; None while it is up, or was never tried."""
+        self.server = ServerInfo()
+        """What the server says of itself that we are connected to, or were last."""
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
@@ -155,6 +157,7 @@ class Link:
     async def _live(self) -> None:
         """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
         async with self._open_any() as connection, trio.open_nursery() as nursery:
+            self.server = connection.info
             nursery.start_soon(self._receive, connection)
             nursery.start_soon(connection.answer_pings)
             await nursery.start(self._own.run, connection)

@@ -54,7 +54,8 @@ class Requests:
     ) -> None:
         """``sid`` is of the inbox's subscription; the bounds are those of `NatsSettings`."""
         self.sid = sid
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds for an answer."""
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
         self._meters = meters or LinkMeters()
@@ -97,7 +98,7 @@ class Requests:
 
         For what a stream listens to: it may be between two leaders, or not known to the server we are connected to yet.
         """
-        deadline, pause = trio.current_time() + self._timeout, _FIRST_PAUSE
+        deadline, pause = trio.current_time() + self.timeout, _FIRST_PAUSE
         while True:
             try:
                 return await self.ask(subject, payload, headers)
@@ -124,7 +125,7 @@ class Requests:
         last: Callable[[Message], bool] | None,
     ) -> list[Message]:
         pending = self._pack(subject.encode(), payload, headers, last)
-        if self._down_since is not None and pending.since - self._down_since > self._timeout:
+        if self._down_since is not None and pending.since - self._down_since > self.timeout:
             await self._refuse(pending.since - self._down_since)
         if self._is_full:
             await self._wait_for_room()
@@ -174,13 +175,13 @@ class Requests:
         return self.queued >= self._max_queued or (self.queued > 0 and self._bytes >= self._max_queued_bytes)
 
     async def _wait_for_room(self) -> None:
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self.timeout):
             while self._is_full and self._given_up is None:
                 await self._full.park()
             return
         raise BackplaneUnavailable(
             f"{self.queued} publications waited for the broker and left no room for another within "
-            f"timeout={self._timeout:g} s; publish less, or see max_queued_publications"
+            f"timeout={self.timeout:g} s; publish less, or see max_queued_publications"
         )
 
     # -- for the link ----------------------------------------------------------------------------
@@ -191,11 +192,11 @@ class Requests:
         A cancel scope for each publication would say the same and take a third of its time.
         """
         while True:
-            await trio.sleep(self._timeout / _LOOKS_PER_TIMEOUT)
-            self._expire(trio.current_time() - self._timeout)
+            await trio.sleep(self.timeout / _LOOKS_PER_TIMEOUT)
+            self._expire(trio.current_time() - self.timeout)
 
     def _expire(self, oldest: float) -> None:
-        within = f"within timeout={self._timeout:g} s{self._because}"
+        within = f"within timeout={self.timeout:g} s{self._because}"
         for pending in [
             *takewhile(lambda pending: pending.since <= oldest, self._waiting.values()),
             *takewhile(lambda pending: pending.since <= oldest, self._sent.values()),

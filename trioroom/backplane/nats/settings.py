@@ -6,6 +6,7 @@ import attrs
 from attrs import validators
 
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
+_LASTING = [validators.gt(0.0), validators.lt(1e9)]  # in nanoseconds it has to fit into 63 bits
 
 
 @attrs.frozen(kw_only=True)
@@ -46,6 +47,13 @@ class NatsSettings:
     histories are as lasting as its disk; 3 outlives the loss of one, and each publication waits for two of them."""
     storage: str = attrs.field(default="file", validator=validators.in_(("file", "memory")))
     """Where histories are: ``file`` outlives a restart of the server, ``memory`` does not and needs no disk."""
+
+    max_history_size: int = attrs.field(default=1_000, validator=_COUNT)
+    """Publications that the server holds of each room: the most that a ``History.size`` may be. A room that keeps
+    less has as many there, once it has published so many."""
+    position_ttl: float = attrs.field(default=86_400.0, validator=_LASTING)
+    """How long the server holds each of them: the most that a ``History.ttl`` may be. The last one tells where the
+    room's history ends, so that who comes back to a room that has been quiet for longer is told of a loss."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
