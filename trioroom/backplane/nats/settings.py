@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from attrs import validators
 
+_LEASE = validators.and_(validators.ge(1.0), validators.le(86_400.0))
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
 
 
@@ -46,6 +47,11 @@ class NatsSettings:
     histories are as lasting as its disk; 3 outlives the loss of one, and each publication waits for two of them."""
     storage: str = attrs.field(default="file", validator=validators.in_(("file", "memory")))
     """Where histories are: ``file`` outlives a restart of the server, ``memory`` does not and needs no disk."""
+
+    presence_lease: float = attrs.field(default=30.0, validator=_LEASE)
+    """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. From 1
+    second, which a pause of a process may take, to a day."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
