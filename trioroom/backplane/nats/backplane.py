@@ -64,7 +64,7 @@ class NatsBackplane:
         self._settings.check_payload(payload)
         token = token_of(room)
         headers = None if publication_id is None else {"Nats-Msg-Id": f"{token}:{token_of(publication_id)}"}
-        parse_answer(await self._link.requests.ask(f"{self._names.put}room.{token}", payload, headers))
+        parse_answer(await self._link.requests.ask_served(f"{self._names.put}room.{token}", payload, headers))
 
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Entered when the server that numbers publications knows of it.

@@ -15,6 +15,10 @@ class NatsChannel(Channel):
     sid: int = 0
     """The subscription's number at the server; another one each time that it is asked for."""
 
+    def confirm_at(self, number: int) -> None:
+        """Live from here on: all that the relay numbered up to ``number`` was published before that."""
+        self.confirm()
+
     def take(self, message: Message) -> None:
         """A message has come while this is live: `deliver` to the listeners what it means."""
         self.deliver(message.payload)

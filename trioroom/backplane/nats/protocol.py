@@ -18,6 +18,7 @@ MAX_LINE: Final = 1 << 16
 """Bytes; INFO is the longest, which names all servers of a cluster and takes a few kilobytes."""
 MAX_MESSAGE: Final = (1 << 26) + MAX_LINE
 """Bytes; 64 MiB is the most that a server may be set to take, and it puts headers of its own before a stream's."""
+_MESSAGES: Final = (b"MSG", b"HMSG")
 _CONTROL: Final = frozenset((b"INFO", b"PING", b"PONG", b"+OK", b"-ERR"))
 _SPACES: Final = re.compile(rb"[ \t]+")
 
@@ -129,7 +130,7 @@ class Parser:
                 return start
             parts = _SPACES.split(data[start:line_end])
             word = parts[0].upper()
-            if word not in (b"MSG", b"HMSG"):
+            if word not in _MESSAGES:
                 events.append(_control(word, data[start:line_end]))
                 start = line_end + 2
                 continue
@@ -142,7 +143,7 @@ class Parser:
     def _parse_message(self, data: bytes, begin: int, parts: list[bytes], events: list[Event]) -> int:
         """Where it ends; beyond ``data`` if it is not complete."""
         try:
-            if parts[0] in (b"MSG", b"msg"):
+            if len(parts[0]) == len(b"MSG"):
                 _, subject, sid, *reply, size = parts
                 head, total = 0, int(size)
             else:
@@ -170,20 +171,21 @@ def _control(word: bytes, line: bytes) -> Control:
     return Control(word, line[len(word) :].strip())
 
 
-def pack_publication(subject: bytes, reply: bytes, payload: bytes, headers: Mapping[str, str] | None = None) -> bytes:
-    """PUB, or HPUB with headers, for which nobody else vouches: names and values without line breaks."""
-    if not headers:
+def pack_publication(subject: bytes, reply: bytes, head: bytes, payload: bytes) -> bytes:
+    """PUB, or HPUB if there is a ``head``, which `pack_headers` makes."""
+    if not head:
         return b"PUB %b %b %d\r\n%b\r\n" % (subject, reply, len(payload), payload)
-    head = pack_headers(headers)
     return b"HPUB %b %b %d %d\r\n%b%b\r\n" % (subject, reply, len(head), len(head) + len(payload), head, payload)
 
 
-def pack_headers(headers: Mapping[str, str]) -> bytes:
-    """What stands before the payload.
+def pack_headers(headers: Mapping[str, str] | None) -> bytes:
+    """What stands before the payload; nothing for none.
 
     Raises:
         ValueError: a line break, which would begin another header.
     """
+    if not headers:
+        return b""
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     if any("\r" in line[:-2] or "\n" in line[:-2] for line in lines):
         raise ValueError("a header has a line break")

@@ -42,12 +42,12 @@ class RelayedRoom(NatsChannel):
     """Publications of a room without a history, as the relay has numbered them."""
 
     latest: int = 0
-    """The number of what came last; 0 is none since it has been live."""
+    """The number of what came last, or that from which on this has been live."""
 
-    def confirm(self) -> None:
+    def confirm_at(self, number: int) -> None:
         """What came before does not count any more, and is told to be lost."""
-        self.latest = 0
-        super().confirm()
+        self.latest = number
+        self.confirm()
 
     def take(self, message: Message) -> None:
         """What comes, after a loss where something is missing before it: routes between servers drop, too."""
@@ -56,8 +56,8 @@ class RelayedRoom(NatsChannel):
             number, before = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
         except (KeyError, ValueError):
             return  # not from the relay, so that it has no place in the order
-        # 0: the relay had forgotten the one before. A number that was there already: it has begun anew.
-        if self.latest and (number <= self.latest or before not in (0, self.latest)):
+        # The one before is 0 where the relay has forgotten it. A number that was there already: it has begun anew.
+        if before > self.latest or number <= self.latest:
             self.deliver(Lost("backplane"))
         self.latest = number
         self.deliver(message.payload)

@@ -18,12 +18,14 @@ import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.connection import NatsConnection
-from trioroom.backplane.nats.protocol import Message, pack_publication, pack_subscription
+from trioroom.backplane.nats.protocol import Message, pack_headers, pack_publication, pack_subscription
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT: Final = 20  # so that a request may wait a twentieth longer than it should
 _GROUP_BYTES: Final = 1 << 18  # of one system call; what waits beyond goes with the next
 _NO_RESPONDERS: Final = 503
+_FIRST_PAUSE: Final = 0.02  # seconds until what nobody answers is asked again; twice as many each time
+_LONGEST_PAUSE: Final = 0.3
 
 
 class NoResponders(BackplaneUnavailable):
@@ -90,6 +92,21 @@ class Requests:
         [reply] = await self._ask(subject, payload, headers, None)
         return _heard(reply, subject)
 
+    async def ask_served(self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None) -> Message:
+        """As `ask`, and again while nobody answers, for ``timeout``.
+
+        For what a stream listens to: it may be between two leaders, or not known to the server we are connected to yet.
+        """
+        deadline, pause = trio.current_time() + self._timeout, _FIRST_PAUSE
+        while True:
+            try:
+                return await self.ask(subject, payload, headers)
+            except NoResponders:
+                if trio.current_time() + pause > deadline:
+                    raise
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
     async def ask_many(self, subject: str, payload: bytes = b"", *, last: Callable[[Message], bool]) -> list[Message]:
         """All replies up to the one of which ``last`` says so, that one included, within ``timeout``; else as `ask`.
 
@@ -139,10 +156,9 @@ class Requests:
         last: Callable[[Message], bool] | None,
     ) -> _Pending:
         self._count += 1
-        token = b"%d" % self._count
-        packed = pack_publication(subject, self._inbox + token, payload, headers)
-        size = len(packed) - len(subject) - len(self._inbox)  # and the line's other words, which are few
-        return _Pending(subject, token, packed, size, trio.current_time(), last)
+        token, head = b"%d" % self._count, pack_headers(headers)
+        packed = pack_publication(subject, self._inbox + token, head, payload)
+        return _Pending(subject, token, packed, len(head) + len(payload), trio.current_time(), last)
 
     async def _refuse(self, down: float) -> NoReturn:
         # A short outage is worth waiting for. In a long one each on_leave of a drain, say, would wait in vain.

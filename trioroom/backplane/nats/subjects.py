@@ -14,9 +14,9 @@ _escape: Callable[[re.Match[bytes]], bytes] = lambda found: b"=%02X" % ord(found
 
 
 def token_of(text: str) -> str:
-    """``text`` as one token of a subject, or a key: of what is no letter, digit, ``_``, ``-`` or ``/``, UTF-8 as ``=XX``.
+    """``text`` as one token of a subject, or a key: what is no letter, digit, ``_``, ``-`` or ``/`` becomes ``=XX``.
 
-    No text is ``=`` alone. Case counts, as it does at the server.
+    Those are the bytes of its UTF-8. No text is ``=`` alone. Case counts, as it does at the server.
     """
     return _OTHERS.sub(_escape, text.encode()).decode("ascii") or "="
 

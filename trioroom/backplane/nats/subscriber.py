@@ -58,11 +58,12 @@ class Subscriber:
         """Until all channels that were wanted when `run` began, or will be when it does, have been confirmed."""
         await self._restored.wait()
 
-    async def run(self, connection: NatsConnection, confirm: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, connection: NatsConnection, confirm: Callable[[], Awaitable[int]]) -> None:
         """Subscribe until cancelled or the link is lost; from then on no channel is live. Messages come by `take`.
 
         Args:
-            confirm: returns when what was sent before it has been heard wherever publications come from.
+            confirm: returns when what was sent before it has been heard wherever publications come from, with the
+                relay's number then.
         Raises:
             LinkLost: the connection is over, or what was live before is refused now.
         """
@@ -75,8 +76,7 @@ class Subscriber:
                 if batch or self._unwanted:
                     await connection.send(self._pack(batch))
                 if batch:
-                    await confirm()
-                    self._confirm(batch)
+                    self._confirm(batch, await confirm())
                 if not self._wishes:
                     self._restored.set()
                     await self._wait_news()
@@ -117,10 +117,10 @@ class Subscriber:
         self._unwanted.clear()
         return b"".join(subscriptions + unsubscriptions)
 
-    def _confirm(self, batch: list[tuple[NatsChannel, int]]) -> None:
+    def _confirm(self, batch: list[tuple[NatsChannel, int]], number: int) -> None:
         for channel, sid in batch:
             if self._by_sid.get(sid) is channel and channel.refusal is None:
-                channel.confirm()
+                channel.confirm_at(number)
 
     # -- what comes ------------------------------------------------------------------------------
 
