@@ -13,9 +13,9 @@ import pytest
 import trio
 
 from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
+from trioroom.backplane import refreshing
 from trioroom.backplane.base import PresenceSeat
 from trioroom.backplane.redis import RedisSettings, open_redis
-from trioroom.backplane.redis import seat as seat_module
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
@@ -217,7 +217,7 @@ async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer
 async def test_rooms_that_were_opened_together_are_not_read_again_together(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seat_module, "_REFRESH_INTERVAL", 1.0)
+    monkeypatch.setattr(refreshing, "_REFRESH_INTERVAL", 1.0)
     times: list[float] = []
 
     class Timed(Watcher):

@@ -7,10 +7,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import PresenceStore
 from trioroom.backplane.nats.history import NatsHistory
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.location import parse_location
+from trioroom.backplane.nats.presence import NatsPresence
 from trioroom.backplane.nats.relay import RelayedRoom, relay_config
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
@@ -30,6 +30,7 @@ class NatsBackplane:
         self._names = Names(settings.prefix)
         self._rooms = Subscriptions(link, settings.timeout, RelayedRoom)
         self._history = NatsHistory(link, settings)
+        self._presence = NatsPresence(link, settings)
 
     @property
     def history(self) -> NatsHistory:
@@ -37,9 +38,9 @@ class NatsBackplane:
         return self._history
 
     @property
-    def presence(self) -> PresenceStore | None:
-        """None yet."""
-        return None
+    def presence(self) -> NatsPresence:
+        """In a bucket, with a key for each row and a lease for each node."""
+        return self._presence
 
     @property
     def meters(self) -> LinkMeters:
@@ -102,4 +103,5 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
             if link.failure is not None:
                 raise BackplaneUnavailable(f"cannot use the NATS backplane: {link.failure}")
             await link.wait_changed()
-        yield backplane
+        async with run_in_background(backplane.presence.run):
+            yield backplane

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from attrs import validators
 
+_LEASE = validators.and_(validators.ge(1.0), validators.le(86_400.0))
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
 _LASTING = [validators.gt(0.0), validators.lt(1e9)]  # in nanoseconds it has to fit into 63 bits
 
@@ -54,6 +55,10 @@ class NatsSettings:
     position_ttl: float = attrs.field(default=86_400.0, validator=_LASTING)
     """How long the server holds each of them: the most that a ``History.ttl`` may be. The last one tells where the
     room's history ends, so that who comes back to a room that has been quiet for longer is told of a loss."""
+    presence_lease: float = attrs.field(default=30.0, validator=_LEASE)
+    """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. From 1
+    second, which a pause of a process may take, to a day."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""

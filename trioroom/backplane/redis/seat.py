@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Delivery, PresenceListener
-from trioroom.backplane.leases import RETRY_INTERVAL, Leases
+from trioroom.backplane.leases import Leases
 from trioroom.backplane.own_rows import OwnRows
 from trioroom.backplane.redis.presence_scripts import READ, REMOVE, WRITE
 from trioroom.backplane.redis.table import Change, Gone, Incoming, Rows, field_of, node_of, parse_rows
 from trioroom.backplane.redis.topology import Topology
+from trioroom.backplane.refreshing import Refreshing
 from trioroom.errors import BackplaneError
-
-log = logging.getLogger("trioroom.backplane")
-_REFRESH_INTERVAL = 8 * 3600.0  # seconds after which, jittered, the table is read lest it expire at the server
 
 
 async def remove_rows(topology: Topology, table: bytes, prefix: str) -> None:
@@ -50,7 +46,7 @@ class Seat:
         self._number = number
         self._listener = listener
         self._incoming = Incoming(table)
-        self._stale = trio.Event()
+        self._reading = Refreshing("redis", self.read)
 
     # -- our rows ------------------------------------------------------------------------------
 
@@ -70,7 +66,7 @@ class Seat:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.own.run, self._write, self._remove)
-            nursery.start_soon(self._read_when_stale)
+            nursery.start_soon(self._reading.run)
 
     async def _write(self, seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
         change = Change(seat, dict(put), list(removed)).encode()
@@ -106,11 +102,11 @@ class Seat:
                 self._meet(change.seat)
                 self._listener.rows_changed(change.seat, change.put, change.removed)
         if self._incoming.missed:
-            self._stale.set()
+            self._reading.expect()
 
     def _expect_read(self) -> None:
         self._incoming.lose()
-        self._stale.set()
+        self._reading.expect()
 
     def _take_gone(self, seat: str) -> None:
         if seat == self.own.names[-1]:  # others think that we are dead
@@ -124,18 +120,6 @@ class Seat:
         if node not in self._leases.live:
             self._leases.look_soon()
 
-    async def _read_when_stale(self) -> None:
-        """Until cancelled: read the table when something is missing, and from time to time."""
-        while True:
-            with trio.move_on_after(_REFRESH_INTERVAL * random.uniform(0.5, 1)):  # rooms may have opened together
-                await self._stale.wait()
-            try:
-                await self.read()
-            except BackplaneError as exc:
-                log.debug("redis: cannot read who is present: %s", exc)
-                self._stale.set()
-            await trio.sleep(RETRY_INTERVAL)  # a stream of noise is not to become one of reads
-
     async def read(self) -> None:
         """All rows, as the listener is to know them; ours are corrected if need be.
 
@@ -144,7 +128,7 @@ class Seat:
             BackplaneError: it refuses.
         """
         self._incoming.begin()
-        self._stale = trio.Event()
+        self._reading.begin()
         try:
             reply = await READ.run(self._topology, [self._table], lambda _: [])
         except ResponseError as exc:
