@@ -85,7 +85,9 @@ async def run_thread(fn: Callable[[], None], stop: Callable[[], None]) -> None:
 
     async def watch() -> None:
         try:
-            with closing:  # a limiter of its own: it may last for ever, and is to keep nobody else's thread from starting
+            with (
+                closing
+            ):  # a limiter of its own: it may last for ever, and is to keep nobody else's thread from starting
                 await trio.to_thread.run_sync(fn, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
         except Exception as exc:
             failures.append(exc)
