@@ -38,7 +38,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The documentation as HTML in docs/_build/html; a warning is an error."""
-    session.install("-e", ".[docs,jwt]")  # autodoc imports what it tells of
+    session.install("-e", ".[docs,jwt,kafka]")  # autodoc imports what it tells of
     session.run("sphinx-build", "-W", "--keep-going", "-n", "-b", "html", "docs", "docs/_build/html", *session.posargs)
 
 

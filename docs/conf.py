@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 
 import trioroom
+from trioroom.backplane.kafka import KafkaSettings
+from trioroom.backplane.nats import NatsSettings
 from trioroom.backplane.redis import RedisSettings
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"trioroom\._.*"),
     (r"py:.*", r"trioroom\.auth\.keys\..*"),
     (r"py:.*", r"trioroom\.client\.\w+\..*"),  # its modules: the names are documented in the package
-    (r"py:.*", r"trioroom\.backplane\.(base|redis)\.(Backplane|backplane|\w+\.).*"),
+    (r"py:.*", r"trioroom\.backplane\.(base|redis|nats|kafka)\.(Backplane|backplane|\w+\.).*"),
 ]
 
 html_theme = "furo"
@@ -51,10 +53,9 @@ html_title = f"trioroom {release}"
 def add_default(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
     """A setting's text ends with its default."""
     owner, _, field = name.rpartition(".")
-    settings = {"Settings": trioroom.Settings, "RedisSettings": RedisSettings, "Presence": trioroom.Presence}.get(
-        owner.rpartition(".")[2]
-    )
-    fields = attrs.fields_dict(settings) if settings is not None else {}
+    settings = [trioroom.Settings, trioroom.Presence, RedisSettings, NatsSettings, KafkaSettings]
+    owned = [each for each in settings if each.__name__ == owner.rpartition(".")[2]]
+    fields = attrs.fields_dict(owned[0]) if owned else {}
     if field in fields:
         lines[:] = [*lines, "", f"Default: ``{fields[field].default!r}``.", ""]
 

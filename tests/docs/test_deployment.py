@@ -132,9 +132,27 @@ async def test_command_of_the_image_serves_and_its_health_check_sees_that(tmp_pa
     assert (await trio.run_process(check, check=False, capture_stderr=True)).returncode == 1
 
 
-def test_composition_names_what_there_is() -> None:
-    composition = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+def composed(*names: str) -> Any:
+    """What Compose makes of several files: those that come later go before, and mappings are put together."""
+    merged: Any = {}
+    for name in names:
+        merged = put_together(merged, yaml.safe_load((DEPLOY / name).read_text("utf-8")))
+    return merged
+
+
+def put_together(below: Any, above: Any) -> Any:
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    return {**below, **{key: put_together(below.get(key), value) for key, value in above.items()}}
+
+
+@pytest.mark.parametrize(
+    ("override", "scheme"), [(None, "redis"), ("compose.nats.yaml", "nats"), ("compose.kafka.yaml", "kafka")]
+)
+def test_composition_names_what_there_is(override: str | None, scheme: str) -> None:
+    composition = composed("compose.yaml", *([override] if override else []))
     services = composition["services"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     servers = [service for service in services.values() if "build" in service]
     assert len(servers) == 2
     for server in servers:
@@ -143,7 +161,8 @@ def test_composition_names_what_there_is() -> None:
         settings = effective("--set", f"drain_timeout={server['environment']['TRIOROOM_DRAIN_TIMEOUT']}")["settings"]
         assert float(server["stop_grace_period"].removesuffix("s")) >= longest_end(settings) + MARGIN
         assert set(server["depends_on"]) <= {*services}
-        assert server["environment"]["TRIOROOM_BACKPLANE"].removeprefix("redis://") in services
+        assert server["environment"]["TRIOROOM_BACKPLANE"] == f"{scheme}://broker"
+        assert set(server["build"].get("args", {}).values()) <= set(extras)
         assert server["environment"]["TRIOROOM_API_KEY_FILE"] == f"/run/secrets/{server['secrets'][0]}"
         assert set(server["secrets"]) <= {*composition["secrets"]}
     proxy = services["proxy"]
@@ -154,7 +173,7 @@ def test_composition_names_what_there_is() -> None:
     assert {upstream.partition(":")[0] for upstream in proxy["environment"]["UPSTREAMS"].split()} <= {*services}
     caddyfile = (DEPLOY / "Caddyfile").read_text("utf-8")
     assert {*re.findall(r"\{\$(\w+):", caddyfile)} == {*proxy["environment"]}
-    mounted = [volume.partition(":")[0] for volume in proxy["volumes"]]
+    mounted = [volume.partition(":")[0] for name in ("proxy", "broker") for volume in services[name].get("volumes", ())]
     assert all((DEPLOY / name).is_file() or name in composition["volumes"] for name in mounted)
 
 
