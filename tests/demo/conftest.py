@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+
+from tests.demo.brokers import EACH, KINDS, Broker
 
 FLAGS = (
     "--headless=new",
@@ -22,6 +24,13 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--window-size=1280,800",
 )
+
+
+@pytest.fixture(params=EACH)
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+    """One of each kind."""
+    async with KINDS[request.param]() as opened:
+        yield opened
 
 
 @pytest.fixture

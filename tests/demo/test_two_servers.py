@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -16,6 +16,7 @@ from trioroom.client import ClientRoom, Event, Message
 from trioroom.demo.app import Visitor
 
 ROOM = "chat/lobby"
+
 
 @asynccontextmanager
 async def two_demos(broker: Broker) -> AsyncIterator[tuple[int, int]]:
@@ -33,6 +34,12 @@ async def end(command: Command) -> None:
     assert "Traceback" not in command.output
 
 
+def words_of(data: object) -> tuple[str, str]:
+    """Who has said what."""
+    assert isinstance(data, dict)
+    return data["name"], data["text"]
+
+
 class Chatter:
     """A member, and all that has come to it."""
 
@@ -44,21 +51,24 @@ class Chatter:
     @property
     def said(self) -> list[tuple[str, str]]:
         """Names and texts."""
-        return [(each.data["name"], each.data["text"]) for each in self.events if isinstance(each, Message)]  # type: ignore[index, call-overload]
-
-    @property
-    def present(self) -> set[str]:
-        """The users that it sees."""
-        return {*self.room.present}
+        return [words_of(each.data) for each in self.events if isinstance(each, Message)]
 
     async def say(self, text: str) -> None:
         await self.room.publish({"name": self.name, "text": text})
 
-    async def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Until what has come is such that ``condition`` holds."""
-        while not condition():
-            self._more = trio.Event()
-            await self._more.wait()
+    async def wait_said(self, count: int) -> None:
+        """Until so many messages have come."""
+        while len(self.said) < count:
+            await self._wait_more()
+
+    async def wait_present(self, *users: str) -> None:
+        """Until it sees these and no others."""
+        while {*self.room.present} != {*users}:
+            await self._wait_more()
+
+    async def _wait_more(self) -> None:
+        self._more = trio.Event()
+        await self._more.wait()
 
     async def listen(self) -> None:
         async for event in self.room.events():
@@ -83,18 +93,18 @@ async def test_members_of_two_servers_see_each_other(broker: Broker) -> None:
         async with two_demos(broker) as ports, chatter(ports[0], "Ada") as ada:
             async with chatter(ports[1], "Grace") as grace:
                 for member in (ada, grace):
-                    await member.wait_for(lambda member=member: member.present == {"ada", "grace"})
+                    await member.wait_present("ada", "grace")
                 await ada.say("hello over there")
-                await grace.wait_for(lambda: len(grace.said) == 1)
+                await grace.wait_said(1)
                 await grace.say("hello back")
                 said = [("Ada", "hello over there"), ("Grace", "hello back")]
                 for member in (ada, grace):
-                    await member.wait_for(lambda member=member: len(member.said) == 2)
+                    await member.wait_said(2)
                     assert member.said == said
-            await ada.wait_for(lambda: ada.present == {"ada"})
+            await ada.wait_present("ada")
             async with chatter(ports[1], "Alan") as alan:
                 page = await alan.room.history(10)
-                assert [(kept.data["name"], kept.data["text"]) for kept in page.messages] == said  # type: ignore[index, call-overload]
+                assert [words_of(kept.data) for kept in page.messages] == said
                 assert page.position == ada.room.position
 
 
@@ -102,7 +112,7 @@ async def test_chat_goes_on_after_the_broker_was_killed(broker: Broker) -> None:
     with trio.fail_after(90):
         async with two_demos(broker) as ports, chatter(ports[0], "Ada") as ada, chatter(ports[1], "Grace") as grace:
             await ada.say("before")
-            await grace.wait_for(lambda: len(grace.said) == 1)
+            await grace.wait_said(1)
             broker.server.kill()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ada.say, "meanwhile")  # the client tries until it is confirmed
@@ -110,6 +120,6 @@ async def test_chat_goes_on_after_the_broker_was_killed(broker: Broker) -> None:
                 await broker.server.restart()
             await grace.say("after")
             for member in (ada, grace):
-                await member.wait_for(lambda member=member: len(member.said) == 3)
+                await member.wait_said(3)
                 assert member.said == [("Ada", "before"), ("Ada", "meanwhile"), ("Grace", "after")]
-                await member.wait_for(lambda member=member: member.present == {"ada", "grace"})
+                await member.wait_present("ada", "grace")
