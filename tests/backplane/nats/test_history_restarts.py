@@ -24,12 +24,14 @@ pytestmark = pytest.mark.nats
 QUICK = NatsSettings(timeout=10, probe_interval=0.2, probe_timeout=0.5, max_backoff=0.1)
 
 
-async def wait_back(node: HistoryNode) -> None:
-    """Until the link has noticed an outage, and it is over."""
-    while node.backplane.ready:
-        await trio.sleep(0.01)
-    while not node.backplane.ready:
-        await trio.sleep(0.01)
+@asynccontextmanager
+async def outage(*nodes: HistoryNode) -> AsyncIterator[None]:
+    """In which the server dies and comes back; left when all nodes are connected to it again."""
+    before = [node.backplane._link.server.id for node in nodes]
+    yield
+    for node, incarnation in zip(nodes, before, strict=True):
+        while not (node.backplane.ready and node.backplane._link.server.id != incarnation):
+            await trio.sleep(0.01)
 
 
 class Copy:
@@ -51,8 +53,8 @@ class Copy:
 async def test_epoch_goes_on_in_another_after_a_restart_with_all_data(nats_server: NatsServer) -> None:
     async with open_node(nats_server.url, settings=QUICK) as node, open_node(nats_server.url, settings=QUICK) as other:
         before = await node.publish(b"1", b"2")
-        await nats_server.restart()
-        await wait_back(node)
+        async with outage(node, other):
+            await nats_server.restart()
         page = await node.read(before.offset - 1, seen=before)
         assert (page.previous, page.position.offset) == (Position(before.epoch, page.position.offset), before.offset)
         assert page.position.epoch != before.epoch
@@ -68,8 +70,8 @@ async def test_memory_that_is_gone_ends_the_epoch(nats_server: NatsServer) -> No
     settings = attrs.evolve(QUICK, storage="memory")
     async with open_node(nats_server.url, settings=settings) as node:
         before = await node.publish(b"1", b"2")
-        await nats_server.restart()
-        await wait_back(node)
+        async with outage(node):
+            await nats_server.restart()
         page = await node.read(0, seen=before)
         assert (page.previous, page.kept) == (None, ())
         assert page.position.epoch != before.epoch
@@ -82,17 +84,17 @@ async def test_older_data_after_a_restart_end_the_epoch(nats_server: NatsServer)
     copy = Copy(nats_server)
     async with open_node(nats_server.url, settings=QUICK) as node:
         first = await node.publish(b"1", b"2")
-        nats_server.kill()
-        copy.take()
-        await nats_server.restart()
-        await wait_back(node)
+        async with outage(node):
+            nats_server.kill()
+            copy.take()
+            await nats_server.restart()
         lost = await node.publish(b"3", b"4")
-        nats_server.kill()
-        copy.restore()
-        await nats_server.restart()
+        async with outage(node):
+            nats_server.kill()
+            copy.restore()
+            await nats_server.restart()
         async with open_node(nats_server.url, settings=QUICK) as other:  # which has not seen what is lost
             await other.publish(*[b"other"] * 9)  # more than were lost
-            await wait_back(node) if not node.backplane.ready else None
             page = await node.read(0, seen=lost)
             assert same_place(lost, page.position, page.previous) is None
             assert same_place(first, page.position, page.previous) is None
@@ -108,15 +110,15 @@ async def test_what_this_node_has_published_and_nobody_has_read_counts_too(nats_
     copy = Copy(nats_server)
     async with open_node(nats_server.url, settings=QUICK) as node:
         first = await node.publish(b"1")
-        nats_server.kill()
-        copy.take()
-        await nats_server.restart()
-        await wait_back(node)
+        async with outage(node):
+            nats_server.kill()
+            copy.take()
+            await nats_server.restart()
         await attrs.evolve(node, room="quiet").publish(b"lost")
-        nats_server.kill()
-        copy.restore()
-        await nats_server.restart()
-        await wait_back(node)
+        async with outage(node):
+            nats_server.kill()
+            copy.restore()
+            await nats_server.restart()
         page = await node.read(0, seen=first)
         assert (page.previous, page.kept) == (None, ())
 

@@ -11,10 +11,9 @@ from trioroom.backplane.base import PresenceStore
 from trioroom.backplane.nats.history import NatsHistory
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.location import parse_location
-from trioroom.backplane.nats.relay import RelayedRoom, relay_config
-from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.nats.relay import Relay, RelayedRoom, RelayLeaders
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import append, ensure_stream
+from trioroom.backplane.nats.streams import append
 from trioroom.backplane.nats.subjects import Names, token_of
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.backplane.subscriptions import Subscriptions
@@ -90,12 +89,9 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     """
     location = parse_location(url, settings)
     link = Link(location)
-    config = relay_config(location.settings)
-
-    async def ensure_relay(requests: Requests) -> None:
-        await ensure_stream(requests, config)
-
-    link.on_connection(ensure_relay)
+    link.on_connection(Relay(location.settings).ensure)
+    leaders = Names(location.settings.prefix).relay_leaders
+    link.add(RelayLeaders(leaders.encode(), lose=link.lose))
     backplane = NatsBackplane(link, location.settings)
     async with run_in_background(link.run):
         while not link.ready:

@@ -63,7 +63,7 @@ class Link:
         self._hooks: list[Hook] = []
         self._confirmations: list[Hook] = []
         # Beside the queue of the others, which waits until rooms are live.
-        self._own = Requests(_OWN_INBOX_SID, settings.timeout, _MAX_OWN, settings.max_queued_bytes)
+        self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
         self._subscriber = Subscriber(settings.max_publication_bytes)
         self._changed = trio.Event()
         self._endpoint: Endpoint | None = None  # that we are connected to
@@ -170,7 +170,10 @@ class Link:
                 raise LinkLost(str(self._probe.channel.refusal))
             # Not before, so that we hear what has waited.
             await nursery.start(self.requests.run, connection)
-            await self._probe.keep_probing(connection, self._set_ready)
+            await self._probe.keep_probing(self._set_ready, self._traffic)
+
+    def _traffic(self) -> tuple[int, int]:
+        return self._subscriber.heard, self.requests.answered + self._own.answered
 
     @asynccontextmanager
     async def _open_any(self) -> AsyncIterator[NatsConnection]:

@@ -68,6 +68,8 @@ class Requests:
         self._full = trio.lowlevel.ParkingLot()
         self._down_since: float | None = trio.current_time()  # None while there is a connection
         self._given_up: Callable[[], Exception] | None = None
+        self.answered = 0
+        """How often something came for what was asked, other than that nobody was there."""
         self.trouble: str | None = None
         """Why there is no connection, where that is known; for the message to who waits for one."""
 
@@ -268,6 +270,7 @@ class Requests:
             if not observed:  # once for all of them: a look at the clock for each would show
                 self._meters.publishing.observe(trio.current_time() - pending.since)
                 observed = True
+            self.answered += reply.status != _NO_RESPONDERS
             pending.replies.append(reply)
             if pending.last is None or pending.last(reply):
                 self._resolve(pending, outcome.Value(pending.replies))

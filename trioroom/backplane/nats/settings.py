@@ -20,7 +20,8 @@ class NatsSettings:
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
     longer than it takes to come back after a restart, so that a short outage costs a delay and no error."""
     connect_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
-    """Connecting and logging in, absolute; a stopped server's kernel accepts connections that nobody serves."""
+    """Connecting and logging in, absolute, as a stopped server's kernel accepts connections that nobody serves; and
+    then each question to JetStream before rooms are live, as a cluster without a leader answers nothing."""
     probe_interval: float = attrs.field(default=1.0, validator=validators.gt(0))
     """Between two publications to ourselves, which show that the way through the broker is open."""
     probe_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))

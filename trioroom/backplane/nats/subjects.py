@@ -33,6 +33,11 @@ class Names:
         return f"{self.prefix}_relay"
 
     @property
+    def relay_leaders(self) -> str:
+        """Where the server tells that another one of the cluster has it now."""
+        return f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.relay}"
+
+    @property
     def put(self) -> str:
         """What is published to subjects that begin so is numbered by the relay."""
         return f"{self.prefix}.put."
