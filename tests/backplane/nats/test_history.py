@@ -79,12 +79,12 @@ async def test_page_is_bounded_in_bytes_but_one_always_fits(nats_server: NatsSer
         while (page := await node.read(at)).kept:
             forward.append([len(payload) for payload in payloads(page)])
             at = page.kept[-1].offset
-        assert sum(forward, []) == sizes
+        assert [size for sizes_of_page in forward for size in sizes_of_page] == sizes
         backward, at = [], last.offset + 1
         while (page := await node.read_before(at)).kept:
             backward.append([len(payload) for payload in payloads(page)])
             at = page.kept[0].offset
-        assert sum(backward[::-1], []) == sizes
+        assert [size for sizes_of_page in backward[::-1] for size in sizes_of_page] == sizes
         for page_sizes in forward + backward:
             assert len(page_sizes) == 1 or sum(page_sizes) <= 1 << 20
 
@@ -105,7 +105,7 @@ async def test_what_is_too_old_does_not_count_and_its_place_is_known(nats_server
 async def test_pages_before_a_place_are_found_in_rooms_that_publish_unevenly(nats_server: NatsServer) -> None:
     async with open_node(nats_server.url, History(1_000)) as node:
         other = attrs.evolve(node, room="other")
-        offsets = []
+        offsets: list[int] = []
         for burst, silence in ((300, 10), (5, 900), (200, 0), (3, 700), (40, 1)):
             async with trio.open_nursery() as nursery:
                 for _ in range(silence):

@@ -42,8 +42,8 @@ def relay_config(settings: NatsSettings) -> dict[str, object]:
 
 
 @attrs.define(eq=False)
-class RelayLeaders(NatsChannel):
-    """Where the server tells who has the relay; on one that is alone nothing comes."""
+class StreamLeaders(NatsChannel):
+    """Where the server tells who has a stream; on one that is alone nothing comes."""
 
     lose: Callable[[], None] = lambda: None
 

@@ -155,8 +155,8 @@ class Subscriber:
         channel.refuse(BackplaneError(f"the broker refuses the subscription: {text}"))
         return True
 
-    def lose(self) -> None:
-        """Something may have been lost on the way; all who are live are told."""
+    def lose(self, kind: type[NatsChannel]) -> None:
+        """Something may have been lost on the way; all of this kind who are live are told."""
         for channel in self.channels.values():
-            if channel.live:
+            if channel.live and isinstance(channel, kind):
                 channel.deliver(Lost("backplane"))
