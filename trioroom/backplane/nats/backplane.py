@@ -82,7 +82,7 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
 
     ``nats://[user:password@]host[:4222],host2`` or ``nats://token@host``: some servers of a cluster, or the only one;
     ``nats+tls://`` with TLS. They run with JetStream. Each field of `NatsSettings` can stand in the query and goes
-    before ``settings``.
+    before ``settings``; ``nkey_file`` and ``credentials_file`` name a file with a key to log in with (extra ``nats``).
 
     Raises:
         ValueError: the URL is none of these.

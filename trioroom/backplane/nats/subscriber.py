@@ -137,8 +137,7 @@ class Subscriber:
             log.warning(
                 "dropped %d bytes on subject %r: more than max_publication_bytes", *fields.values(), extra=fields
             )
-            channel.deliver(Lost("backplane", 1))
-            return
+            return channel.drop(message)
         channel.take(message)
 
     def refuse(self, subject: bytes, text: str) -> bool:
