@@ -120,7 +120,7 @@ async def test_wrong_password_after_a_restart(caplog: pytest.LogCaptureFixture) 
             refusals = [message for message in caplog.messages if "Authorization Violation" in message]
             assert len(refusals) == len(nodes), refusals
             for message in refusals:
-                assert message.endswith("; check user and password, or the token, in the URL; trying again")
+                assert message.endswith("; check the user and password, token or key that the URL names; trying again")
             assert "sesame" not in caplog.text
             server.configure("authorization { user: app, password: sesame }")
             await server.restart()

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trioroom._core.causes import root_of
+from trioroom.backplane.nats.credentials import credentials_of
 from trioroom.backplane.nats.location import Endpoint, Login
 from trioroom.backplane.nats.protocol import BadProtocol, Control, LinkLost, Message, Parser
 
@@ -224,13 +225,9 @@ async def _log_in(connection: NatsConnection, login: Login, tls: bool) -> None:
                 return
 
 
-def credentials_of(login: Login, nonce: str) -> dict[str, str]:
-    """What CONNECT says of who we are."""
-    told = {"user": login.user, "pass": login.password, "auth_token": login.token}
-    return {name: value for name, value in told.items() if value is not None}
-
-
 def _refusal(event: Control) -> LinkLost:
     text = event.argument.decode(errors="replace").strip("'")
-    advice = "; check user and password, or the token, in the URL" if text.startswith("Authorization") else ""
+    advice = (
+        "; check the user and password, token or key that the URL names" if text.startswith("Authorization") else ""
+    )
     return LinkLost(f"the server refused us: {text}{advice}")

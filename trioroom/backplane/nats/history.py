@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import attrs
@@ -17,7 +18,8 @@ from trioroom.backplane.nats.history_stream import MARK, HistoryStream, Stored
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.pages import Extent, PageReader
 from trioroom.backplane.nats.protocol import Message
-from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.nats.relay import StreamLeaders
+from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import JetStreamError
@@ -50,11 +52,14 @@ class NatsHistory:
         self._subscriptions = Subscriptions(link, settings.timeout, lambda name: KeptRoom(name, epochs=self._epochs))
         link.on_connection(self._settle)
         link.add(EpochChannel(f"{names.kept}epoch".encode(), epochs=self._epochs))
+        link.add(StreamLeaders(names.leaders_of(names.history).encode(), lose=partial(link.lose, KeptRoom)))
 
     async def _settle(self, requests: Requests) -> None:
-        server = self._link.server
-        incarnation = "" if server.cluster else server.id
-        await self._epochs.settle(HistoryStream(requests, self._settings), incarnation)
+        await self._epochs.settle(HistoryStream(requests, self._settings), self._incarnation)
+
+    @property
+    def _incarnation(self) -> str:
+        return "" if self._link.server.cluster else self._link.server.id
 
     async def publish(
         self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
@@ -125,17 +130,19 @@ class NatsHistory:
         """The room's latest message, in the epoch that has all which was confirmed."""
         looks = 0
         while True:
-            record, last = await self._stream.ask_lasts(self._epoch_subject, subject)
-            epoch = self._epochs.parse(record)
-            if epoch is None:
-                await self._settle(self._link.requests)
+            try:
+                record, last = await self._stream.ask_lasts(self._epoch_subject, subject)
+            except NoResponders:
+                record = last = None
+            if (epoch := self._epochs.parse(record)) is None:
+                await self._settle(self._link.requests)  # which somebody has removed
             elif last is None:
                 # So that the room has a place, which those who come to it know again.
                 await self._stream.append_next(subject, 0, b"", {MARK: "1"})
-            elif self._epochs.doubt or (seen is not None and epoch.lacks(seen, last.sequence)):
+            elif self._epochs.doubt or epoch.lacks(seen, last.sequence):
                 looks += 1
                 if not self._stream.replicated or looks > _LOOKS:
-                    await self._epochs.begin_anew(self._stream, epoch)
+                    await self._epochs.begin_anew(self._stream, epoch, self._incarnation)
                     seen = None
                 else:
                     await trio.sleep(_LOOK_INTERVAL)
@@ -173,7 +180,7 @@ class KeptRoom(NatsChannel):
         except (KeyError, ValueError):
             return  # not from the stream, so that it has no place in the order
         if self.latest and (offset <= self.latest or 0 < follows < self.latest):
-            self.epochs.doubt = True
+            self.epochs.doubt |= offset > self.latest  # else it may come twice, from two leaders of a cluster
             self.deliver(Lost("backplane"))
         self.latest = offset
         if MARK in headers:

@@ -97,9 +97,9 @@ class Link:
         """Listen to it no longer."""
         self._subscriber.remove(channel)
 
-    def lose(self) -> None:
-        """Something may have been lost at the broker: all channels that are live tell so."""
-        self._subscriber.lose()
+    def lose(self, kind: type[NatsChannel]) -> None:
+        """Something may have been lost at the broker: all channels of this kind that are live tell so."""
+        self._subscriber.lose(kind)
 
     async def wait_changed(self) -> None:
         """Until it has come up or gone down."""

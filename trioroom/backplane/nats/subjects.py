@@ -32,10 +32,10 @@ class Names:
         """The stream that is it."""
         return f"{self.prefix}_relay"
 
-    @property
-    def relay_leaders(self) -> str:
-        """Where the server tells that another one of the cluster has it now."""
-        return f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.relay}"
+    @staticmethod
+    def leaders_of(stream: str) -> str:
+        """Where the server tells that another one of the cluster has ``stream`` now."""
+        return f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}"
 
     @property
     def put(self) -> str:
