@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import attrs
 import pytest
-from tests.backplane.kafka.servers import open_tansu
 
+from tests.backplane.kafka.servers import open_tansu
 from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.processes import ServerProcess
 from tests.backplane.redis.servers import binaries, open_redis_server
