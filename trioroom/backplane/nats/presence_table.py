@@ -106,14 +106,14 @@ def node_of(seat: str) -> str:
 
 def parse_change(entry: Entry) -> Change | None:
     """What it is; None if it is somebody else's."""
-    _, _, *where = entry.key.split(".")
+    where = entry.key.split(".")[2:]
     seat = ".".join(where[:2])
     if len(where) == 2 and entry.payload in (_OPEN, _GONE):
         return Gone(seat) if entry.payload == _GONE else Opened(seat, entry.sequence)
     if len(where) == 3:
         try:
             row = _rows.decode(entry.payload)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return RowChange(seat, row.user, row.info, entry.sequence, row.write, row.of)
     return None
