@@ -168,8 +168,9 @@ class Producer:
         self._meters.batches.observe(len(reports))
         self._meters.publishing.observe(now - reports[0][0].since)
         for pending, error, number, offset in reports:
-            if self._pending.pop(pending, self) is self:
+            if pending not in self._pending:
                 continue  # its client was given up, and it with that
+            del self._pending[pending]
             self._release(pending)
             if error is None:
                 _wake(pending, outcome.Value(Place(number, offset)))
