@@ -1,8 +1,8 @@
 """Room traffic through one topic of Apache Kafka, or of what else speaks its protocol.
 
 ``location`` says where and how, ``client`` is what librdkafka is told, ``producer`` and ``reader`` are the two
-directions, each with a thread; ``marks`` are places in the log, and ``log`` supervises all of it. ``rooms`` are the rooms
-without a history on top of that.
+directions, each with a thread; ``marks`` are places in the log, and ``log`` supervises all of it. On top of that
+``rooms`` are those without a history.
 """
 
 from trioroom.backplane.kafka.backplane import KafkaBackplane, open_kafka

@@ -81,8 +81,8 @@ async def open_kafka(url: str, *, settings: KafkaSettings | None = None) -> Asyn
     ``?sasl_mechanism=``: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. With TLS ``ssl_ca_certs``, ``ssl_certfile``,
     ``ssl_keyfile``, ``ssl_password``, ``ssl_cert_reqs=none`` and ``ssl_check_hostname=false``.
 
-    Each field of `KafkaSettings` can stand in the query and goes before ``settings``. Entered when the log has been read
-    back for ``publication_id_ttl``.
+    Each field of `KafkaSettings` can stand in the query and goes before ``settings``. Entered when the log has been
+    read back for ``publication_id_ttl``.
 
     Raises:
         ValueError: the URL is not so.

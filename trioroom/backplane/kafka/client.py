@@ -55,6 +55,8 @@ def common_config(location: Location, on_error: OnError) -> Config:
         "socket.timeout.ms": milliseconds(settings.probe_timeout),
         "socket.connection.setup.timeout.ms": milliseconds(settings.connect_timeout),
         "socket.nagle.disable": True,
+        "allow.auto.create.topics": False,  # with whatever partitions are the broker's default
+        "topic.metadata.propagation.max.ms": 1_000,  # a topic that is not there is soon known not to be
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": max(50, milliseconds(settings.max_backoff)),
         "retry.backoff.ms": 50,
@@ -85,7 +87,9 @@ async def run_thread(fn: Callable[[], None], stop: Callable[[], None]) -> None:
 
     async def watch() -> None:
         try:
-            with closing:  # a limiter of its own: it may last for ever, and is to keep nobody else's thread from starting
+            with (
+                closing
+            ):  # a limiter of its own: it may last for ever, and is to keep nobody else's thread from starting
                 await trio.to_thread.run_sync(fn, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
         except Exception as exc:
             failures.append(exc)

@@ -7,10 +7,7 @@ cross to Trio in groups.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from functools import partial
-from itertools import takewhile
 from typing import Any
 
 import attrs
@@ -20,7 +17,14 @@ import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.kafka.client import (
-    POLL_SECONDS, Config, KafkaError, LinkLost, OnError, common_config, milliseconds, run_thread,
+    POLL_SECONDS,
+    Config,
+    KafkaError,
+    LinkLost,
+    OnError,
+    common_config,
+    milliseconds,
+    run_thread,
 )  # fmt: skip
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.records import Headers, Place
@@ -164,8 +168,9 @@ class Producer:
         self._meters.batches.observe(len(reports))
         self._meters.publishing.observe(now - reports[0][0].since)
         for pending, error, number, offset in reports:
-            if self._pending.pop(pending, self) is self:
+            if pending not in self._pending:
                 continue  # its client was given up, and it with that
+            del self._pending[pending]
             self._release(pending)
             if error is None:
                 _wake(pending, outcome.Value(Place(number, offset)))
@@ -192,7 +197,9 @@ class Producer:
         finally:
             self._client = None
             self._client_there = trio.Event()
-            self._fail_all("the link to the broker broke while a publication was on its way; it may have gone out or not")
+            self._fail_all(
+                "the link to the broker broke while a publication was on its way; it may have gone out or not"
+            )
             client.purge()
 
     def _stop(self) -> None:
@@ -205,7 +212,9 @@ class Producer:
         while True:
             await trio.sleep(timeout / _LOOKS_PER_TIMEOUT)
             oldest = trio.current_time() - timeout
-            for pending in takewhile(lambda pending: pending.since <= oldest, self._pending):
+            for pending in self._pending:
+                if pending.since > oldest:
+                    break
                 if pending.writer is not None:
                     text = f"the broker has not confirmed a publication {within}{self._because}; retry later"
                     _wake(pending, outcome.Error(BackplaneUnavailable(text)))  # its place stays: an answer will come

@@ -16,7 +16,13 @@ import trio
 from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 
 from trioroom.backplane.kafka.client import (
-    POLL_SECONDS, Config, LinkLost, OnError, common_config, milliseconds, run_thread,
+    POLL_SECONDS,
+    Config,
+    LinkLost,
+    OnError,
+    common_config,
+    milliseconds,
+    run_thread,
 )  # fmt: skip
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.records import Record
@@ -57,7 +63,7 @@ class Handler(Protocol):
         ...
 
     def lost(self, partition: int) -> None:
-        """The log went on without us, or was made anew: what follows begins where it begins now, maybe from offset 0."""
+        """The log went on without us, or was made anew: what follows begins where that begins, maybe at offset 0."""
         ...
 
 
@@ -70,11 +76,11 @@ class _Batch:
 
 
 class LogLost(LinkLost):
-    """The log does not have these places any more."""
+    """The log does not have our place in this partition any more."""
 
-    def __init__(self, text: str, partitions: Sequence[int]) -> None:
-        super().__init__(text)
-        self.partitions = partitions
+    def __init__(self, partition: int, why: str) -> None:
+        super().__init__(f"partition {partition} does not go on where we were: {why}")
+        self.partition = partition
 
 
 class Reader:
@@ -204,7 +210,7 @@ class _Feed:
                 if code == confluent_kafka.KafkaError._PARTITION_EOF:
                     batch.ends[partition] = offset  # more than a record's, where records are not for us to see
                 elif code in _NO_SUCH_PLACE:
-                    raise LogLost(f"partition {partition} of the topic has no such place any more", [partition])
+                    raise LogLost(partition, error.str())
                 elif code in _NO_TOPIC:
                     raise LinkLost(f"the topic cannot be read: {error.str()}")
                 else:
@@ -229,7 +235,6 @@ def _config(location: Location, on_error: OnError) -> Config:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
         "fetch.wait.max.ms": milliseconds(settings.fetch_wait),
         "fetch.error.backoff.ms": 50,
         "fetch.queue.backoff.ms": 10,

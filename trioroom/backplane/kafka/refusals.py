@@ -9,7 +9,11 @@ from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 _E = confluent_kafka.KafkaError
 _TOO_LARGE = {_E.MSG_SIZE_TOO_LARGE, _E.INVALID_MSG_SIZE, _E.RECORD_LIST_TOO_LARGE}
-_NOT_ALLOWED = {_E.TOPIC_AUTHORIZATION_FAILED, _E.CLUSTER_AUTHORIZATION_FAILED, _E.TRANSACTIONAL_ID_AUTHORIZATION_FAILED}
+_NOT_ALLOWED = {
+    _E.TOPIC_AUTHORIZATION_FAILED,
+    _E.CLUSTER_AUTHORIZATION_FAILED,
+    _E.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
 _REFUSED = {_E.POLICY_VIOLATION, _E.INVALID_RECORD, _E.INVALID_TIMESTAMP, _E.UNSUPPORTED_FOR_MESSAGE_FORMAT}
 
 
@@ -20,8 +24,8 @@ def refusal(error: KafkaError | None, topic: str) -> BackplaneError:
     code, text = error.code(), error.str()
     if code in _TOO_LARGE:
         return BackplaneError(
-            f"the broker refused a publication as too large ({text}); raise max.message.bytes of topic {topic}, or lower "
-            "max_publication_bytes"
+            f"the broker refused a publication as too large ({text}); raise max.message.bytes of topic {topic}, or "
+            "lower max_publication_bytes"
         )
     if code in _NOT_ALLOWED:
         return BackplaneError(f"the broker refused a publication ({text}); allow this user Write on topic {topic}")
