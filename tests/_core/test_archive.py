@@ -20,7 +20,7 @@ HISTORY = History(100, ttl=10)
 def archive_of(*payloads: bytes, history: History = HISTORY, max_bytes: float = math.inf) -> Archive:
     """An archive of one room, one publication a second from 0 on."""
     numbers = itertools.count(1)
-    archive = Archive(max_bytes, lambda: f"epoch {next(numbers)}")
+    archive = Archive(max_bytes, lambda room: Position(f"epoch {next(numbers)}", 0))
     for now, payload in enumerate(payloads):
         archive.append(ROOM, payload, history, now)
     return archive
@@ -119,12 +119,12 @@ class ArchiveMachine(RuleBasedStateMachine):
     def begin(self, max_bytes: float) -> None:
         self.epochs = 0
         self.now = 0.0
-        self.archive = Archive(max_bytes, self.next_epoch)
+        self.archive = Archive(max_bytes, self.begin_room)
         self.rooms: dict[str, ModelRoom] = {}
 
-    def next_epoch(self) -> str:
+    def begin_room(self, room: str) -> Position:
         self.epochs += 1
-        return f"epoch {self.epochs}"
+        return Position(f"epoch {self.epochs}", 0)
 
     def use(self, room: str, history: History) -> ModelRoom:
         """The model of what happens to a room whenever it is used; the archive has had its turn already."""

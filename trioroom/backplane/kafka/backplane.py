@@ -10,9 +10,10 @@ import trio
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import HistoryStore, PresenceStore
+from trioroom.backplane.kafka.history import KafkaHistory
 from trioroom.backplane.kafka.location import parse_location
 from trioroom.backplane.kafka.log import Log
-from trioroom.backplane.kafka.records import PUBLICATION_ID, ROOM
+from trioroom.backplane.kafka.records import HISTORY, PUBLICATION_ID, ROOM
 from trioroom.backplane.kafka.rooms import Rooms
 from trioroom.backplane.kafka.settings import KafkaSettings
 from trioroom.backplane.room_channel import RoomChannel
@@ -26,12 +27,14 @@ class KafkaBackplane:
         """Before ``log`` runs, as what is built on it has to see it from the start."""
         self._log = log
         self._rooms = Rooms(log)
+        self._history = KafkaHistory(log)
         log.add_handler(ROOM, self._rooms)
+        log.add_handler(HISTORY, self._history)
 
     @property
     def history(self) -> HistoryStore | None:
-        """None: not yet."""
-        return None
+        """In the same log; each node has what is younger than ``history_window`` in its memory too."""
+        return self._history
 
     @property
     def presence(self) -> PresenceStore | None:
@@ -82,7 +85,7 @@ async def open_kafka(url: str, *, settings: KafkaSettings | None = None) -> Asyn
     ``ssl_keyfile``, ``ssl_password``, ``ssl_cert_reqs=none`` and ``ssl_check_hostname=false``.
 
     Each field of `KafkaSettings` can stand in the query and goes before ``settings``. Entered when the log has been
-    read back for ``publication_id_ttl``.
+    read back for ``publication_id_ttl`` or ``history_window``, whichever is longer.
 
     Raises:
         ValueError: the URL is not so.

@@ -61,6 +61,11 @@ class Link:
         self._suspicion = trio.Event()
         self._token: trio.lowlevel.TrioToken | None = None
 
+    @property
+    def incarnation(self) -> str:
+        """Of the topic, as `Topic.incarnation`."""
+        return "" if self._topic is None else self._topic.incarnation
+
     async def run(self) -> None:
         """Connect, and again whenever the clients are of no more use; only cancelling ends it."""
         self._token = trio.lowlevel.current_trio_token()

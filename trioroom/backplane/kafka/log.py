@@ -63,11 +63,28 @@ class Log:
         """Where `produce` puts what has this kind and name."""
         return partition_of(kind + name.encode(), self.partitions)
 
-    async def produce(self, kind: bytes, name: str, value: bytes, headers: Headers = ()) -> Place:
+    @property
+    def incarnation(self) -> str:
+        """Of the topic, another one after it was made anew; known once the link has been up. Empty if none is told."""
+        return self._link.incarnation
+
+    def place(self, partition: int) -> int:
+        """The offset to be read next: the handlers have been given all before it. Negative where that is not known."""
+        return self._link.reader.places.get(partition, -1)
+
+    def start(self, partition: int) -> int:
+        """Where reading began, or began anew when the log was lost; negative where that is not known."""
+        return self._link.reader.starts.get(partition, -1)
+
+    async def produce(
+        self, kind: bytes, name: str, value: bytes, headers: Headers = (), partition: int | None = None
+    ) -> Place:
         """Append a record; returns its place when the broker has confirmed it. Always a checkpoint.
 
         Cancelled, it may or may not be written. Calls may overlap; those of one task keep their order.
 
+        Args:
+            partition: None is that of ``kind`` and ``name``.
         Raises:
             BackplaneUnavailable: no answer within ``timeout``: it may have gone out or not. At once when nothing has
                 come through for so long already.
@@ -76,7 +93,9 @@ class Log:
         await trio.lowlevel.checkpoint_if_cancelled()
         self._link.producer.check_up()
         key = kind + name.encode()
-        return await self._link.producer.produce(partition_of(key, self.partitions), key, value, headers)
+        if partition is None:
+            partition = partition_of(key, self.partitions)
+        return await self._link.producer.produce(partition, key, value, headers)
 
     async def wait_passed(self, place: Place) -> None:
         """Until the record there has been given to its handler; always a checkpoint."""

@@ -30,6 +30,11 @@ class FirstUses:
         self._forget(timestamp)
         return first
 
+    def look_up(self, name: bytes, publication_id: bytes) -> int | None:
+        """The offset of the first record with an id that is known; None if it is not."""
+        used = self._used.get((name, publication_id))
+        return None if used is None else used[0]
+
     def clear(self) -> None:
         """The log was made anew: nothing was used in it."""
         self._used.clear()

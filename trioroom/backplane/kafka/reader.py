@@ -89,6 +89,8 @@ class Reader:
     def __init__(self, location: Location, handlers: Mapping[bytes, Handler]) -> None:
         self.places: dict[int, int] = {}
         """The offset to be read next, by partition: all before it has been given to the handlers."""
+        self.starts: dict[int, int] = {}
+        """Where reading began, as `places`."""
         self._location = location
         self._handlers = handlers
         self._goals: dict[int, int] = {}  # the ends when we started, of those partitions that have not been read so far
@@ -113,7 +115,7 @@ class Reader:
     def lose(self, partitions: Iterable[int]) -> None:
         """Tell the handlers that the log does not go on where we were, and begin at its begin."""
         for partition in partitions:
-            self.places[partition] = OFFSET_BEGINNING
+            self.places[partition] = self.starts[partition] = OFFSET_BEGINNING
             for handler in self._handlers.values():
                 handler.lost(partition)
 
@@ -128,6 +130,7 @@ class Reader:
             LinkLost: the client is of no more use.
         """
         self.places = dict(starts)
+        self.starts = {**starts, **self.starts}
         self._goals = dict(ends)
         self._tell_caught_up()
         give, take = trio.open_memory_channel[_Batch](_AHEAD)

@@ -60,6 +60,13 @@ class KafkaSettings:
     """How many are remembered, shared out among the partitions; beyond it those that were used longest ago are
     forgotten before their time. The same on all nodes, as each finds out for itself what came before."""
 
+    max_history_bytes: float = attrs.field(default=64 * 1024 * 1024, validator=validators.gt(0))
+    """What the histories of all rooms may take in the memory of each node, with 200 for each publication and 1,000 for
+    each room. When they are more, rooms that have been quiet longest lose theirs; ``inf`` is no bound."""
+    history_window: float = attrs.field(default=600.0, validator=_SECONDS)
+    """How far back a node reads the log when it starts, and so the longest that a publication is kept for, whatever the
+    ``ttl`` of its room. Longer takes longer to start. The same on all nodes."""
+
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
         if len(payload) > self.max_publication_bytes:
@@ -73,10 +80,11 @@ class KafkaSettings:
         """The name of the one topic."""
         return f"{self.prefix}.rooms"
 
-    @retention.validator
-    def _outlasts_ids(self, _: object, retention: float) -> None:
-        if retention < self.publication_id_ttl:
-            raise ValueError(
-                f"retention={retention:g} is shorter than publication_id_ttl={self.publication_id_ttl:g}, which ids "
-                "have to be read back for; raise it"
-            )
+    def __attrs_post_init__(self) -> None:
+        for name in ("publication_id_ttl", "history_window"):
+            back = getattr(self, name)
+            if self.retention < back:
+                raise ValueError(
+                    f"retention={self.retention:g} is shorter than {name}={back:g}, for which the log is read back; "
+                    "raise it"
+                )
