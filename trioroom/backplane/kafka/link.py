@@ -187,7 +187,7 @@ class Link:
         except LinkLost as exc:
             return str(exc)
         if topic != self._topic:
-            raise LinkLost(f"topic {self.settings.topic} was {'deleted' if topic is None else 'made anew'}")
+            raise LinkLost(f"topic {self._location.plan.name} was {'deleted' if topic is None else 'made anew'}")
         return None
 
     # -- state -------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class Link:
         self._trouble = self.failure = self.producer.trouble = self.producer.down_since = None
         if not self.ready:
             self.ready = True
-            fields = {"topic": self.settings.topic, "endpoint": str(self._location), "partitions": self.partitions}
+            fields = {"topic": self._location.plan.name, "endpoint": str(self._location), "partitions": self.partitions}
             log.info("kafka: topic %s at %s is up, %d partitions", *fields.values(), extra=fields)
             self._on_change()
 
