@@ -10,7 +10,7 @@ told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -63,8 +63,8 @@ class Log:
         """Where `produce` puts what has this kind and name."""
         return partition_of(kind + name.encode(), self.partitions)
 
-    async def produce(self, kind: bytes, name: str, value: bytes, headers: Headers = ()) -> Place:
-        """Append a record; returns its place when the broker has confirmed it. Always a checkpoint.
+    async def produce(self, kind: bytes, name: str, value: bytes | None, headers: Headers = ()) -> Place:
+        """Append a record, a tombstone for None; returns its place when the broker has confirmed it. A checkpoint.
 
         Cancelled, it may or may not be written. Calls may overlap; those of one task keep their order.
 
@@ -77,6 +77,15 @@ class Log:
         self._link.producer.check_up()
         key = kind + name.encode()
         return await self._link.producer.produce(partition_of(key, self.partitions), key, value, headers)
+
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Append records of one partition, keys with their values, in this order; a value of None is a tombstone's.
+
+        Raises as `produce` does; then any of them may have gone out.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._link.producer.check_up()
+        await self._link.producer.produce_all(partition, records)
 
     async def wait_passed(self, place: Place) -> None:
         """Until the record there has been given to its handler; always a checkpoint."""

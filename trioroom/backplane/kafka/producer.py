@@ -7,6 +7,7 @@ cross to Trio in groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,24 @@ class _Pending:
 
     size: int
     since: float
-    writer: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
+    tell: Callable[[outcome.Outcome[Place]], None] | None = None  # None once told, or when nobody wants to know
+
+
+@attrs.define(eq=False)
+class _Group:
+    """Records that one writer awaits together."""
+
+    left: int
+    error: Exception | None = None
+    settled: trio.Event = attrs.field(factory=trio.Event)
+
+    def take(self, result: outcome.Outcome[Place]) -> None:
+        """One has been answered."""
+        self.left -= 1
+        if isinstance(result, outcome.Error) and isinstance(result.error, Exception):
+            self.error = self.error or result.error
+        if not self.left:
+            self.settled.set()
 
 
 _Report = tuple[_Pending, "KafkaError | None", int, int]  # with partition and offset
@@ -82,6 +100,32 @@ class Producer:
             BackplaneError: the broker refuses it, as it will again.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        pending = await self._enqueue(partition, key, value, headers)
+        pending.tell = partial(trio.lowlevel.reschedule, trio.lowlevel.current_task())
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            pending.tell = None  # it is out of our hands, and counts until there is an answer
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
+        return place
+
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Append keys with their values, in this order; returns when the broker has confirmed all. A checkpoint.
+
+        Raises as `produce` does, when all have been answered: then any of them may have gone out.
+        """
+        await trio.lowlevel.checkpoint()
+        group = _Group(len(records))
+        for key, value in records:
+            (await self._enqueue(partition, key, value)).tell = group.take
+        if records:
+            await group.settled.wait()
+        if group.error is not None:
+            raise group.error
+
+    async def _enqueue(self, partition: int, key: bytes, value: bytes | None, headers: Headers = ()) -> _Pending:
+        """Hand it to the client, when there is room; no checkpoint where there is some."""
         if self._client is None or self._is_full:
             await self._wait_for_room()
         if self._closed or self._client is None:
@@ -100,14 +144,7 @@ class Producer:
         self._bytes += pending.size
         if not self._is_full:
             self._full.unpark()  # the next one: a large publication may have kept out many small ones
-        pending.writer = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            pending.writer = None  # it is out of our hands, and counts until there is an answer
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
-        return place
+        return pending
 
     def check_up(self) -> None:
         """Raise BackplaneUnavailable if nothing has come through for longer than ``timeout``."""
@@ -215,7 +252,7 @@ class Producer:
             for pending in self._pending:
                 if pending.since > oldest:
                     break
-                if pending.writer is not None:
+                if pending.tell is not None:
                     text = f"the broker has not confirmed a publication {within}{self._because}; retry later"
                     _wake(pending, outcome.Error(BackplaneUnavailable(text)))  # its place stays: an answer will come
 
@@ -252,6 +289,6 @@ def _config(location: Location, on_error: OnError) -> Config:
 
 
 def _wake(pending: _Pending, result: outcome.Outcome[Place]) -> None:
-    if pending.writer is not None:
-        trio.lowlevel.reschedule(pending.writer, result)
-        pending.writer = None
+    if pending.tell is not None:
+        tell, pending.tell = pending.tell, None
+        tell(result)

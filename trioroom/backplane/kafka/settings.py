@@ -18,8 +18,9 @@ class KafkaSettings:
     """Names, bounds and deadlines. Times are seconds."""
 
     prefix: str = attrs.field(default="trioroom", validator=_PREFIX)
-    """Before the name of the topic, ``prefix.rooms``, so that several apps share one Kafka; an ACL needs Read, Write
-    and Describe on the topics with this prefix, Create to have us make them, and IdempotentWrite before Kafka 3.0."""
+    """Before the names of the topics, ``prefix.rooms`` and ``prefix.presence``, so that several apps share one Kafka;
+    an ACL needs Read, Write and Describe on the topics with this prefix, Create to have us make them, and
+    IdempotentWrite before Kafka 3.0."""
     partitions: int = attrs.field(default=8, validator=_COUNT)
     """Of the topic, if we are the ones to make it: what it can be spread over brokers by. A topic that is there is
     used as it is. Each node probes each of them, once in ``probe_interval``."""
@@ -59,6 +60,13 @@ class KafkaSettings:
     max_publication_ids: int = attrs.field(default=100_000, validator=_COUNT)
     """How many are remembered, shared out among the partitions; beyond it those that were used longest ago are
     forgotten before their time. The same on all nodes, as each finds out for itself what came before."""
+
+    presence_lease: float = attrs.field(default=30.0, validator=[validators.ge(1.0), *_SECONDS])
+    """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one."""
+    max_presence_bytes: int = attrs.field(default=1 << 28, validator=_COUNT)
+    """Of memory for who is present in all rooms of all nodes, as each node holds all of that: a user takes 300 bytes
+    beside its id and info. Who is too many is not shown, and the log says so."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
