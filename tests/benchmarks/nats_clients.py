@@ -1,6 +1,6 @@
 """Ways to reach a NATS server from Trio: publications per second, and how long one of them takes.
 
-    python tests/benchmarks/nats_clients.py [--contenders streams ...] [--rounds 3]
+    python -m tests.benchmarks.nats_clients [--contenders streams ...] [--rounds 3]
 
 128 bytes go through a server of the script's own to a subscriber in the same process, over the same connection, and
 count when they are received. A publisher waits for the server's word before its next publication: on core subjects for
@@ -215,8 +215,8 @@ CONTENDERS: dict[str, OpenClient] = {
 def take_turn(name: str, port: int) -> dict[str, float]:
     """One contender's figures of one round."""
     open_client = CONTENDERS[name]
-    rates = {f"per second, {n:2}": trio.run(publication_rate, open_client, port, n) for n in PUBLISHERS}
-    waited = statistics.quantiles(trio.run(latencies, open_client, port), n=100)
+    rates = {f"per second, {n:2}": trio.run(publication_rate, partial(open_client, port), n) for n in PUBLISHERS}
+    waited = statistics.quantiles(trio.run(latencies, partial(open_client, port)), n=100)
     return {**rates, "p50 ms": waited[49], "p99 ms": waited[98]}
 
 
@@ -239,7 +239,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with kept_open(partial(open_nats_server, "write_deadline: 60s\nmax_pending: 1GB\n")) as server:
         # The stream that nats-py publishes to is made by what is built.
-        trio.run(publication_rate, streams_jetstream, server.port, 1)
+        trio.run(publication_rate, partial(streams_jetstream, server.port), 1)
         measure(server, arguments.contenders, arguments.rounds)
 
 

@@ -38,4 +38,4 @@ def test_names_begin_with_the_prefix(prefix: str) -> None:
     names = Names(prefix)
     for name in (names.relay, names.put, names.got):
         assert name.startswith(prefix)
-    assert names.relay_leaders.endswith(names.relay)
+    assert names.leaders_of(names.relay).endswith(names.relay)

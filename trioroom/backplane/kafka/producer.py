@@ -7,6 +7,7 @@ cross to Trio in groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,24 @@ class _Pending:
 
     size: int
     since: float
-    writer: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
+    tell: Callable[[outcome.Outcome[Place]], None] | None = None  # None once told, or when nobody wants to know
+
+
+@attrs.define(eq=False)
+class _Group:
+    """Records that one writer awaits together."""
+
+    left: int
+    error: Exception | None = None
+    settled: trio.Event = attrs.field(factory=trio.Event)
+
+    def take(self, result: outcome.Outcome[Place]) -> None:
+        """One has been answered."""
+        self.left -= 1
+        if isinstance(result, outcome.Error) and isinstance(result.error, Exception):
+            self.error = self.error or result.error
+        if not self.left:
+            self.settled.set()
 
 
 _Report = tuple[_Pending, "KafkaError | None", int, int]  # with partition and offset
@@ -54,6 +72,7 @@ class Producer:
     def __init__(self, location: Location, meters: LinkMeters) -> None:
         self._settings = location.settings
         self._location = location
+        self._topic = location.plan.name
         self._meters = meters
         self._client: confluent_kafka.Producer | None = None
         self._client_there = trio.Event()
@@ -81,6 +100,32 @@ class Producer:
             BackplaneError: the broker refuses it, as it will again.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        pending = await self._enqueue(partition, key, value, headers)
+        pending.tell = partial(trio.lowlevel.reschedule, trio.lowlevel.current_task())
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            pending.tell = None  # it is out of our hands, and counts until there is an answer
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
+        return place
+
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Append keys with their values, in this order; returns when the broker has confirmed all. A checkpoint.
+
+        Raises as `produce` does, when all have been answered: then any of them may have gone out.
+        """
+        await trio.lowlevel.checkpoint()
+        group = _Group(len(records))
+        for key, value in records:
+            (await self._enqueue(partition, key, value)).tell = group.take
+        if records:
+            await group.settled.wait()
+        if group.error is not None:
+            raise group.error
+
+    async def _enqueue(self, partition: int, key: bytes, value: bytes | None, headers: Headers = ()) -> _Pending:
+        """Hand it to the client, when there is room; no checkpoint where there is some."""
         if self._client is None or self._is_full:
             await self._wait_for_room()
         if self._closed or self._client is None:
@@ -88,25 +133,18 @@ class Producer:
         pending = _Pending(len(key) + len(value or b"") + _RECORD_BYTES, trio.current_time())
         try:
             self._client.produce(
-                self._settings.topic, value, key, partition, headers=list(headers),
+                self._topic, value, key, partition, headers=list(headers),
                 on_delivery=partial(self._on_delivery, pending),
             )  # fmt: skip
         except (confluent_kafka.KafkaException, BufferError) as exc:
             await trio.lowlevel.cancel_shielded_checkpoint()
             error = exc.args[0] if isinstance(exc, confluent_kafka.KafkaException) else None
-            raise refusal(error, self._settings.topic) from exc
+            raise refusal(error, self._topic) from exc
         self._pending[pending] = None
         self._bytes += pending.size
         if not self._is_full:
             self._full.unpark()  # the next one: a large publication may have kept out many small ones
-        pending.writer = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            pending.writer = None  # it is out of our hands, and counts until there is an answer
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
-        return place
+        return pending
 
     def check_up(self) -> None:
         """Raise BackplaneUnavailable if nothing has come through for longer than ``timeout``."""
@@ -175,7 +213,7 @@ class Producer:
             if error is None:
                 _wake(pending, outcome.Value(Place(number, offset)))
             else:
-                _wake(pending, outcome.Error(refusal(error, self._settings.topic)))
+                _wake(pending, outcome.Error(refusal(error, self._topic)))
 
     async def run(self, on_error: OnError, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Have a client until cancelled, or until it is of no more use; then what was on its way has failed.
@@ -215,7 +253,7 @@ class Producer:
             for pending in self._pending:
                 if pending.since > oldest:
                     break
-                if pending.writer is not None:
+                if pending.tell is not None:
                     text = f"the broker has not confirmed a publication {within}{self._because}; retry later"
                     _wake(pending, outcome.Error(BackplaneUnavailable(text)))  # its place stays: an answer will come
 
@@ -252,6 +290,6 @@ def _config(location: Location, on_error: OnError) -> Config:
 
 
 def _wake(pending: _Pending, result: outcome.Outcome[Place]) -> None:
-    if pending.writer is not None:
-        trio.lowlevel.reschedule(pending.writer, result)
-        pending.writer = None
+    if pending.tell is not None:
+        tell, pending.tell = pending.tell, None
+        tell(result)
