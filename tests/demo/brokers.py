@@ -1,7 +1,8 @@
-"""A broker of each kind, which a test can kill and start again."""
+"""A broker of each kind, which a test can kill and start again, and two demos that it links."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -12,6 +13,7 @@ from tests.backplane.kafka.servers import open_tansu
 from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.processes import ServerProcess
 from tests.backplane.redis.servers import binaries, open_redis_server
+from tests.cli.conftest import Command, open_command
 
 
 @attrs.frozen
@@ -45,3 +47,19 @@ async def _tansu() -> AsyncIterator[Broker]:
 KINDS: dict[str, Callable[[], AbstractAsyncContextManager[Broker]]] = {"redis": _valkey, "nats": _nats, "kafka": _tansu}
 EACH = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in KINDS]
 """For the fixture ``broker``."""
+
+
+@asynccontextmanager
+async def two_demos(broker: Broker) -> AsyncIterator[tuple[int, int]]:
+    """Their ports. Ctrl-C ends both, in order."""
+    demo = ("demo", "--port", "0", "--backplane", broker.url)
+    async with open_command(*demo) as one, open_command(*demo) as two:
+        yield await one.wait_port(), await two.wait_port()
+        for command in (one, two):
+            await end(command)
+
+
+async def end(command: Command) -> None:
+    command.process.send_signal(signal.SIGINT)
+    assert await command.wait_ended() == 0, command.output
+    assert "Traceback" not in command.output

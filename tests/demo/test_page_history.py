@@ -9,7 +9,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.backplane.redis.servers import binaries, open_redis_server
-from tests.cli.conftest import open_command
 from tests.demo.page import Page, in_browser, open_pair
 from trioroom import BackplaneUnavailable, History, Position, open_backplane, open_server
 from trioroom._core.publication_ids import PublicationIds
@@ -111,54 +110,6 @@ async def test_message_that_was_not_sent_is_given_back(chromium: Chrome) -> None
     with trio.fail_after(60):
         async with open_server(app, port=0, backplane=backplane) as server:
             await in_browser(act, server.port)
-
-
-@pytest.mark.redis
-async def test_pages_on_two_servers_are_one_chat_also_after_the_broker_was_away(chromium: Chrome) -> None:
-    pages: list[Page] = []
-    said = [("Ada", "hello over there"), ("Grace", "hello back")]
-
-    def begin(*ports: int) -> None:
-        pages.append(Page(chromium, ports[0], "lobby", "Ada"))
-        chromium.switch_to.new_window("window")
-        pages.append(Page(chromium, ports[1], "lobby", "Grace"))
-        for page in pages:
-            page.wait_count("2")
-        converse(*said)
-
-    def converse(*messages: tuple[str, str]) -> None:
-        for message in messages:
-            pages[("Ada", "Grace").index(message[0])].say(message[1])
-            for page in pages:
-                page.wait_for(lambda page=page, message=message: page.said[-1:] == [message])  # type: ignore[misc]
-
-    def speak_in_vain() -> None:
-        pages[0].say("is anybody there?")
-        pages[0].wait_for(lambda: "Most likely not sent" in pages[0].notes)
-        assert pages[0].draft == "is anybody there?"
-
-    def go_on() -> None:
-        for page in pages:
-            page.wait_for(lambda page=page: "Some messages may be missing here." in page.notes)  # type: ignore[misc]
-        said.extend([("Ada", "is anybody there?"), ("Grace", "again")])
-        converse(*said[2:])
-        for page in pages:
-            page.wait_count("2")
-            assert page.said == said
-            assert page.state == "connected"
-
-    with trio.fail_after(120):
-        async with open_redis_server(binaries()["valkey"]) as valkey:
-            demo = ("demo", "--port", "0", "--backplane", valkey.url)
-            async with open_command(*demo) as one, open_command(*demo) as two:
-                await in_browser(begin, await one.wait_port(), await two.wait_port())
-                valkey.kill()
-                await in_browser(speak_in_vain)
-                await trio.sleep(1)  # its server waits as long as the page, and a little more: then it is given up
-                await valkey.restart()
-                await in_browser(go_on)
-            for command in (one, two):
-                assert "Traceback" not in command.output
 
 
 def before_sending(driver: Chrome, kind: str, reaction: str) -> None:
