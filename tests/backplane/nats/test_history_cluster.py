@@ -1,4 +1,4 @@
-"""Histories that three servers of a cluster have, of which one dies: which of them numbers what comes is their choice."""
+"""Histories that three servers of a cluster have, of which one dies: the others go on."""
 
 from __future__ import annotations
 
