@@ -103,7 +103,7 @@ class Seat:
         self._writes += 1
         write, of = self._writes, len(put) + len(removed)
         rows = [*put.items(), *((user, None) for user in removed)]
-        await self._bucket.put_all([put_of_row(self._room, seat, user, info, write, of) for user, info in rows])
+        await self._bucket.put_all(put_of_row(self._room, seat, user, info, write, of) for user, info in rows)
 
     async def _remove(self, seat: str) -> None:
         await remove_rows(self._bucket, self._room, seat)
