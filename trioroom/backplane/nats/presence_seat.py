@@ -169,6 +169,7 @@ class Seat:
         """Their rows do not count any more."""
         for seat in [seat for seat in self._others if node_of(seat) in dead]:
             self._forget(seat)
+        self._incoming.forget_nodes(dead)  # also of those whose rows never counted
         self.nodes.difference_update(dead)
 
     async def remove_nodes(self, dead: Collection[str]) -> None:
