@@ -82,6 +82,11 @@ def test_seat_that_is_forgotten_counts_anew() -> None:
     incoming = followed(row(7))
     incoming.forget(SEAT)
     assert incoming.take(row(1)) == [change(1)]
+    incoming.forget_nodes({"node"})
+    assert incoming.take(row(1)) == [change(1)]
+    incoming.forget_nodes({"other"})
+    assert incoming.take(row(1)) == [change(1)]
+    assert incoming.take(row(9)) == []
 
 
 def test_what_comes_during_a_read_is_applied_to_what_was_read() -> None:

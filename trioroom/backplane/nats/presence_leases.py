@@ -114,6 +114,7 @@ class NatsLeases(Leases):
     async def _learn(self, now: float) -> bool:
         """Who lives. False if it has to be asked again, as somebody's lease was renewed in the last moment."""
         ours, leases = await self._read()
+        unburied = len(self._unburied)
         trusting = now < self._trusting_until
         live: dict[str, float] = {}
         for lease in leases:
@@ -132,8 +133,8 @@ class NatsLeases(Leases):
         for node in list(islice(self.dead, max(0, len(self.dead) - _MAX_DEAD))):
             del self.dead[node]
         self.live = live
-        if self._unburied:
-            self.look_soon()
+        if len(self._unburied) > unburied:
+            self.look_soon()  # who looks may be a seat, and what follows is for `run`
         return True
 
     async def _read(self) -> tuple[_Lease, list[_Lease]]:

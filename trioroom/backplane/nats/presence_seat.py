@@ -103,7 +103,7 @@ class Seat:
         self._writes += 1
         write, of = self._writes, len(put) + len(removed)
         rows = [*put.items(), *((user, None) for user in removed)]
-        await self._bucket.put_all([put_of_row(self._room, seat, user, info, write, of) for user, info in rows])
+        await self._bucket.put_all(put_of_row(self._room, seat, user, info, write, of) for user, info in rows)
 
     async def _remove(self, seat: str) -> None:
         await remove_rows(self._bucket, self._room, seat)
@@ -169,6 +169,7 @@ class Seat:
         """Their rows do not count any more."""
         for seat in [seat for seat in self._others if node_of(seat) in dead]:
             self._forget(seat)
+        self._incoming.forget_nodes(dead)  # also of those whose rows never counted
         self.nodes.difference_update(dead)
 
     async def remove_nodes(self, dead: Collection[str]) -> None:

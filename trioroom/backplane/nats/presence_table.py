@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias
 
 import attrs
@@ -239,6 +239,10 @@ class Incoming:
     def forget(self, seat: str) -> None:
         """It will not be told of again."""
         self._writes.pop(seat, None)
+
+    def forget_nodes(self, nodes: Collection[str]) -> None:
+        """Nor will any seat of theirs."""
+        self._writes = {seat: writes for seat, writes in self._writes.items() if node_of(seat) not in nodes}
 
     def warn(self, subject: bytes, size: int, what: str) -> None:
         """Once, as who puts it may go on."""
