@@ -18,16 +18,18 @@ import trio
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
 from trioroom.backplane.kafka.log import Log
-from trioroom.backplane.kafka.presence_records import Beat, Dead, SeatId, Statement, read, write
-from trioroom.backplane.kafka.presence_removals import CLOSE_TIMEOUT, Removals
-from trioroom.backplane.kafka.presence_seat import RETRY_INTERVAL, ROWS_AT_ONCE, Seat
-from trioroom.backplane.kafka.presence_table import News, Table
+from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, SeatId, Statement, read, write
+from trioroom.backplane.kafka.presence_seat import Seat
+from trioroom.backplane.kafka.presence_table import News, SeatGone, Table
 from trioroom.backplane.kafka.presence_watch import Watch
 from trioroom.backplane.kafka.records import MARK, PRESENCE, Record
+from trioroom.backplane.leases import RETRY_INTERVAL
+from trioroom.backplane.own_rows import AT_ONCE
+from trioroom.backplane.removals import CLOSE_TIMEOUT, Removals
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
-_WRITES_AT_ONCE = 4  # of `ROWS_AT_ONCE` records, so that a beat does not wait long for its turn
+_WRITES_AT_ONCE = 4  # of `AT_ONCE` records, so that a beat does not wait long for its turn
 
 
 class _Clock:
@@ -66,9 +68,11 @@ class KafkaPresence:
         self._clock = _Clock()
         self._watch = Watch(self._lease)
         self._beat_soon = trio.Event()
+        self._came_round = trio.Event()  # a beat of ours
         self._bulk = trio.Semaphore(_WRITES_AT_ONCE)
-        self._removals = Removals(self._write, self._change_id)
-        self._told_unreadable = False
+        self._removals = Removals("kafka", self._remove, self._change_id)
+        self._closed: dict[str, Seat] = {}  # of which there may be something in the log
+        self._told_unreadable = self._told_full = False
         log.add_handler(PRESENCE, self)
         log.add_handler(MARK, self._clock)
 
@@ -86,7 +90,7 @@ class KafkaPresence:
             BackplaneError: it refuses.
         """
         await self._wait_current()
-        seat = Seat(SeatId(self._node, next(self._numbers), room), self._write, listener, interval)
+        seat = Seat(self._new_id(room), self._write, listener, interval)
         seat.resync(self._table.rows(room))
         self._seats.setdefault(room, {})[seat] = None
         try:
@@ -96,7 +100,12 @@ class KafkaPresence:
             del self._seats[room][seat]
             if not self._seats[room]:
                 del self._seats[room]
-            await self._removals.close(seat)
+            if seat.there:
+                self._closed[str(seat.id)] = seat
+                await self._removals.close(b"", [str(seat.id)])
+
+    def _new_id(self, room: str) -> SeatId:
+        return SeatId(self._node, next(self._numbers), room)
 
     async def _wait_current(self) -> None:
         timeout = self._log.settings.timeout
@@ -110,6 +119,16 @@ class KafkaPresence:
     async def _write(self, statements: Sequence[Statement]) -> None:
         async with self._bulk:
             await self._append(statements)
+
+    async def _remove(self, _: bytes, name: str) -> None:
+        """A seat that is closed: at once for all who see it, and then row by row."""
+        if (seat := self._closed.get(name)) is not None:  # else its node is another one now
+            await self._write([Gone(seat.id, is_gone=True)])
+            users = list(seat.there)
+            for start in range(0, len(users), AT_ONCE):
+                await self._write([Row(seat.id, user, None) for user in users[start : start + AT_ONCE]])
+            await self._write([Gone(seat.id, is_gone=False)])
+            self._closed.pop(name, None)
 
     async def _append(self, statements: Sequence[Statement]) -> None:
         entries = map(write, statements)
@@ -142,12 +161,23 @@ class KafkaPresence:
     def _tell(self, news: News) -> None:
         for event in news.events:
             for seat in self._seats.get(event.seat.room, ()):
-                seat.hear(event)
+                if isinstance(event, SeatGone) and event.seat == seat.id:  # others say so, and take no more rows of it
+                    seat.rename(self._new_id(seat.id.room))
+                else:
+                    seat.hear(event)
+        self._tell_full()
         if self._node in news.dead:
             log.warning(
                 "kafka: node %s was taken for dead, as it was not heard", self._node, extra={"node": self._node}
             )
             self._change_id()
+
+    def _tell_full(self) -> None:
+        """Once for each time that the log is read."""
+        if self._table.dropped and not self._told_full:
+            self._told_full = True
+            most = self._log.settings.max_presence_bytes
+            log.warning("kafka: some who are present are not shown, as all of them exceed max_presence_bytes=%d", most)
 
     def caught_up(self, partition: int) -> None:
         """See `Handler`."""
@@ -162,6 +192,7 @@ class KafkaPresence:
         for room, seats in self._seats.items():
             for seat in seats:
                 seat.resync(self._table.rows(room))
+        self._tell_full()
         self._loaded.set()
         self._beat_soon.set()
 
@@ -175,10 +206,10 @@ class KafkaPresence:
     def _change_id(self) -> None:
         """Go on as another node; others take back what this one has written."""
         self._node = secrets.token_hex(8)
-        self._removals.forget()
+        self._closed.clear()
         for room, seats in self._seats.items():
             for seat in seats:
-                seat.rename(SeatId(self._node, next(self._numbers), room))
+                seat.rename(self._new_id(room))
         self._beat_soon.set()
 
     async def run(self) -> None:
@@ -187,10 +218,10 @@ class KafkaPresence:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._removals.run)
                 nursery.start_soon(self._keep_beating)
+                nursery.start_soon(self._keep_clean)
         finally:
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 try:
-                    await self._removals.settle()
                     await self._append([Beat(self._node, lives=False)])
                 except BackplaneError as exc:
                     log.debug("kafka: cannot say that node %s is gone: %s", self._node, exc)
@@ -200,7 +231,7 @@ class KafkaPresence:
             self._beat_soon = trio.Event()
             try:
                 if await self._beat():
-                    await self._clean_up()
+                    self._came_round.set()
                 due = self._watch.due(self._table.nodes, self._node, trio.current_time())
             except BackplaneError as exc:
                 log.debug("kafka: node %s cannot say that it lives: %s", self._node, exc)
@@ -221,11 +252,21 @@ class KafkaPresence:
         await self._append([Dead(name, is_dead=True) for name in silent])
         return True
 
+    async def _keep_clean(self) -> None:
+        """Apart from beating, as that is not to wait for it."""
+        while True:
+            await self._came_round.wait()
+            self._came_round = trio.Event()
+            try:
+                await self._clean_up()
+            except BackplaneError as exc:
+                log.debug("kafka: cannot take back what dead nodes have left: %s", exc)
+
     async def _clean_up(self) -> None:
         """One of the living does it for all."""
         if self._node != min((name for name, node in self._table.nodes.items() if node.counts), default=None):
             return
         died_before = trio.current_time() - self._lease
-        while left := list(islice(self._table.left_behind(died_before), ROWS_AT_ONCE)):
+        while left := list(islice(self._table.left_behind(died_before), AT_ONCE)):
             await self._write(left)
             await self._log.caught_up(0)
