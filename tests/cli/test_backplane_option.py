@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.processes import free_port
 from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run
+from tests.demo.brokers import EACH, KINDS
 from trioroom.backplane.embedded import open_embedded
 
 
@@ -33,6 +35,28 @@ async def test_servers_with_one_backplane_are_one_room(pids: Path) -> None:
                 command.process.send_signal(signal.SIGTERM)
                 assert await command.wait_ended() == 0
                 assert "Traceback" not in command.output
+
+
+@pytest.mark.parametrize("kind", [each for each in EACH if each.values != ("redis",)])
+async def test_workers_that_a_broker_links_are_one_room(kind: str, pids: Path) -> None:
+    """Forks of one process that has imported what reaches the broker, librdkafka for instance."""
+    async with KINDS[kind]() as broker:
+        serve = ("serve", "pids:app", "--port", "0", "--port-per-worker", "--workers", "2", "--backplane", broker.url)
+        async with open_command(*serve, directory=pids) as command:
+            await command.wait_said(r"worker 2 of 2; Ctrl-C stops")
+            one, two = (int(port) for port in re.findall(r"serves http://127\.0\.0\.1:(\d+)/ \(worker", command.output))
+            async with open_remote_peer(one, "/pids/a") as here, open_remote_peer(two, "/pids/a") as there:
+                with trio.fail_after(DEADLINE):
+                    told = set()
+                    for member in (here, there):
+                        await member.send("pid?")
+                        told.add(await member.receive())
+                    await here.send("hello")
+                    assert await there.receive() == "hello"
+            assert len(told) == 2
+            command.process.send_signal(signal.SIGTERM)
+            assert await command.wait_ended() == 0
+            assert "Traceback" not in command.output
 
 
 @pytest.mark.redis

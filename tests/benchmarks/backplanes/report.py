@@ -14,10 +14,11 @@ MARK = "<!-- results, written by python -m tests.benchmarks.backplanes --docs --
 
 def markdown(results: Comparison) -> str:
     """All of it as a part of a page."""
+    rounds = "One round" if results.rounds == 1 else f"Medians of {results.rounds} rounds"
     rates = [rate_name(publishers, kind) for kind in KINDS for publishers in PUBLISHERS]
     delays = [latency_name(percentile, kind) for kind in KINDS for percentile in (50, 99)]
     return "\n\n".join((
-        f"Measured on {results.date}: {results.machine}. Medians of {results.rounds} rounds of {results.seconds:g} s "
+        f"Measured on {results.date}: {results.machine}. {rounds} of {results.seconds:g} s "
         f"in which the backplanes took turns, in brackets the lowest and the highest; {PAYLOAD_BYTES} bytes, two nodes "
         "in one process, every publication counted that the other one has heard. Brokers run on this machine too.",
         _figures(results, rates),

@@ -22,12 +22,12 @@ class KafkaSettings:
     an ACL needs Read, Write and Describe on the topics with this prefix, Create to have us make them, and
     IdempotentWrite before Kafka 3.0."""
     partitions: int = attrs.field(default=8, validator=_COUNT)
-    """Of the topic, if we are the ones to make it: what it can be spread over brokers by. A topic that is there is
+    """Of the topic, if we are the ones to make it; what it can be spread over brokers by. A topic that is there is
     used as it is. Each node probes each of them, once in ``probe_interval``."""
     replication_factor: int = attrs.field(default=-1, validator=_FACTOR)
     """Of the topic, if we make it; -1 is the brokers' default."""
     retention: float = attrs.field(default=3_600.0, validator=validators.gt(0))
-    """How long the topic keeps records, if we make it: longer than ``publication_id_ttl``, than any room's history and
+    """How long the topic keeps records, if we make it; longer than ``publication_id_ttl``, than any room's history and
     than a node may be cut off and still miss nothing."""
     timeout: float = attrs.field(default=5.0, validator=_SECONDS)
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
@@ -71,7 +71,7 @@ class KafkaSettings:
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
     a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one."""
     max_presence_bytes: int = attrs.field(default=1 << 28, validator=_COUNT)
-    """Of memory for who is present in all rooms of all nodes, as each node holds all of that: a user takes 300 bytes
+    """Of memory for who is present in all rooms of all nodes, as each node holds all of that; a user takes 300 bytes
     beside its id and info. Who is too many is not shown, and the log says so."""
 
     def check_payload(self, payload: bytes) -> None:

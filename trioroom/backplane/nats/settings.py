@@ -15,7 +15,7 @@ class NatsSettings:
     """Names, bounds and deadlines. Times are seconds."""
 
     prefix: str = attrs.field(default="trioroom", validator=validators.matches_re(r"[A-Za-z0-9_-]+"))
-    """Before the name of each subject, stream and bucket, so that several apps share one account: letters, digits,
+    """Before the name of each subject, stream and bucket, so that several apps share one account; letters, digits,
     ``_`` and ``-``."""
     timeout: float = attrs.field(default=5.0, validator=validators.gt(0))
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
@@ -34,7 +34,7 @@ class NatsSettings:
     max_queued_bytes: int = attrs.field(default=1 << 24, validator=_COUNT)
     """The same in bytes; the one that reaches the bound may go beyond it."""
     max_publication_bytes: int = attrs.field(default=1 << 22, validator=_COUNT)
-    """One publication. The server's own bound goes before it: ``max_payload``, 1 MiB unless its configuration says
+    """One publication. The server's own bound goes before it, ``max_payload``, 1 MiB unless its configuration says
     otherwise, for which headers count too. What another program puts into a room's subject beyond it is dropped and
     told as a gap."""
     publication_id_ttl: float = attrs.field(default=300.0, validator=validators.ge(0.1))
@@ -48,13 +48,13 @@ class NatsSettings:
     """Servers of a cluster that have each stream, histories too. With 1 rooms wait while the one server is away and
     histories are as lasting as its disk; 3 outlives the loss of one, and each publication waits for two of them."""
     storage: str = attrs.field(default="file", validator=validators.in_(("file", "memory")))
-    """Where histories are: ``file`` outlives a restart of the server, ``memory`` does not and needs no disk."""
+    """Where histories are. ``file`` outlives a restart of the server, ``memory`` does not and needs no disk."""
 
     max_history_size: int = attrs.field(default=1_000, validator=_COUNT)
-    """Publications that the server holds of each room: the most that a ``History.size`` may be. A room that keeps
+    """Publications that the server holds of each room, so the most that a ``History.size`` may be. A room that keeps
     less has as many there, once it has published so many."""
     position_ttl: float = attrs.field(default=86_400.0, validator=_LASTING)
-    """How long the server holds each of them: the most that a ``History.ttl`` may be. The last one tells where the
+    """How long the server holds each of them, so the most that a ``History.ttl`` may be. The last one tells where the
     room's history ends, so that who comes back to a room that has been quiet for longer is told of a loss."""
     presence_lease: float = attrs.field(default=30.0, validator=_LEASE)
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
