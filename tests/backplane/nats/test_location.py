@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from trioroom.backplane.nats import NatsSettings
 from trioroom.backplane.nats.location import Endpoint, Login, parse_location
-from trioroom.errors import BackplaneUnavailable
+from trioroom.errors import BackplaneError
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_wrong_is_told(url: str, message: str) -> None:
 
 def test_key_without_the_package_for_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nkeys", None)
-    with pytest.raises(BackplaneUnavailable, match=r"pip install 'trioroom\[nats\]'"):
+    with pytest.raises(BackplaneError, match=r"pip install 'trioroom\[nats\]'"):
         parse_location("nats://host?nkey_file=a")
 
 

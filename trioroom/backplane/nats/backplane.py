@@ -87,6 +87,7 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     Raises:
         ValueError: the URL is none of these.
         BackplaneUnavailable: no server can be reached, or they refuse us, now. Later they are waited for.
+        BackplaneError: the extra that a key needs is missing.
     """
     location = parse_location(url, settings)
     link = Link(location)

@@ -11,7 +11,7 @@ import attrs
 
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.url import refuse_torn, refuse_unknown, take_settings, tls_context
-from trioroom.errors import BackplaneUnavailable
+from trioroom.errors import BackplaneError
 
 DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = ("nats", "nats+tls")
@@ -58,7 +58,7 @@ def parse_location(url: str, settings: NatsSettings | None = None) -> Location:
 
     Raises:
         ValueError: it is none that `open_nats` takes; no password is named.
-        BackplaneUnavailable: it names a key, and the package for that is missing.
+        BackplaneError: it names a key, and the package for that is missing.
     """
     parts = _split(url)
     tls = parts.scheme == "nats+tls"
@@ -93,7 +93,7 @@ def _split(url: str) -> SplitResult:
 def _login(text: str, options: dict[str, str]) -> Login:
     files = {name: options[name] for name in _KEY_OPTIONS if name in options}
     if files and find_spec("nkeys") is None:
-        raise BackplaneUnavailable(f"{min(files)} needs the package nkeys; pip install 'trioroom[nats]'")
+        raise BackplaneError(f"{min(files)} needs the package nkeys; pip install 'trioroom[nats]'")
     if len(files) + bool(text) > 1:
         raise ValueError("the URL names several ways to log in; leave one: user:password@, token@, " + ", ".join(files))
     user, colon, password = text.partition(":")
