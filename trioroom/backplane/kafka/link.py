@@ -239,7 +239,7 @@ class Link:
         if not all_down:
             self._trouble = trouble
         elif self.ready:
-            self._went_down(self._trouble or trouble)
+            self._went_down(f"no broker can be reached{self._told}")
             self._suspicion.set()
 
     def _came_up(self) -> None:

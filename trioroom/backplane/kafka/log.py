@@ -107,7 +107,10 @@ class Log:
         await self._link.producer.produce_all(partition, records)
 
     async def wait_passed(self, place: Place) -> None:
-        """Until the record there has been given to its handler; always a checkpoint."""
+        """Until the record there has been given to its handler; always a checkpoint.
+
+        Under a deadline of the caller's: in a log that is made anew the place may not come for long.
+        """
         await self._link.reader.wait_passed(place.partition, place.offset)
 
     async def end(self, partition: int) -> int:

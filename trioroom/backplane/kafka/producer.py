@@ -28,7 +28,7 @@ from trioroom.backplane.kafka.client import (
     run_thread,
 )  # fmt: skip
 from trioroom.backplane.kafka.location import Location
-from trioroom.backplane.kafka.records import Headers, Place
+from trioroom.backplane.kafka.records import UNKNOWN_OFFSET, Headers, Place
 from trioroom.backplane.kafka.refusals import SPENT, refusal
 from trioroom.errors import BackplaneUnavailable
 
@@ -220,11 +220,8 @@ class Producer:
             self._release(pending)
             if error is not None:
                 _wake(pending, outcome.Error(refusal(error, self._topic)))
-            elif offset is None:  # the broker says "duplicate" to what was sent again, and not what of
-                text = "the broker has confirmed a publication without its place, and may not have it; retry later"
-                _wake(pending, outcome.Error(BackplaneUnavailable(text)))
             else:
-                _wake(pending, outcome.Value(Place(number, offset)))
+                _wake(pending, outcome.Value(Place(number, UNKNOWN_OFFSET if offset is None else offset)))
 
     async def run(self, on_error: OnError, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Have a client until cancelled, or until it is of no more use; then what was on its way has failed.
@@ -251,9 +248,7 @@ class Producer:
         finally:
             self._client = None
             self._client_there = trio.Event()
-            self._fail_all(
-                "the link to the broker broke while a publication was on its way; it may have gone out or not"
-            )
+            self._fail_all("the link to the broker broke with a publication on its way; it may have gone out or not")
             client.purge()
 
     def _stop(self) -> None:
