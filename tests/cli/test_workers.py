@@ -205,9 +205,9 @@ def test_busy_port_is_told_in_one_line(shared: bool) -> None:
 
 
 async def test_worker_that_cannot_start_stops_all_and_says_so_once() -> None:
-    async with open_command("demo", "--workers", "3", "--backplane", "nats://127.0.0.1", "--port", "0") as command:
+    async with open_command("demo", "--workers", "3", "--backplane", "pulsar://127.0.0.1", "--port", "0") as command:
         assert await command.wait_ended() == 2
-    assert command.output.startswith("Error: --backplane: no backplane is called 'nats'; write ")
+    assert command.output.startswith("Error: --backplane: no backplane is called 'pulsar'; write ")
     assert command.output.count("\n") == 1
 
 
