@@ -282,17 +282,17 @@ def test_failing_import_of_the_application_is_a_record(rooms: Path) -> None:
 
 
 def test_server_that_cannot_start_says_so_in_a_record(rooms: Path) -> None:
-    ended = run("serve", "rooms:app", "--backplane", "nats://127.0.0.1", directory=rooms)
+    ended = run("serve", "rooms:app", "--backplane", "pulsar://127.0.0.1", directory=rooms)
     (failure,) = records_of(ended.stderr)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert failure["level"] == "error"
-    assert str(failure["message"]).startswith("--backplane: no backplane is called 'nats'")
+    assert str(failure["message"]).startswith("--backplane: no backplane is called 'pulsar'")
 
 
 def test_text_is_as_ever(rooms: Path) -> None:
-    command = [sys.executable, "-m", "trioroom", "serve", "rooms:app", "--backplane", "nats://127.0.0.1"]
+    command = [sys.executable, "-m", "trioroom", "serve", "rooms:app", "--backplane", "pulsar://127.0.0.1"]
     ended = subprocess.run(command, cwd=rooms, capture_output=True, text=True, timeout=DEADLINE)
-    assert ended.stderr.startswith("Error: --backplane: no backplane is called 'nats'")
+    assert ended.stderr.startswith("Error: --backplane: no backplane is called 'pulsar'")
 
 
 async def test_text_quotes_what_a_peer_writes(rooms: Path) -> None:
