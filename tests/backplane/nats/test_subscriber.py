@@ -118,7 +118,7 @@ async def test_loss_at_the_broker_is_told_to_those_who_are_live() -> None:
         await peer.read()
         await scene.confirm()
         _, waiting = scene.add(b"b")
-        scene.subscriber.lose()
+        scene.subscriber.lose(lambda channel: True)
         assert (record.heard, waiting.heard) == ([Lost("backplane")], [])
 
 
