@@ -107,8 +107,7 @@ class HistoryPart:
                     seen = None
                 else:
                     await trio.sleep(_LOOK_INTERVAL)
-            else:
-                self._epochs.adopt(epoch)
+            elif self._epochs.adopt(epoch):
                 return epoch, last
 
     async def _ask_time(self, latest: float) -> float:
