@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import attrs
 import pytest
 import trio
@@ -23,7 +25,7 @@ LARGE = History(1_000)
 
 async def leader_of(cluster: NatsCluster) -> int:
     """The number of the server that has the histories."""
-    found = await cluster.leader_of("trioroom_history")
+    found = await cluster.leader_of(f"trioroom_history_{zlib.crc32(ROOM.encode()) % 4}")
     assert found is not None
     return cluster.servers.index(found)
 

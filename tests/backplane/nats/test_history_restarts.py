@@ -112,7 +112,7 @@ async def test_older_data_after_a_restart_end_the_epoch(nats_server: NatsServer)
 
 async def test_what_this_node_has_published_and_nobody_has_read_counts_too(nats_server: NatsServer) -> None:
     copy = Copy(nats_server)
-    async with open_node(nats_server.url, settings=QUICK) as node:
+    async with open_node(nats_server.url, settings=attrs.evolve(QUICK, history_streams=1)) as node:
         first = await node.publish(b"1")
         async with outage(node):
             nats_server.kill()
@@ -133,7 +133,8 @@ async def test_stream_that_is_made_anew_while_we_look_ends_the_epoch(nats_server
             before = await node.publish(*[b"x"] * 9)
             for _ in range(9):
                 await receive.receive()
-            await nats_server.ask("$JS.API.STREAM.DELETE.trioroom_history")
+            for number in range(4):
+                await nats_server.ask(f"$JS.API.STREAM.DELETE.trioroom_history_{number}")
             page = await node.read(0, seen=before)
             assert (page.previous, page.kept) == (None, ())
             assert page.position.epoch != before.epoch

@@ -36,6 +36,6 @@ def test_what_an_app_calls_its_rooms_mostly_stays_as_it_is() -> None:
 @pytest.mark.parametrize("prefix", ["shop", "a-b_c"])
 def test_names_begin_with_the_prefix(prefix: str) -> None:
     names = Names(prefix)
-    for name in (names.relay, names.put, names.got, names.history, names.keep, names.kept):
+    for name in (names.relay, names.put, names.got, names.history(1), names.keep(1), names.kept(1)):
         assert name.startswith(prefix)
     assert names.leaders_of(names.relay).endswith(names.relay)

@@ -8,7 +8,6 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.backplane.nats.scenes import open_subscriber
 from trioroom.backplane.base import Lost
-from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.protocol import LinkLost
 from trioroom.errors import BackplaneError
 
@@ -119,7 +118,7 @@ async def test_loss_at_the_broker_is_told_to_those_who_are_live() -> None:
         await peer.read()
         await scene.confirm()
         _, waiting = scene.add(b"b")
-        scene.subscriber.lose(NatsChannel)
+        scene.subscriber.lose(lambda channel: True)
         assert (record.heard, waiting.heard) == ([Lost("backplane")], [])
 
 

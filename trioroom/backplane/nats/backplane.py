@@ -94,7 +94,8 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     link = Link(location)
     link.on_connection(Relay(location.settings).ensure)
     names = Names(location.settings.prefix)
-    link.add(StreamLeaders(names.leaders_of(names.relay).encode(), lose=partial(link.lose, RelayedRoom)))
+    lose = partial(link.lose, lambda channel: isinstance(channel, RelayedRoom))
+    link.add(StreamLeaders(names.leaders_of(names.relay).encode(), lose=lose))
     backplane = NatsBackplane(link, location.settings)
     async with run_in_background(link.run):
         while not link.ready:

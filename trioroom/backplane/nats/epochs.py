@@ -130,8 +130,8 @@ class Epochs:
                 await self.begin_anew(stream, epoch, incarnation)
             elif epoch.incarnation != incarnation:
                 await self._write(stream, epoch, incarnation, goes_on=True)
-            else:
-                return self.adopt(epoch)
+            elif self.adopt(epoch):
+                return
 
     async def _find_record(self, stream: HistoryStream) -> Stored | None:
         if self._current is not None:
@@ -162,7 +162,8 @@ class Epochs:
         while True:
             epoch = self.parse(await stream.ask_last(self._subject))
             if epoch is not None and (lost is None or epoch.name != lost.name):
-                return self.adopt(epoch)
+                self.adopt(epoch)
+                return
             await self._write(stream, epoch, incarnation, goes_on=False)
 
     async def _write(self, stream: HistoryStream, old: Epoch | None, incarnation: str, *, goes_on: bool) -> None:
@@ -178,11 +179,17 @@ class Epochs:
         """The epoch that a message of the subject begins."""
         return None if record is None else parse_record(record.payload, record.sequence)
 
-    def adopt(self, epoch: Epoch) -> None:
-        """It is the latest one."""
-        before, self._current = self._current, epoch
-        if before is None or before.name == epoch.name:
-            return
+    def adopt(self, epoch: Epoch) -> bool:
+        """It is the latest one; False if we know better, as its successor has come meanwhile."""
+        before = self._current
+        if before is not None and epoch.name in (each.name for each in before.before):
+            return False
+        self._current = epoch
+        if before is not None and before.name != epoch.name:
+            self._tell(epoch)
+        return True
+
+    def _tell(self, epoch: Epoch) -> None:
         self.doubt = False
         if epoch.origin is None:
             fields = {"epoch": epoch.name, "offset": epoch.begin}

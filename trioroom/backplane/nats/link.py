@@ -97,9 +97,9 @@ class Link:
         """Listen to it no longer."""
         self._subscriber.remove(channel)
 
-    def lose(self, kind: type[NatsChannel]) -> None:
-        """Something may have been lost at the broker: all channels of this kind that are live tell so."""
-        self._subscriber.lose(kind)
+    def lose(self, concerns: Callable[[NatsChannel], bool]) -> None:
+        """Something may have been lost at the broker: the channels which that ``concerns`` tell so if they are live."""
+        self._subscriber.lose(concerns)
 
     async def wait_changed(self) -> None:
         """Until it has come up or gone down."""

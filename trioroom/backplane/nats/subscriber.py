@@ -154,8 +154,8 @@ class Subscriber:
         channel.refuse(BackplaneError(f"the broker refuses the subscription: {text}"))
         return True
 
-    def lose(self, kind: type[NatsChannel]) -> None:
-        """Something may have been lost on the way; all of this kind who are live are told."""
+    def lose(self, concerns: Callable[[NatsChannel], bool]) -> None:
+        """Something may have been lost on the way; those which that ``concerns`` and who are live are told."""
         for channel in self.channels.values():
-            if channel.live and isinstance(channel, kind):
+            if channel.live and concerns(channel):
                 channel.deliver(Lost("backplane"))
