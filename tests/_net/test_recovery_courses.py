@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 import trioroom
 from tests._net.losing_store import SIZE, LosingBackplane, Store
-from tests.backplane.redis.reconnecting import GAP, ROOM, Client, lacks
+from tests.backplane.reconnecting import GAP, ROOM, Client, lacks
 from trioroom._core.history import History
 from trioroom.testing import open_test_server
 

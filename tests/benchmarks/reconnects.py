@@ -1,8 +1,8 @@
-"""Members who reconnect at random while two nodes publish and Redis dies twice: is anything lost in silence?
+"""Members who reconnect at random while two nodes publish and their broker dies twice: is anything lost in silence?
 
-    python -m tests.benchmarks.reconnects [--seconds 60] [--members 100] [--interval 0.01] [--seed 1] [--server redis]
+    python -m tests.benchmarks.reconnects [--seconds 60] [--members 100] [--interval 0.01] [--seed 1] [--server nats]
 
-Redis keeps its data (appendonly); a third of the time in it is killed and restarted with its data, after another
+The broker keeps its data on disk; a third of the time in it is killed and restarted with its data, after another
 third without. Prints what each member got against what was published; ends with 1 when something is wrong.
 """
 
@@ -10,22 +10,47 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import trio
 
-from tests.backplane.redis.reconnecting import GAP, Stage, open_stage
+from tests.backplane.nats.servers import NatsServer, open_nats_server
+from tests.backplane.reconnecting import GAP, Stage, open_stage
 from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
+from trioroom.backplane.base import Backplane
+from trioroom.backplane.nats import NatsSettings, open_nats
+from trioroom.backplane.redis import RedisSettings, open_redis
 
 
-async def kill_twice(server: RedisServer, seconds: float) -> None:
+@asynccontextmanager
+async def open_server(name: str) -> AsyncIterator[RedisServer | NatsServer]:
+    """The broker of that name."""
+    if name == "nats":
+        async with open_nats_server() as nats_server:
+            yield nats_server
+    else:
+        async with open_redis_server(binaries()[name], "--appendonly", "yes") as redis_server:
+            yield redis_server
+
+
+def open_node(url: str) -> AbstractAsyncContextManager[Backplane]:
+    """A link to it."""
+    if url.startswith("nats"):
+        return open_nats(url, settings=NatsSettings(timeout=2.0, max_backoff=0.2, max_history_size=4_096))
+    return open_redis(url, settings=RedisSettings(timeout=2.0, max_backoff=0.2))
+
+
+async def kill_twice(server: RedisServer | NatsServer, seconds: float) -> None:
     """With and without its data."""
     await trio.sleep(seconds / 3)
     await server.restart()
-    print("redis was killed and is back with its data", flush=True)
+    print("the broker was killed and is back with its data", flush=True)
     await trio.sleep(seconds / 3)
     server.forget()
     await server.restart()
-    print("redis was killed and is back without its data", flush=True)
+    print("the broker was killed and is back without its data", flush=True)
     await trio.sleep(seconds / 3)
 
 
@@ -50,11 +75,11 @@ async def main() -> int:
     parser.add_argument("--members", type=int, default=100)
     parser.add_argument("--interval", type=float, default=0.01, help="seconds between two publications of a node")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--server", choices=binaries(), default=next(iter(binaries())))
+    parser.add_argument("--server", choices=[*binaries(), "nats"], default=next(iter(binaries())))
     options = parser.parse_args()
     async with (
-        open_redis_server(binaries()[options.server], "--appendonly", "yes") as server,
-        open_stage(server.url, options.members, options.interval, options.seed) as stage,
+        open_server(options.server) as server,
+        open_stage(partial(open_node, server.url), options.members, options.interval, options.seed) as stage,
     ):
         await kill_twice(server, options.seconds)
         await stage.settle(30.0)

@@ -120,7 +120,7 @@ async def test_wrong_password_after_a_restart(caplog: pytest.LogCaptureFixture) 
             refusals = [message for message in caplog.messages if "Authorization Violation" in message]
             assert len(refusals) == len(nodes), refusals
             for message in refusals:
-                assert message.endswith("; check user and password, or the token, in the URL; trying again")
+                assert message.endswith("; check the user and password, token or key that the URL names; trying again")
             assert "sesame" not in caplog.text
             server.configure("authorization { user: app, password: sesame }")
             await server.restart()
@@ -230,6 +230,21 @@ async def test_relay_that_another_server_takes_over() -> None:
         assert flow.noticed() == {(node, room) for node in range(3) for room in ROOMS}
 
 
+@pytest.mark.slow
+async def test_only_copy_is_waited_for() -> None:
+    async with open_nats_cluster() as cluster, open_nodes(*[server.url for server in cluster.servers]) as nodes:
+        alone = await cluster.leader_of("trioroom_relay")
+        assert alone is not None
+        others = [number for number, server in enumerate(cluster.servers) if server is not alone]
+        async with open_flow([nodes[number] for number in others], ROOMS) as flow:
+            alone.kill()
+            await flow.becomes(False, within=1.0 + 2.0)
+            await alone.restart()
+            await flow.flows(ELECTED)
+        assert flow.noticed() == EVERYBODY
+
+
+@pytest.mark.slow
 async def test_server_of_a_cluster_that_dies_is_replaced_by_another() -> None:
     async with open_nats_cluster() as cluster:
         urls = [f"{server.url}?replicas=3" for server in cluster.servers[:2]]

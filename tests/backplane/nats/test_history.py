@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import attrs
 import pytest
 import trio
@@ -10,7 +12,8 @@ from tests.backplane.nats.history_node import KEPT, ROOM, open_node, payloads
 from tests.backplane.nats.servers import NatsServer
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.nats import NatsSettings
-from trioroom.errors import BackplaneError
+from trioroom.backplane.nats.requests import NoResponders
+from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.histories import listening
 
 pytestmark = pytest.mark.nats
@@ -79,12 +82,12 @@ async def test_page_is_bounded_in_bytes_but_one_always_fits(nats_server: NatsSer
         while (page := await node.read(at)).kept:
             forward.append([len(payload) for payload in payloads(page)])
             at = page.kept[-1].offset
-        assert sum(forward, []) == sizes
+        assert [size for sizes_of_page in forward for size in sizes_of_page] == sizes
         backward, at = [], last.offset + 1
         while (page := await node.read_before(at)).kept:
             backward.append([len(payload) for payload in payloads(page)])
             at = page.kept[0].offset
-        assert sum(backward[::-1], []) == sizes
+        assert [size for sizes_of_page in backward[::-1] for size in sizes_of_page] == sizes
         for page_sizes in forward + backward:
             assert len(page_sizes) == 1 or sum(page_sizes) <= 1 << 20
 
@@ -105,7 +108,7 @@ async def test_what_is_too_old_does_not_count_and_its_place_is_known(nats_server
 async def test_pages_before_a_place_are_found_in_rooms_that_publish_unevenly(nats_server: NatsServer) -> None:
     async with open_node(nats_server.url, History(1_000)) as node:
         other = attrs.evolve(node, room="other")
-        offsets = []
+        offsets: list[int] = []
         for burst, silence in ((300, 10), (5, 900), (200, 0), (3, 700), (40, 1)):
             async with trio.open_nursery() as nursery:
                 for _ in range(silence):
@@ -164,8 +167,8 @@ async def test_what_others_publish_to_a_rooms_subject_is_no_publication(nats_ser
     async with open_node(nats_server.url) as node:
         async with listening(node.backplane.history, ROOM) as receive:
             requests = node.backplane._link.requests
-            for subject in ("trioroom.kept.room.hall/a", "trioroom.kept.epoch"):
-                with trio.move_on_after(0.1):  # nobody answers
+            for subject in [f"trioroom.kept.{n}.{name}" for n in range(4) for name in ("room.hall/a", "epoch")]:
+                with trio.move_on_after(0.05), suppress(NoResponders):
                     await requests.ask(subject, b"noise")
             last = await node.publish(b"1")
             assert await receive.receive() == Kept(last.epoch, last.offset, b"1", 0.0, 0)
@@ -194,3 +197,14 @@ async def test_place_where_nothing_was_yet_is_known_again(nats_server: NatsServe
         for page in (await here.read(empty.position.offset, seen=empty.position), await here.read_before(99)):
             assert (page.position, payloads(page)) == (last, [b"1"])
             assert page.start <= empty.position.offset
+
+
+async def test_nodes_that_spread_histories_differently_are_refused(nats_server: NatsServer) -> None:
+    async with open_node(nats_server.url) as node:
+        await node.publish(b"1")
+    for number in (3, 5):
+        with pytest.raises(BackplaneUnavailable, match=f"over 4 streams, and not history_streams={number};"):
+            async with open_node(nats_server.url, settings=NatsSettings(history_streams=number)):
+                pass
+    async with open_node(nats_server.url) as node:
+        assert payloads(await node.read()) == [b"1"]

@@ -1,19 +1,20 @@
-"""What histories survive: a server that restarts with its data, without, or with older ones, and a cluster's failover."""
+"""What histories survive: a server that restarts with its data, without them or with older ones."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import pytest
 import trio
 
-from tests.backplane.nats.history_node import KEPT, ROOM, HistoryNode, open_node, payloads
-from tests.backplane.nats.servers import NatsCluster, NatsServer, open_nats_cluster
-from trioroom._core.history import History, Kept, Page, Position, same_place
+from tests.backplane.nats.history_node import ROOM, HistoryNode, open_node, payloads
+from tests.backplane.nats.servers import NatsServer
+from tests.backplane.processes import until
+from trioroom._core.history import History, Kept, Position, same_place
+from trioroom._net.healing import HealingChannel
 from trioroom.backplane.base import Lost
 from trioroom.backplane.nats import NatsSettings
 from trioroom.errors import BackplaneUnavailable
@@ -29,9 +30,12 @@ async def outage(*nodes: HistoryNode) -> AsyncIterator[None]:
     """In which the server dies and comes back; left when all nodes are connected to it again."""
     before = [node.backplane._link.server.id for node in nodes]
     yield
-    for node, incarnation in zip(nodes, before, strict=True):
-        while not (node.backplane.ready and node.backplane._link.server.id != incarnation):
-            await trio.sleep(0.01)
+
+    async def all_are_back() -> bool:
+        now = [node.backplane._link.server.id for node in nodes]
+        return all(node.backplane.ready for node in nodes) and not set(now) & set(before)
+
+    await until(all_are_back, "all nodes are connected again")
 
 
 class Copy:
@@ -108,7 +112,7 @@ async def test_older_data_after_a_restart_end_the_epoch(nats_server: NatsServer)
 
 async def test_what_this_node_has_published_and_nobody_has_read_counts_too(nats_server: NatsServer) -> None:
     copy = Copy(nats_server)
-    async with open_node(nats_server.url, settings=QUICK) as node:
+    async with open_node(nats_server.url, settings=attrs.evolve(QUICK, history_streams=1)) as node:
         first = await node.publish(b"1")
         async with outage(node):
             nats_server.kill()
@@ -129,7 +133,8 @@ async def test_stream_that_is_made_anew_while_we_look_ends_the_epoch(nats_server
             before = await node.publish(*[b"x"] * 9)
             for _ in range(9):
                 await receive.receive()
-            await nats_server.ask("$JS.API.STREAM.DELETE.trioroom_history")
+            for number in range(4):
+                await nats_server.ask(f"$JS.API.STREAM.DELETE.trioroom_history_{number}")
             page = await node.read(0, seen=before)
             assert (page.previous, page.kept) == (None, ())
             assert page.position.epoch != before.epoch
@@ -140,3 +145,59 @@ async def test_stream_that_is_made_anew_while_we_look_ends_the_epoch(nats_server
                 heard.append(await receive.receive())
             assert heard[-1] == Kept(after.epoch, after.offset, b"y", 0.0, 0)
             assert payloads(await node.read(0, seen=after)) == [b"y"]
+
+
+async def test_publications_around_restarts_are_all_there_or_their_loss_is_told(nats_server: NatsServer) -> None:
+    """Killed while many publish: who follows the history has all that was confirmed, once and in order."""
+    history = History(1_000)
+    confirmed: list[bytes] = []
+    async with (
+        open_node(nats_server.url, history, QUICK) as node,
+        open_node(nats_server.url, history, QUICK) as other,
+        listening(other.backplane.history, ROOM, max_publications=50) as channel,
+        trio.open_nursery() as nursery,
+    ):
+        heard: list[bytes | None] = []
+
+        async def follow(*, task_status: trio.TaskStatus[None]) -> None:
+            source = HealingChannel(other.backplane.history, ROOM, history, channel)
+            await source.begin()
+            task_status.started()
+            while True:
+                healed = await source.receive()
+                if isinstance(healed, Kept):
+                    heard.append(healed.payload)
+                elif healed.lost is not None:
+                    heard.append(None)
+
+        async def publish(number: int, nodes: list[HistoryNode]) -> None:
+            for index in range(150):
+                payload = b"%d %d" % (number, index)
+                while True:
+                    with suppress(BackplaneUnavailable):
+                        await nodes[index % 2].backplane.history.publish(ROOM, payload, history, payload.decode())
+                        break
+                confirmed.append(payload)
+                await trio.sleep(0.005)
+
+        await nursery.start(follow)
+        async with trio.open_nursery() as publishers:
+            for number in range(6):
+                publishers.start_soon(publish, number, [node, other])
+            for _ in range(3):
+                await trio.sleep(0.2)
+                async with outage(node, other):
+                    await nats_server.restart()
+        await node.publish(b"end")
+
+        async def has_ended() -> bool:
+            return heard[-1:] == [b"end"]
+
+        await until(has_ended, "all has been heard")
+        assert None not in heard, "a process that dies loses nothing that the system has"
+        assert len(heard) == len(set(heard)) == 901
+        assert set(heard) == {*confirmed, b"end"}
+        for number in range(6):
+            mine = [payload for payload in heard if payload and payload.startswith(b"%d " % number)]
+            assert mine == [b"%d %d" % (number, index) for index in range(150)]
+        nursery.cancel_scope.cancel()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import trio
 
-from tests.backplane.redis.reconnecting import GAP, lacks, open_stage
+from tests.backplane.reconnecting import GAP, lacks, open_stage
 from tests.backplane.redis.servers import binaries, open_redis_server
+from trioroom.backplane.redis import RedisSettings, open_redis
 
 pytestmark = pytest.mark.redis
+
+SETTINGS = RedisSettings(timeout=2.0, probe_interval=0.2, probe_timeout=1.0, max_backoff=0.2)
 
 
 def test_checker_sees_what_is_wrong() -> None:
@@ -27,7 +32,7 @@ def test_checker_sees_what_is_wrong() -> None:
 async def test_members_that_reconnect_at_random_lose_nothing_in_silence(name: str) -> None:
     async with (
         open_redis_server(binaries()[name], "--appendonly", "yes") as server,
-        open_stage(server.url, members=20, interval=0.01, seed=5) as stage,
+        open_stage(partial(open_redis, server.url, settings=SETTINGS), members=20, interval=0.01, seed=5) as stage,
     ):
         await trio.sleep(1.0)
         await server.restart()  # with its data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
@@ -11,7 +12,7 @@ from trioroom.backplane.nats.history import NatsHistory
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.location import parse_location
 from trioroom.backplane.nats.presence import NatsPresence
-from trioroom.backplane.nats.relay import Relay, RelayedRoom, RelayLeaders
+from trioroom.backplane.nats.relay import Relay, RelayedRoom, StreamLeaders
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import append
 from trioroom.backplane.nats.subjects import Names, token_of
@@ -82,17 +83,19 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
 
     ``nats://[user:password@]host[:4222],host2`` or ``nats://token@host``: some servers of a cluster, or the only one;
     ``nats+tls://`` with TLS. They run with JetStream. Each field of `NatsSettings` can stand in the query and goes
-    before ``settings``.
+    before ``settings``; ``nkey_file`` and ``credentials_file`` name a file with a key to log in with (extra ``nats``).
 
     Raises:
         ValueError: the URL is none of these.
         BackplaneUnavailable: no server can be reached, or they refuse us, now. Later they are waited for.
+        BackplaneError: the extra that a key needs is missing.
     """
     location = parse_location(url, settings)
     link = Link(location)
     link.on_connection(Relay(location.settings).ensure)
-    leaders = Names(location.settings.prefix).relay_leaders
-    link.add(RelayLeaders(leaders.encode(), lose=link.lose))
+    names = Names(location.settings.prefix)
+    lose = partial(link.lose, lambda channel: isinstance(channel, RelayedRoom))
+    link.add(StreamLeaders(names.leaders_of(names.relay).encode(), lose=lose))
     backplane = NatsBackplane(link, location.settings)
     async with run_in_background(link.run):
         while not link.ready:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from trioroom.backplane.base import Lost
 from trioroom.backplane.channel import Channel
 from trioroom.backplane.nats.protocol import Message
 
@@ -22,3 +23,7 @@ class NatsChannel(Channel):
     def take(self, message: Message) -> None:
         """A message has come while this is live: `deliver` to the listeners what it means."""
         self.deliver(message.payload)
+
+    def drop(self, message: Message) -> None:
+        """The same of one that is larger than it may be."""
+        self.deliver(Lost("backplane", 1))

@@ -15,6 +15,7 @@ import attrs
 import trio
 
 from trioroom._core.causes import root_of
+from trioroom.backplane.nats.credentials import credentials_of
 from trioroom.backplane.nats.location import Endpoint, Login
 from trioroom.backplane.nats.protocol import BadProtocol, Control, LinkLost, Message, Parser
 
@@ -78,6 +79,7 @@ class NatsConnection:
         """Reads so far; a sign of life for who compares it with an earlier value."""
         self._stream = stream
         self._parser = Parser()
+        self._early: list[Message | Control] = []  # that came right behind the answer to CONNECT
         self._turn = trio.Lock()
         self._pinged = trio.Event()
 
@@ -95,7 +97,9 @@ class NatsConnection:
         Raises:
             LinkLost: the connection is over, or the peer speaks another protocol.
         """
-        events: list[Message | Control] = []
+        events, self._early = self._early, []
+        if events:
+            await trio.lowlevel.checkpoint()
         while not events:
             events = self._parser.feed(await _read(self._stream))
             self.received += 1
@@ -106,6 +110,10 @@ class NatsConnection:
                 elif event.word == b"INFO":
                     self.info = parse_info(event.argument)
         return events
+
+    def put_back(self, events: list[Message | Control]) -> None:
+        """Have `receive` return ``events`` next."""
+        self._early = events
 
     async def answer_pings(self) -> None:
         """Until cancelled. Who receives does not do it: it would not read while our sends are not read."""
@@ -217,20 +225,17 @@ async def _log_in(connection: NatsConnection, login: Login, tls: bool) -> None:
     }  # fmt: skip
     await connection.send(b"CONNECT %b\r\nPING\r\n" % json.dumps(told).encode())
     while True:
-        for event in await connection.receive():
+        events = await connection.receive()
+        for number, event in enumerate(events):
             if isinstance(event, Control) and event.word == b"-ERR":
                 raise _refusal(event)
             if isinstance(event, Control) and event.word == b"PONG":
-                return
-
-
-def credentials_of(login: Login, nonce: str) -> dict[str, str]:
-    """What CONNECT says of who we are."""
-    told = {"user": login.user, "pass": login.password, "auth_token": login.token}
-    return {name: value for name, value in told.items() if value is not None}
+                return connection.put_back(events[number + 1 :])
 
 
 def _refusal(event: Control) -> LinkLost:
     text = event.argument.decode(errors="replace").strip("'")
-    advice = "; check user and password, or the token, in the URL" if text.startswith("Authorization") else ""
+    advice = (
+        "; check the user and password, token or key that the URL names" if text.startswith("Authorization") else ""
+    )
     return LinkLost(f"the server refused us: {text}{advice}")

@@ -11,21 +11,32 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import trio
 
-from trioroom._core.history import Position, same_place
+from trioroom._core.history import Position
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.history_stream import HistoryStream, Stored
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.server_clock import ServerClock
+from trioroom.backplane.nats.streams import NOT_THERE, JetStreamError
 from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _LOOKS: Final = 8  # before something is missing for certain: a leader that is new may not have come to the end yet
 _LOOK_INTERVAL: Final = 0.25  # seconds
+_MAX_BEFORE: Final = 16  # epochs that one knows; a server may restart so often before a node hears of it
+
+
+@attrs.frozen
+class Before:
+    """An epoch, as a later one knows it."""
+
+    name: str
+    end: int | None
+    """The offset up to which its publications are good in that one too; None: none is."""
 
 
 @attrs.frozen
@@ -35,45 +46,55 @@ class Epoch:
     name: str
     begin: int
     """The record's own offset."""
-    previous: str | None
-    """The epoch whose publications are good in this one too; None goes on from nothing."""
     incarnation: str
-    """Of the server that wrote it; nothing in a cluster."""
+    """Of the server it was written to; nothing in a cluster."""
+    before: tuple[Before, ...] = ()
+    """The latest first."""
 
     @property
     def origin(self) -> Position | None:
         """As `trioroom._core.history.Page.previous`."""
-        return None if self.previous is None else Position(self.previous, self.begin - 1)
+        if not self.before or self.before[0].end is None:
+            return None
+        return Position(self.before[0].name, self.before[0].end)
 
     @property
     def floor(self) -> int:
         """The offset up to which nothing counts."""
-        return self.begin if self.previous is None else 0
+        return self.begin if self.origin is None else 0
 
-    def lacks(self, position: Position, end: int) -> bool:
-        """Whether it should have ``position``, as far as it knows that epoch, and does not; ``end`` is its latest."""
-        known = position.epoch == self.name or position.epoch == self.previous
-        return known and same_place(position, Position(self.name, end), self.origin) is None
+    def lacks(self, position: Position | None, last: int) -> bool:
+        """Whether it should have ``position``, which was confirmed, and does not; ``last`` is as far as it goes."""
+        if position is None:
+            return False
+        if position.epoch == self.name:
+            return position.offset > last
+        for before in self.before:
+            if before.name == position.epoch:
+                return before.end is not None and position.offset > before.end
+        return len(self.before) < _MAX_BEFORE  # else it was so long ago that nobody knows
 
 
 def parse_record(payload: bytes, sequence: int) -> Epoch:
-    """What `pack_record` has made.
+    """What `_pack_record` has made, at its place in the stream.
 
     Raises:
         BackplaneUnavailable: it is something else.
     """
     try:
-        told = json.loads(payload)
-        previous = told["previous"]
-        name, incarnation = str(told["epoch"]), str(told["incarnation"])
-        return Epoch(name, sequence, None if previous is None else str(previous), incarnation)
-    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+        told: dict[str, Any] = json.loads(payload)
+        before = [Before(str(name), None if end is None else int(end)) for name, end in told["before"]]
+        if told["goes_on"]:
+            before[0] = Before(before[0].name, sequence - 1)
+        return Epoch(str(told["epoch"]), sequence, str(told["incarnation"]), tuple(before[:_MAX_BEFORE]))
+    except (IndexError, KeyError, TypeError, ValueError, RecursionError) as exc:
         raise BackplaneUnavailable(f"{payload[:80]!r} is no epoch's record; is the prefix used by others?") from exc
 
 
-def pack_record(name: str, previous: str | None, incarnation: str) -> bytes:
-    """The payload of a record."""
-    return json.dumps({"epoch": name, "previous": previous, "incarnation": incarnation}).encode()
+def _pack_record(incarnation: str, before: list[Before], *, goes_on: bool) -> bytes:
+    known = [[each.name, each.end if goes_on else None] for each in before[:_MAX_BEFORE]]
+    record = {"epoch": secrets.token_hex(8), "incarnation": incarnation, "goes_on": goes_on, "before": known}
+    return json.dumps(record).encode()
 
 
 class Epochs:
@@ -83,9 +104,9 @@ class Epochs:
         self._subject = subject
         self._clock = clock
         self._current: Epoch | None = None
-        self._latest = Position("", 0)  # of all rooms, the last one that was confirmed to this node
+        self._latest: Position | None = None  # of all rooms, the last one that was confirmed to this node
         self.doubt = False
-        """Something was confirmed, and is not there any more; the next reader begins another epoch."""
+        """Something that was confirmed is not there any more; the next reader begins another epoch."""
 
     @property
     def current(self) -> Epoch:
@@ -95,24 +116,37 @@ class Epochs:
 
     def confirm(self, offset: int) -> Position:
         """The store has a publication there; its position."""
-        name = self.current.name
-        if name != self._latest.epoch or offset > self._latest.offset:
-            self._latest = Position(name, offset)
-        return Position(name, offset)
+        name, latest = self.current.name, self._latest
+        position = Position(name, offset)
+        if latest is None or name != latest.epoch or offset > latest.offset:
+            self._latest = position
+        return position
 
     async def settle(self, stream: HistoryStream, incarnation: str) -> None:
         """Have the stream, in an epoch that is the server's and has all that was confirmed to us."""
         while True:
-            asked = trio.current_time()
-            state = await stream.ensure()
-            self._clock.observe(state.now, asked)
-            epoch = self.parse(await stream.ask_last(self._subject))
+            epoch = self.parse(await self._find_record(stream))
             if epoch is None or await self._is_lacking(epoch, stream):
-                await self._write(stream, epoch, None, incarnation)
+                await self.begin_anew(stream, epoch, incarnation)
             elif epoch.incarnation != incarnation:
-                await self._write(stream, epoch, epoch.name, incarnation)
-            else:
-                return self.adopt(epoch)
+                await self._write(stream, epoch, incarnation, goes_on=True)
+            elif self.adopt(epoch):
+                return
+
+    async def _find_record(self, stream: HistoryStream) -> Stored | None:
+        if self._current is not None:
+            # All is as it should be, unless somebody has removed the stream. It is not made sure of again and again,
+            # which a cluster that has no leader for that could not answer, though the stream may have one.
+            try:
+                asked = trio.current_time()
+                self._clock.observe((await stream.ask_state()).now, asked)
+                return await stream.ask_last(self._subject)
+            except JetStreamError as exc:
+                if exc.err_code != NOT_THERE:
+                    raise
+        asked = trio.current_time()
+        self._clock.observe((await stream.ensure()).now, asked)
+        return await stream.ask_last(self._subject)
 
     async def _is_lacking(self, epoch: Epoch, stream: HistoryStream) -> bool:
         for _ in range(_LOOKS):
@@ -123,29 +157,41 @@ class Epochs:
             await trio.sleep(_LOOK_INTERVAL)
         return True
 
-    async def begin_anew(self, stream: HistoryStream, lost: Epoch) -> None:
-        """End ``lost``, which has lost something, unless that has been done. What follows goes on from nothing."""
-        while (epoch := self.parse(await stream.ask_last(self._subject))) is None or epoch.name == lost.name:
-            await self._write(stream, epoch, None, lost.incarnation)
-        self.adopt(epoch)
+    async def begin_anew(self, stream: HistoryStream, lost: Epoch | None, incarnation: str) -> None:
+        """End ``lost``, which lacks something, unless that has been done. What follows goes on from nothing."""
+        while True:
+            epoch = self.parse(await stream.ask_last(self._subject))
+            if epoch is not None and (lost is None or epoch.name != lost.name):
+                self.adopt(epoch)
+                return
+            await self._write(stream, epoch, incarnation, goes_on=False)
 
-    async def _write(self, stream: HistoryStream, before: Epoch | None, previous: str | None, incarnation: str) -> None:
-        record = pack_record(secrets.token_hex(8), previous, incarnation)
-        after = 0 if before is None else before.begin
+    async def _write(self, stream: HistoryStream, old: Epoch | None, incarnation: str, *, goes_on: bool) -> None:
+        before = [] if old is None else [Before(old.name, None), *old.before]
+        latest = self._latest
+        if not goes_on and latest is not None and latest.epoch not in (each.name for each in before):
+            before.insert(0, Before(latest.epoch, None))  # so that all know that it has ended
+        record = _pack_record(incarnation, before, goes_on=goes_on)
         # It outlives all publications. Where another node has written one at the same time, that counts.
-        await stream.append_next(self._subject, after, record, {"Nats-TTL": "never"})
+        await stream.append_next(self._subject, 0 if old is None else old.begin, record, {"Nats-TTL": "never"})
 
     def parse(self, record: Stored | None) -> Epoch | None:
         """The epoch that a message of the subject begins."""
         return None if record is None else parse_record(record.payload, record.sequence)
 
-    def adopt(self, epoch: Epoch) -> None:
-        """It is the latest one."""
-        before, self._current = self._current, epoch
-        if before is None or before.name == epoch.name:
-            return
+    def adopt(self, epoch: Epoch) -> bool:
+        """It is the latest one; False if we know better, as its successor has come meanwhile."""
+        before = self._current
+        if before is not None and epoch.name in (each.name for each in before.before):
+            return False
+        self._current = epoch
+        if before is not None and before.name != epoch.name:
+            self._tell(epoch)
+        return True
+
+    def _tell(self, epoch: Epoch) -> None:
         self.doubt = False
-        if epoch.previous is None:
+        if epoch.origin is None:
             fields = {"epoch": epoch.name, "offset": epoch.begin}
             log.warning("nats: histories have lost publications, and begin anew at %d", epoch.begin, extra=fields)
 

@@ -1,8 +1,8 @@
-"""The stream in which the histories of all rooms are, as requests to JetStream.
+"""A stream in which histories of rooms are, as requests to JetStream.
 
-One for all, with a subject for each room: a stream of its own for each room would take 50 KiB and a file at the
-server, which makes no more than some hundred of them in a second. So an offset is a sequence of the stream, and rooms
-share them. The server republishes what it has stored, with its sequence and that of the one before it in the room.
+Many rooms share one, with a subject for each: a stream of its own for each room would take 50 KiB and a file at the
+server, which makes no more than some hundred of them in a second. So an offset is a sequence of the stream. The server
+republishes what it has stored, with its sequence and that of the one before it in the room.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import msgspec
 from trioroom.backplane.nats.protocol import Message, parse_headers
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import JetStreamError, append, call_api, ensure_stream
+from trioroom.backplane.nats.streams import NOT_THERE, JetStreamError, append, call_api, ensure_stream
 from trioroom.backplane.nats.subjects import Names
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 MARK: Final = "Trioroom-Mark"
 """A header of what is no publication, but stands where a room that has none begins."""
+_SPREAD: Final = "trioroom-streams"  # in the metadata, over how many streams the rooms are spread
 _NANOSECONDS: Final = 1_000_000_000
 _NOT_FOUND: Final = 10037
 _WRONG_SEQUENCE: Final = frozenset((10071, 10164))  # with the number that it should have been, and without
@@ -61,14 +62,15 @@ class StreamState:
     """By the server's clock."""
 
 
-def stream_config(settings: NatsSettings) -> dict[str, object]:
+def stream_config(settings: NatsSettings, number: int) -> dict[str, object]:
     """What `ensure_stream` takes: see https://docs.nats.io/nats-concepts/jetstream/streams."""
     names = Names(settings.prefix)
     remembered = round(settings.publication_id_ttl * _NANOSECONDS)
     return {
-        "name": names.history,
-        "subjects": [f"{names.keep}>"],
-        "republish": {"src": f"{names.keep}>", "dest": f"{names.kept}>"},
+        "name": names.history(number),
+        "metadata": {_SPREAD: str(settings.history_streams)},
+        "subjects": [f"{names.keep(number)}>"],
+        "republish": {"src": f"{names.keep(number)}>", "dest": f"{names.kept(number)}>"},
         "retention": "limits",
         "storage": settings.storage,
         "discard": "old",
@@ -84,10 +86,11 @@ def stream_config(settings: NatsSettings) -> dict[str, object]:
 class HistoryStream:
     """Requests about it; calls may overlap. They raise `BackplaneUnavailable` and `JetStreamError` as `append` does."""
 
-    def __init__(self, requests: Requests, settings: NatsSettings) -> None:
+    def __init__(self, requests: Requests, settings: NatsSettings, number: int) -> None:
         self._requests = requests
         self._settings = settings
-        self._name = Names(settings.prefix).history
+        self._number = number
+        self._name = Names(settings.prefix).history(number)
 
     @property
     def replicated(self) -> bool:
@@ -95,8 +98,24 @@ class HistoryStream:
         return self._settings.replicas > 1
 
     async def ensure(self) -> StreamState:
-        """Have it, as the settings say."""
-        return _parse_state(await ensure_stream(self._requests, stream_config(self._settings)))
+        """Have it, as the settings say.
+
+        Raises:
+            BackplaneError: other nodes look for rooms in other streams.
+        """
+        try:
+            found = (await call_api(self._requests, f"STREAM.INFO.{self._name}"))["config"]
+        except JetStreamError as exc:
+            if exc.err_code != NOT_THERE:
+                raise
+        else:
+            spread = (found.get("metadata") or {}).get(_SPREAD)
+            if spread != str(self._settings.history_streams):
+                raise BackplaneError(
+                    f"histories are spread over {spread} streams, and not history_streams="
+                    f"{self._settings.history_streams}; set it alike on all nodes, or remove the streams"
+                )
+        return _parse_state(await ensure_stream(self._requests, stream_config(self._settings, self._number)))
 
     async def ask_state(self) -> StreamState:
         """How far it is."""

@@ -22,8 +22,8 @@ from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
 from trioroom.backplane.nats.location import Endpoint, Location
-from trioroom.backplane.nats.probe import Probe
 from trioroom.backplane.nats.protocol import Control, LinkLost, Message
+from trioroom.backplane.nats.relay_probe import RelayProbe
 from trioroom.backplane.nats.requests import Requests, link_closed
 from trioroom.backplane.nats.servers import Servers
 from trioroom.backplane.nats.subscriber import Subscriber
@@ -68,7 +68,7 @@ class Link:
         self._changed = trio.Event()
         self._endpoint: Endpoint | None = None  # that we are connected to
         self._attempts = 0  # that have come to something, good or bad
-        self._probe = Probe(settings, self._own, self.meters)
+        self._probe = RelayProbe(settings, self._own, self.meters)
         self.add(self._probe.channel)
 
     # -- for who uses it ---------------------------------------------------------------------------
@@ -97,9 +97,9 @@ class Link:
         """Listen to it no longer."""
         self._subscriber.remove(channel)
 
-    def lose(self) -> None:
-        """Something may have been lost at the broker: all channels that are live tell so."""
-        self._subscriber.lose()
+    def lose(self, concerns: Callable[[NatsChannel], bool]) -> None:
+        """Something may have been lost at the broker: the channels which that ``concerns`` tell so if they are live."""
+        self._subscriber.lose(concerns)
 
     async def wait_changed(self) -> None:
         """Until it has come up or gone down."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from importlib.util import find_spec
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -10,9 +11,11 @@ import attrs
 
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.url import refuse_torn, refuse_unknown, take_settings, tls_context
+from trioroom.errors import BackplaneError
 
 DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = ("nats", "nats+tls")
+_KEY_OPTIONS: Final = ("nkey_file", "credentials_file")
 _FALSE: Final = ("0", "f", "false", "n", "no")  # as redis-py reads them
 
 
@@ -34,6 +37,10 @@ class Login:
     user: str | None = None
     password: str | None = attrs.field(default=None, repr=False)
     token: str | None = attrs.field(default=None, repr=False)
+    nkey_file: str | None = None
+    """Has the seed of a key that the server knows."""
+    credentials_file: str | None = None
+    """Has a JWT that says who we are, and the seed of its key (``.creds``)."""
 
 
 @attrs.frozen
@@ -51,16 +58,18 @@ def parse_location(url: str, settings: NatsSettings | None = None) -> Location:
 
     Raises:
         ValueError: it is none that `open_nats` takes; no password is named.
+        BackplaneError: it names a key, and the package for that is missing.
     """
     parts = _split(url)
     tls = parts.scheme == "nats+tls"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     settings = take_settings(options, settings or NatsSettings())
-    refuse_unknown(options, set(attrs.fields_dict(NatsSettings)), None if tls else "nats+tls://")
+    names = {*attrs.fields_dict(NatsSettings), *_KEY_OPTIONS}
+    refuse_unknown(options, names, None if tls else "nats+tls://")
     login, _, hosts = parts.netloc.rpartition("@")
     return Location(
         tuple(_endpoint(host) for host in hosts.split(",")),
-        _login(login),
+        _login(login, options),
         _tls_context(options) if tls else None,
         settings,
     )
@@ -81,11 +90,16 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _login(text: str) -> Login:
+def _login(text: str, options: dict[str, str]) -> Login:
+    files = {name: options[name] for name in _KEY_OPTIONS if name in options}
+    if files and find_spec("nkeys") is None:
+        raise BackplaneError(f"{min(files)} needs the package nkeys; pip install 'trioroom[nats]'")
+    if len(files) + bool(text) > 1:
+        raise ValueError("the URL names several ways to log in; leave one: user:password@, token@, " + ", ".join(files))
     user, colon, password = text.partition(":")
     if colon:
         return Login(user=unquote(user), password=unquote(password))
-    return Login(token=unquote(text)) if text else Login()
+    return Login(token=unquote(text)) if text else Login(**files)
 
 
 def _endpoint(text: str) -> Endpoint:

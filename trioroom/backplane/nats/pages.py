@@ -157,8 +157,11 @@ class PageReader:
         extent = self._extent
         first = await self._read_first()
         start = extent.last if first is None else extent.start_at(first)
-        start = max(start, chain.start, extent.epoch.floor)
+        start = max(start, chain.start)
         kept = tuple(choose(chain.after(start)))
+        if kept:
+            start = min(start, kept[0].place_before)  # which has been dropped meanwhile, but is known
+        start = max(start, extent.epoch.floor)
         last = max(extent.last, start, kept[-1].offset if kept else 0)
         return Page(Position(extent.epoch.name, last), extent.epoch.origin, start, kept)
 

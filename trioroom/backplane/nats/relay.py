@@ -42,8 +42,8 @@ def relay_config(settings: NatsSettings) -> dict[str, object]:
 
 
 @attrs.define(eq=False)
-class RelayLeaders(NatsChannel):
-    """Where the server tells who has the relay; on one that is alone nothing comes."""
+class StreamLeaders(NatsChannel):
+    """Where the server tells who has a stream; on one that is alone nothing comes."""
 
     lose: Callable[[], None] = lambda: None
 
@@ -88,14 +88,24 @@ class RelayedRoom(NatsChannel):
         self.confirm()
 
     def take(self, message: Message) -> None:
-        """What comes, after a loss where something is missing before it: routes between servers drop, too."""
+        """What comes, unless it has no place in the order."""
+        if self._has_place(message):
+            self.deliver(message.payload)
+
+    def drop(self, message: Message) -> None:
+        """The same."""
+        if self._has_place(message):
+            super().drop(message)
+
+    def _has_place(self, message: Message) -> bool:
+        """Whether it is from the relay; tells a loss where something is missing before it: routes of a cluster drop."""
         headers = message.headers
         try:
             number, before = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
         except (KeyError, ValueError):
-            return  # not from the relay, so that it has no place in the order
+            return False
         # The one before is 0 where the relay has forgotten it. A number that was there already: it has begun anew.
         if before > self.latest or number <= self.latest:
             self.deliver(Lost("backplane"))
         self.latest = number
-        self.deliver(message.payload)
+        return True

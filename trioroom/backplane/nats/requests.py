@@ -250,7 +250,8 @@ class Requests:
             size += len(pending.packed)
             if size >= _GROUP_BYTES:
                 break
-        self._meters.batches.observe(len(group))
+        if group:
+            self._meters.batches.observe(len(group))
         return b"".join([pending.packed for pending in group])
 
     def _refuse_too_large(self, pending: _Pending, max_payload: int) -> None:

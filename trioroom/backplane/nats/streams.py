@@ -17,6 +17,8 @@ from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 NAME_IN_USE: Final = 10058
 """The stream is there with another configuration."""
+NOT_THERE: Final = 10059
+"""There is no such stream."""
 _ID_IN_PROCESS: Final = 10158  # the first publication with this Nats-Msg-Id is on its way to the other servers
 _PAUSE: Final = 0.02  # seconds, until they have it
 _WITHOUT_JETSTREAM: Final = frozenset((10039, 10076))  # not for this account, not at all

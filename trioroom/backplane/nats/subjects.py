@@ -32,30 +32,27 @@ class Names:
         """The stream that is it."""
         return f"{self.prefix}_relay"
 
-    @property
-    def relay_leaders(self) -> str:
-        """Where the server tells that another one of the cluster has it now."""
-        return f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.relay}"
+    @staticmethod
+    def leaders_of(stream: str) -> str:
+        """Where the server tells that another one of the cluster has ``stream`` now."""
+        return f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{stream}"
 
     @property
     def put(self) -> str:
         """What is published to subjects that begin so is numbered by the relay."""
         return f"{self.prefix}.put."
 
-    @property
-    def history(self) -> str:
-        """The stream in which all histories are."""
-        return f"{self.prefix}_history"
+    def history(self, number: int) -> str:
+        """One of the streams in which histories are."""
+        return f"{self.prefix}_history_{number}"
 
-    @property
-    def keep(self) -> str:
+    def keep(self, number: int) -> str:
         """What is published to subjects that begin so is kept there."""
-        return f"{self.prefix}.keep."
+        return f"{self.prefix}.keep.{number}."
 
-    @property
-    def kept(self) -> str:
+    def kept(self, number: int) -> str:
         """And comes out again on those that begin so."""
-        return f"{self.prefix}.kept."
+        return f"{self.prefix}.kept.{number}."
 
     @property
     def got(self) -> str:

@@ -137,8 +137,7 @@ class Subscriber:
             log.warning(
                 "dropped %d bytes on subject %r: more than max_publication_bytes", *fields.values(), extra=fields
             )
-            channel.deliver(Lost("backplane", 1))
-            return
+            return channel.drop(message)
         channel.take(message)
 
     def refuse(self, subject: bytes, text: str) -> bool:
@@ -155,8 +154,8 @@ class Subscriber:
         channel.refuse(BackplaneError(f"the broker refuses the subscription: {text}"))
         return True
 
-    def lose(self) -> None:
-        """Something may have been lost on the way; all who are live are told."""
+    def lose(self, concerns: Callable[[NatsChannel], bool]) -> None:
+        """Something may have been lost on the way; those which that ``concerns`` and who are live are told."""
         for channel in self.channels.values():
-            if channel.live:
+            if channel.live and concerns(channel):
                 channel.deliver(Lost("backplane"))

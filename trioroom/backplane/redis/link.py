@@ -1,9 +1,4 @@
-"""One server of the broker, supervised: a connection to publish on and one to listen on, and a probe.
-
-The probe is a publication to a channel of our own. It has to come round within its time, or the link is
-given up: a connection that is open and silent may have lost its other end, a proxy's state or its
-subscriptions, and nothing else would ever tell.
-"""
+"""One server of the broker, supervised: a connection to publish on and one to listen on, and a probe."""
 
 from __future__ import annotations
 
@@ -18,8 +13,8 @@ from redis.exceptions import ResponseError
 from trioroom._core.backoff import Backoff
 from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
-from trioroom.backplane.base import Delivery
 from trioroom.backplane.channel import Channel
+from trioroom.backplane.probe import Probe
 from trioroom.backplane.redis.location import Endpoint, Location
 from trioroom.backplane.redis.publisher import Publisher
 from trioroom.backplane.redis.resp import LinkLost, RedisConnection, ask_incarnation, open_connection
@@ -30,30 +25,7 @@ from trioroom.errors import BackplaneUnavailable
 log = logging.getLogger("trioroom.backplane")
 _FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to RedisSettings.max_backoff
 _SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
-_MAX_DIGITS = 15  # of a probe's number; anybody may publish to its channel
 _POSITION_BYTES = 64  # more than what a room with a history has before the payload
-_MAX_LAG = 10  # times probe_timeout that a probe may take while other traffic shows that the link lives
-
-
-class _Probe:
-    """Hears our publications to ourselves."""
-
-    def __init__(self) -> None:
-        self.sent = 0  # the number of the last one; not used again on the next connection, where it would prove nothing
-        self.returned = 0
-        self._news = trio.Event()
-
-    def offer(self, delivery: Delivery) -> None:
-        """Called by the listener."""
-        if isinstance(delivery, bytes) and delivery.isdigit() and len(delivery) <= _MAX_DIGITS:
-            self.returned = int(delivery)
-            self._news.set()
-            self._news = trio.Event()
-
-    async def wait(self, number: int) -> None:
-        """Until the publication of this number has come round."""
-        while self.returned < number:
-            await self._news.wait()
 
 
 class Link:
@@ -84,7 +56,7 @@ class Link:
         self._meters = meters
         self._endpoint: Endpoint | None = None  # of the server, where that is known
         self._attempts = 0  # that have come to something, good or bad
-        self._probe = _Probe()
+        self._probe = Probe(settings.probe_interval, settings.probe_timeout, meters)
         channel = Channel(probe_channel)
         channel.add(self._probe)
         self.subscriber.add(channel)
@@ -119,20 +91,18 @@ class Link:
             log.warning("redis: %s; trying again", failure, extra={"endpoint": self._endpoint})
         self._attempts += 1
         self.failure = self.publisher.trouble = failure
-        self._stop_being_ready()
+        self._set_ready(False)
         self._on_change()
 
-    def _stop_being_ready(self) -> None:
-        self._meters.outages += self.ready
-        self.ready = False
-
-    def _came_up(self) -> None:
-        fields = {"endpoint": self._endpoint, "rooms": len(self.subscriber.channels) - 1}
-        log.info("redis: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
-        self.failure = self.publisher.trouble = None
-        self.ready = True
-        self._attempts += 1
-        self._on_change()
+    def _set_ready(self, ready: bool) -> None:
+        self._meters.outages += self.ready and not ready
+        came_up, self.ready = ready and not self.ready, ready
+        if came_up:
+            fields = {"endpoint": self._endpoint, "rooms": len(self.subscriber.channels) - 1}
+            log.info("redis: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
+            self.failure = self.publisher.trouble = None
+            self._attempts += 1
+            self._on_change()
 
     async def _live(self) -> None:
         """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
@@ -154,7 +124,10 @@ class Link:
                     raise LinkLost(str(self._probe_channel.refusal))
                 # Not before, so that we hear what has waited.
                 await nursery.start(self.publisher.run, publishing, incarnation)
-                await self._keep_probing(publishing, listening)
+                late = await self._probe.keep_probing(
+                    self._send_probe, self._set_ready, lambda: (publishing.received, listening.received)
+                )
+                raise LinkLost(f"a probe did not come round within {late:g} s")
 
     async def _wait_restored(self, listening: RedisConnection) -> None:
         """As long as it takes, while confirmations come."""
@@ -165,37 +138,9 @@ class Link:
                 return await self.subscriber.wait_restored()
         raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
 
-    async def _keep_probing(self, publishing: RedisConnection, listening: RedisConnection) -> None:
-        settings, probe = self._location.settings, self._probe
-        tick = min(settings.probe_interval, settings.probe_timeout / 2)  # so that one pause of ours is not all of it
-        silent = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
-        probe.returned = probe.sent
-        while True:
-            before, began = (publishing.received, listening.received), trio.current_time()
-            probe.sent += 1
-            wait = min(tick, settings.probe_timeout - silent)
-            with trio.move_on_after(wait) as waiting:
-                await self._send_probe(probe.sent)
-                await probe.wait(probe.sent)
-            if not waiting.cancelled_caught:
-                silent = 0.0
-                self._meters.round_trips.observe(trio.current_time() - began)
-                if not self.ready:
-                    self._came_up()
-                await trio.sleep(settings.probe_interval)
-                continue
-            late = tick * (probe.sent - probe.returned)  # of those on their way, the oldest: lag itself may be steady
-            self._meters.round_trips.observe(late)  # or more: it is still on its way
-            alive = publishing.received != before[0] and listening.received != before[1]
-            silent = 0.0 if alive else silent + wait
-            if not alive:
-                self._stop_being_ready()
-            if silent >= settings.probe_timeout or late >= _MAX_LAG * settings.probe_timeout:
-                raise LinkLost(f"a probe did not come round within {late:g} s")
-
-    async def _send_probe(self, number: int) -> None:
+    async def _send_probe(self, number: bytes) -> None:
         try:
-            await self.publisher.publish(self._probe_channel.name, b"%d" % number)
+            await self.publisher.publish(self._probe_channel.name, number)
         except ResponseError as exc:
             raise LinkLost(f"the server refuses to publish: {exc}") from exc
         except BackplaneUnavailable:

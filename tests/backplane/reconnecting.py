@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import attrs
 import trio
 
 import trioroom
 from tests.backplane.processes import until
-from trioroom.backplane.redis import RedisSettings, open_redis
+from trioroom.backplane.base import Backplane
 from trioroom.errors import BackplaneUnavailable, ConnectionClosed
 from trioroom.server import Server
 from trioroom.testing import open_v1_peer
 from trioroom.testing.v1_peer import Envelope, V1Peer
 
 ROOM = "room/a"
-SETTINGS = RedisSettings(timeout=2.0, probe_interval=0.2, probe_timeout=1.0, max_backoff=0.2)
 GAP = None
 """In a member's sequence: it was told that something is missing here."""
 
@@ -157,15 +156,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def open_stage(url: str, members: int, interval: float, seed: int) -> AsyncIterator[Stage]:
+async def open_stage(
+    open_node: Callable[[], AbstractAsyncContextManager[Backplane]], members: int, interval: float, seed: int
+) -> AsyncIterator[Stage]:
     """``members`` come and go while each node publishes every ``interval`` seconds, until the stage has settled."""
     apps = [trioroom.App(), trioroom.App()]
     settings = trioroom.Settings(close_timeout=1.0, leave_timeout=1.0, drain_timeout=1.0)
     for app in apps:
         app.route("room/{name}", Kept)
     async with (
-        open_redis(url, settings=SETTINGS) as here,
-        open_redis(url, settings=SETTINGS) as there,
+        open_node() as here,
+        open_node() as there,
         trioroom.open_server(apps[0], port=0, settings=settings, backplane=here) as first,
         trioroom.open_server(apps[1], port=0, settings=settings, backplane=there) as second,
         trio.open_nursery() as nursery,

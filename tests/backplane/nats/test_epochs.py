@@ -1,0 +1,111 @@
+"""Epochs of histories: what one knows of those before it, and that there is one, whoever comes first."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from tests.backplane.nats.history_node import KEPT, HistoryNode, open_node
+from tests.backplane.nats.servers import NatsServer
+from tests.backplane.processes import until
+from trioroom._core.history import Position
+from trioroom.backplane.nats import NatsSettings
+from trioroom.backplane.nats.epochs import Before, Epoch, Epochs, parse_record
+from trioroom.backplane.nats.server_clock import ServerClock
+from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.cancellation import cancel_at_step
+
+ONE_STREAM = NatsSettings(history_streams=1, timeout=10, max_backoff=0.1)
+
+
+def test_what_an_epoch_lacks() -> None:
+    epoch = Epoch("d", 30, "server", (Before("c", 29), Before("b", 20), Before("a", None)))
+    for name, has, lacks in (("d", 35, 36), ("c", 29, 30), ("b", 20, 21)):
+        assert not epoch.lacks(Position(name, has), 35)
+        assert epoch.lacks(Position(name, lacks), 35)
+    assert not epoch.lacks(Position("a", 99), 35), "that it has ended is known already"
+    assert epoch.lacks(Position("of data that are gone", 1), 35)
+    assert not epoch.lacks(None, 35)
+    assert epoch.origin == Position("c", 29)
+    assert epoch.floor == 0
+
+
+def test_epochs_that_were_too_long_ago_are_not_missed() -> None:
+    epoch = Epoch("now", 99, "server", tuple(Before(f"{number}", number) for number in range(16)))
+    assert not epoch.lacks(Position("long ago", 1), 100)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"{}", b"[]", b"null", b'{"epoch": "a", "incarnation": "", "goes_on": true, "before": []}', b"[" * 100_000],
+)
+def test_what_is_no_record_is_told(payload: bytes) -> None:
+    with pytest.raises(BackplaneUnavailable, match="no epoch's record"):
+        parse_record(payload, 1)
+
+
+def test_record_that_comes_late_does_not_bring_back_its_epoch() -> None:
+    epochs = Epochs("subject", ServerClock())
+    old, new = Epoch("old", 1, ""), Epoch("new", 9, "", (Before("old", 8),))
+    assert epochs.adopt(old)
+    assert epochs.adopt(new)
+    assert not epochs.adopt(old)
+    assert epochs.confirm(12) == Position("new", 12)
+
+
+async def records(node: HistoryNode) -> list[dict[str, object]]:
+    """All that were written."""
+    part = node.backplane.history._parts[0]
+    batch = await part._stream.read("trioroom.keep.0.epoch", 1, 100, 1 << 20)
+    return [json.loads(stored.payload) for stored in batch.messages]
+
+
+@pytest.mark.nats
+async def test_nodes_that_come_at_once_agree(nats_server: NatsServer) -> None:
+    async with trio.open_nursery() as nursery:
+        nodes: list[HistoryNode] = []
+        done = trio.Event()
+
+        async def stay() -> None:
+            async with open_node(nats_server.url, settings=ONE_STREAM) as node:
+                nodes.append(node)
+                await done.wait()
+
+        async def agree() -> bool:
+            positions = [await node.publish(b"x") for node in nodes]
+            return len(positions) == 5 and len({position.epoch for position in positions}) == 1
+
+        for _ in range(5):
+            nursery.start_soon(stay)
+        await until(agree, "all have one epoch")
+        assert len(await records(nodes[0])) == 1
+        for restarts in (2, 3):
+            await nats_server.restart()
+
+            async def are_back(restarts: int = restarts) -> bool:
+                try:
+                    return await agree() and len(await records(nodes[0])) == restarts
+                except BackplaneUnavailable:
+                    return False
+
+            await until(are_back, "all have the next one")
+        *_, last = await records(nodes[0])
+        assert last["goes_on"]
+        done.set()
+
+
+@pytest.mark.nats
+async def test_reading_can_be_cancelled_at_any_moment(nats_server: NatsServer) -> None:
+    async with open_node(nats_server.url, settings=ONE_STREAM) as node:
+        for step in range(60):
+            with cancel_at_step(step) as scope:
+                await node.backplane.history.read_after(f"room {step}", KEPT, 0, 9)
+                last = await node.publish(b"1", b"2")
+                await node.read_before(last.offset + 1)
+                await node.read(0, seen=last)
+            assert node.backplane._link.requests.queued == 0
+            if not scope.cancelled_caught:
+                break
+        assert (await node.read(last.offset, seen=last)).position == last

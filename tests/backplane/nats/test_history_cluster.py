@@ -1,0 +1,110 @@
+"""Histories that three servers of a cluster have, of which one dies: the others go on."""
+
+from __future__ import annotations
+
+import zlib
+
+import attrs
+import pytest
+import trio
+
+from tests.backplane.nats.history_node import ROOM, HistoryNode, open_node, payloads
+from tests.backplane.nats.servers import NatsCluster, open_nats_cluster
+from tests.backplane.processes import until
+from trioroom._core.history import History, Kept
+from trioroom._net.healing import HealingChannel
+from trioroom.backplane.nats import NatsSettings
+from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.histories import listening
+
+pytestmark = pytest.mark.nats
+
+SETTINGS = NatsSettings(timeout=15, probe_interval=0.2, probe_timeout=1.0, max_backoff=0.2, replicas=3)
+LARGE = History(1_000)
+
+
+async def leader_of(cluster: NatsCluster) -> int:
+    """The number of the server that has the histories."""
+    found = await cluster.leader_of(f"trioroom_history_{zlib.crc32(ROOM.encode()) % 4}")
+    assert found is not None
+    return cluster.servers.index(found)
+
+
+async def publish_each(node: HistoryNode, number: int, count: int) -> None:
+    """Each until it has been confirmed."""
+    for index in range(count):
+        payload = b"%d %d" % (number, index)
+        while True:
+            try:
+                await node.backplane.history.publish(ROOM, payload, LARGE, payload.decode())
+                break
+            except BackplaneUnavailable:
+                await trio.sleep(0.05)
+        await trio.sleep(0.01)
+
+
+async def test_nothing_is_lost_when_the_server_that_has_the_histories_dies() -> None:
+    async with (
+        open_nats_cluster() as cluster,
+        open_node(cluster.url, LARGE, SETTINGS, 90) as here,
+        open_node(cluster.url, LARGE, SETTINGS, 90) as there,
+        listening(there.backplane.history, ROOM) as channel,
+        trio.open_nursery() as nursery,
+    ):
+        heard: list[bytes | None] = []
+
+        async def follow(*, task_status: trio.TaskStatus[None]) -> None:
+            source = HealingChannel(there.backplane.history, ROOM, LARGE, channel)
+            await source.begin()
+            task_status.started()
+            while True:
+                healed = await source.receive()
+                if isinstance(healed, Kept):
+                    heard.append(healed.payload)
+                elif healed.lost is not None:
+                    heard.append(None)
+
+        await nursery.start(follow)
+        first = await here.publish(b"first")
+        async with trio.open_nursery() as publishers:
+            for number in range(4):
+                publishers.start_soon(publish_each, [here, there][number % 2], number, 100)
+            await trio.sleep(0.3)
+            cluster.servers[await leader_of(cluster)].kill()
+        last = await here.publish(b"end")
+
+        async def has_ended() -> bool:
+            return heard[-1:] == [b"end"]
+
+        await until(has_ended, "all has been heard", 30)
+        assert None not in heard
+        assert len(heard) == len(set(heard)) == 402
+        assert last.epoch == first.epoch, "the others had all that was confirmed"
+        for number in range(4):
+            mine = [payload for payload in heard if payload and payload.startswith(b"%d " % number)]
+            assert mine == [b"%d %d" % (number, index) for index in range(100)]
+        page = await attrs.evolve(there, history=History(5)).read(first.offset, seen=last)
+        assert payloads(page)[-1] == b"end"
+        nursery.cancel_scope.cancel()
+
+
+async def test_servers_that_forget_all_end_the_epoch() -> None:
+    settings = attrs.evolve(SETTINGS, storage="memory")
+    async with open_nats_cluster() as cluster, open_node(cluster.url, settings=settings, deadline=90) as node:
+        before = await node.publish(b"1", b"2")
+        for server in cluster.servers:
+            server.kill()
+        async with trio.open_nursery() as nursery:
+            for server in cluster.servers:
+                nursery.start_soon(server.restart)
+
+        async def is_back() -> bool:
+            return node.backplane.ready
+
+        await trio.sleep(1.0)  # so that the link has noticed
+        await until(is_back, "the link is up again", 60)
+        page = await node.read(0, seen=before)
+        assert (page.previous, page.kept) == (None, ())
+        assert page.position.epoch != before.epoch
+        after = await node.publish(b"3")
+        assert payloads(await node.read(0, seen=after)) == [b"3"]

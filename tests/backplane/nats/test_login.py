@@ -1,0 +1,143 @@
+"""Logging in to real servers: by passwords, tokens, keys and over TLS; and what is told when it fails."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+
+import nkeys
+import pytest
+import trio
+import trustme
+
+from tests.backplane.nats.servers import NatsServer, open_nats_server
+from trioroom.backplane.nats import open_nats
+from trioroom.backplane.nats.credentials import credentials_of
+from trioroom.backplane.nats.location import Login
+from trioroom.backplane.nats.protocol import LinkLost
+from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.conformance import subscribed
+
+SEED = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER)
+PUBLIC = nkeys.from_seed(bytearray(SEED)).public_key.decode()
+
+
+async def passes_on(url: str) -> None:
+    """What is published comes."""
+    with trio.fail_after(5):
+        async with open_nats(url) as node, subscribed(node, "room", 2) as deliveries:
+            await node.publish("room", b"x")
+            assert await deliveries.receive() == b"x"
+
+
+async def refuses(url: str, why: str) -> None:
+    """It is told ``why``, without any secret."""
+    with trio.fail_after(5), pytest.raises(BackplaneUnavailable, match=why) as raised:
+        async with open_nats(url):
+            pytest.fail("it should be refused")
+    assert "sesame" not in str(raised.value)
+
+
+def at(server: NatsServer, login: str, query: str = "") -> str:
+    return f"nats://{login}127.0.0.1:{server.port}{query}"
+
+
+@pytest.mark.nats
+async def test_user_and_password() -> None:
+    async with open_nats_server('authorization { user: "m@e", password: "ses:ame" }') as server:
+        await passes_on(at(server, "m%40e:ses%3Aame@"))
+        await refuses(at(server, "m%40e:sesame@"), "the server refused us: Authorization Violation; check the user and")
+        await refuses(at(server, ""), "Authorization Violation")
+
+
+@pytest.mark.nats
+async def test_token() -> None:
+    async with open_nats_server('authorization { token: "ses/ame" }') as server:
+        await passes_on(at(server, "ses%2Fame@"))
+        await refuses(at(server, "sesame@"), "Authorization Violation")
+
+
+@pytest.mark.nats
+async def test_key(tmp_path: Path) -> None:
+    file = tmp_path / "user.nk"
+    async with open_nats_server(f"authorization {{ users: [{{ nkey: {PUBLIC} }}] }}") as server:
+        file.write_bytes(SEED + b"\n")
+        await passes_on(at(server, "", f"?nkey_file={file}"))
+        file.write_bytes(nkeys.encode_seed(bytes(32), nkeys.PREFIX_BYTE_USER))
+        await refuses(at(server, "", f"?nkey_file={file}"), "Authorization Violation")
+        file.unlink()
+        await refuses(at(server, "", f"?nkey_file={file}"), "cannot read .*user.nk: No such file or directory")
+
+
+def test_credentials_file_is_read_as_its_tools_write_it(tmp_path: Path) -> None:
+    file = tmp_path / "app.creds"
+    file.write_text(
+        "-----BEGIN NATS USER JWT-----\neyJ0.eyJq.c2ln\n------END NATS USER JWT------\n\n"
+        "************************* IMPORTANT *************************\nNKEY Seed printed below ...\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{SEED.decode()}\n------END USER NKEY SEED------\n"
+    )
+    told = credentials_of(Login(credentials_file=str(file)), "nonce")
+    assert told["jwt"] == "eyJ0.eyJq.c2ln"
+    signature = base64.urlsafe_b64decode(told["sig"] + "==")
+    assert nkeys.from_seed(bytearray(SEED)).verify(b"nonce", signature)
+
+
+@pytest.mark.parametrize(
+    ("text", "make", "reason"),
+    [
+        ("sesame", lambda file: Login(nkey_file=file), "has no seed of a key"),
+        ("S" + "Z" * 57, lambda file: Login(nkey_file=file), "has no seed of a key"),
+        (SEED.decode(), lambda file: Login(credentials_file=file), "has no user JWT"),
+        (
+            "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n",
+            lambda file: Login(credentials_file=file),
+            "has no seed of a key",
+        ),
+    ],
+)
+def test_file_without_a_key_is_told_and_not_what_it_has(
+    text: str, make: Callable[[str], Login], reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(LinkLost, match=reason) as raised:
+        credentials_of(make(str(tmp_path / "file")), "nonce")
+    assert text not in str(raised.value)
+
+
+# -- TLS -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.nats
+async def test_tls(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    names = {"ca": tmp_path / "ca.pem", "cert": tmp_path / "cert.pem", "key": tmp_path / "key.pem"}
+    issued = ca.issue_cert("localhost")
+    ca.cert_pem.write_to_path(str(names["ca"]))
+    issued.cert_chain_pems[0].write_to_path(str(names["cert"]))
+    issued.private_key_pem.write_to_path(str(names["key"]))
+    async with open_nats_server(f'tls {{ cert_file: "{names["cert"]}", key_file: "{names["key"]}" }}') as server:
+        url = f"nats+tls://localhost:{server.port}?ssl_ca_certs={names['ca']}"
+        await passes_on(url)
+        await passes_on(f"nats+tls://localhost:{server.port}?ssl_cert_reqs=none")
+        await refuses(url.replace("localhost", "127.0.0.1"), "TLS failed: .*IP address mismatch")
+        await refuses(f"nats+tls://localhost:{server.port}", "TLS failed: .*certificate verify failed")
+        await refuses(server.url, r"the server wants TLS; write nats\+tls://")
+
+
+@pytest.mark.nats
+async def test_client_certificate(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca"))
+    for name, issued in (("server", ca.issue_cert("localhost")), ("client", ca.issue_cert("app@example.org"))):
+        issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / name))
+    conf = f'cert_file: "{tmp_path}/server", key_file: "{tmp_path}/server", ca_file: "{tmp_path}/ca", verify: true'
+    async with open_nats_server(f"tls {{ {conf} }}") as server:
+        url = f"nats+tls://localhost:{server.port}?ssl_ca_certs={tmp_path}/ca"
+        await passes_on(f"{url}&ssl_certfile={tmp_path}/client")
+        await refuses(url, "certificate required|the connection broke|closed the connection")
+
+
+@pytest.mark.nats
+async def test_server_without_tls_is_told(nats_server: NatsServer) -> None:
+    await refuses(nats_server.url.replace("nats:", "nats+tls:"), "the server speaks no TLS; write nats://")

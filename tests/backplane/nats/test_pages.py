@@ -1,0 +1,198 @@
+"""Pages of a room's history, read while the room goes on: against a stream in memory that does what the server does."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Callable
+
+import attrs
+import pytest
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trioroom._core.history import Page
+from trioroom.backplane.nats.epochs import Before, Epoch
+from trioroom.backplane.nats.history_stream import Batch, Stored
+from trioroom.backplane.nats.pages import PAGE_BYTES, Extent, PageReader
+from trioroom.errors import BackplaneUnavailable
+
+EPOCH = Epoch("now", 1, "", (Before("before", 0),))
+
+
+@attrs.define
+class MemoryStream:
+    """One room's messages. Before each reply something may happen to them."""
+
+    max_messages: int = 10**9
+    replicated: bool = False
+    behind: int = 0
+    """So many replies come from a server that has nothing of the latest message."""
+    happen: Callable[[MemoryStream], None] = lambda stream: None
+    messages: list[Stored] = attrs.field(factory=list)
+    reads: int = 0
+
+    def append(self, sequence: int, size: int = 1, mark: bool = False) -> None:
+        self.messages.append(Stored(sequence, float(sequence), bytes(size), mark))
+        del self.messages[: -self.max_messages]
+
+    async def read(self, subject: str, sequence: int, count: int, max_bytes: int) -> Batch:
+        await trio.lowlevel.checkpoint()
+        self.happen(self)
+        self.reads += 1
+        messages = self.messages
+        if self.behind:
+            self.behind -= 1
+            messages = messages[:-1]
+        first = bisect.bisect_left(messages, sequence, key=lambda stored: stored.sequence)
+        batch: list[Stored] = []
+        size = 0
+        for index in range(first, min(first + count, len(messages))):
+            batch.append(with_later(messages[index], len(messages) - index - 1))
+            size += len(messages[index].payload)
+            if size >= max_bytes:
+                break
+        return Batch(batch, not batch or batch[-1].later == 0)
+
+
+def with_later(stored: Stored, later: int) -> Stored:
+    return Stored(stored.sequence, stored.since, stored.payload, stored.mark, later)
+
+
+def reader(
+    stream: MemoryStream, size: int = 1_000, *, now: float = 0.0, ttl: float = math.inf, epoch: Epoch = EPOCH
+) -> PageReader:
+    last = stream.messages[-1].sequence
+    return PageReader(stream, "room", Extent(epoch, last, size, now, ttl), 1.0)  # type: ignore[arg-type]  # it reads only
+
+
+def offsets(page: Page) -> list[int]:
+    return [kept.offset for kept in page.kept]
+
+
+def check(page: Page, expected: list[int], floor: int = 0) -> None:
+    """It has these, and says of each what it follows."""
+    assert offsets(page) == expected
+    for before, kept in zip(page.kept, page.kept[1:], strict=False):
+        assert kept.place_before == before.offset
+    if expected:
+        assert page.start <= max(page.kept[0].place_before, floor)
+    assert page.position.offset >= max([page.start, *expected])
+
+
+STEPS = st.lists(st.integers(1, 400), min_size=1, max_size=120)
+
+
+@settings(deadline=None)
+@given(STEPS, st.integers(1, 140), st.integers(1, 40), st.data())
+async def test_pages_both_ways_have_what_counts(steps: list[int], size: int, limit: int, data: st.DataObject) -> None:
+    stream = MemoryStream()
+    sequences: list[int] = []
+    for step in steps:
+        sequences.append((sequences[-1] if sequences else 0) + step)
+        stream.append(sequences[-1])
+    ttl = data.draw(st.integers(0, sequences[-1] + 1))
+    counting = [sequence for sequence in sequences[-size:] if sequences[-1] - sequence <= ttl]
+    offset = data.draw(st.integers(0, sequences[-1] + 2))
+    gone = max([sequence for sequence in sequences if sequence not in counting], default=None)
+
+    page = await reader(stream, size, now=sequences[-1], ttl=ttl).after(offset, limit)
+    check(page, [sequence for sequence in counting if sequence > offset][:limit])
+    if gone is not None and offset < gone:
+        assert page.start == gone
+    page = await reader(stream, size, now=sequences[-1], ttl=ttl).before(offset, limit)
+    check(page, [sequence for sequence in counting if sequence < offset][-limit:])
+    if gone is None:
+        assert page.start == sequences[0] - 1
+
+
+@settings(deadline=None)
+@given(STEPS, st.integers(1, 30), st.integers(1, 20), st.lists(st.integers(0, 6), max_size=8), st.data())
+async def test_no_page_has_a_hole_while_the_room_goes_on(
+    steps: list[int], max_messages: int, limit: int, bursts: list[int], data: st.DataObject
+) -> None:
+    stream = MemoryStream(max_messages)
+    published: list[int] = []
+
+    def publish(count: int) -> None:
+        for _ in range(count):
+            published.append((published[-1] if published else 0) + steps[len(published) % len(steps)])
+            stream.append(published[-1])
+
+    publish(len(steps))
+    coming = iter(bursts)
+    stream.happen = lambda _: publish(next(coming, 0))
+    offset = data.draw(st.integers(0, published[-1] + 2))
+    for page in (
+        await reader(stream, max_messages).after(offset, limit),
+        await reader(stream, max_messages).before(offset, limit),
+    ):
+        found = offsets(page)
+        assert found == [each for each in published if found and found[0] <= each <= found[-1]], "a hole"
+        check(page, found)
+    page = await reader(stream, max_messages).after(offset, limit)
+    if page.kept and page.start <= offset:
+        between = [each for each in published if offset < each < page.kept[0].offset]
+        assert between == [], "what is missing is not told"
+
+
+async def test_search_takes_few_guesses() -> None:
+    stream = MemoryStream()
+    for number in range(1, 1_001):
+        stream.append(number * 1_000 if number < 500 else 600_000 + number)  # even, then in one go
+    for offset in (600_900, 601_000, 600_520, 250_000):
+        stream.reads = 0
+        page = await reader(stream).before(offset, 100)
+        assert len(page.kept) == 100
+        assert stream.reads <= 20
+
+
+async def test_page_before_a_place_takes_no_more_bytes_than_it_needs() -> None:
+    stream = MemoryStream()
+    for number in range(1, 101):
+        stream.append(number, PAGE_BYTES // 4)
+    page = await reader(stream).before(101, 100)
+    check(page, [97, 98, 99, 100])
+    page = await reader(stream).after(0, 100)
+    check(page, [1, 2, 3, 4])
+
+
+async def test_mark_is_where_the_room_begins() -> None:
+    stream = MemoryStream()
+    stream.append(7, mark=True)
+    for page in (
+        await reader(stream).after(0, 9),
+        await reader(stream).before(9, 9),
+        await reader(stream).after(None, 0),
+    ):
+        check(page, [])
+        assert (page.start, page.position.offset) == (7, 7)
+    stream.append(9)
+    page = await reader(stream).after(7, 9)
+    check(page, [9])
+    assert page.start <= 7
+
+
+async def test_what_an_epoch_does_not_go_on_from_does_not_count() -> None:
+    stream = MemoryStream()
+    for sequence in (1, 2, 3, 9):
+        stream.append(sequence)
+    anew = Epoch("anew", 5, "", (Before("before", None),))
+    for page in (await reader(stream, epoch=anew).after(0, 9), await reader(stream, epoch=anew).before(99, 9)):
+        check(page, [9], floor=5)
+        assert page.start == 5
+        assert page.previous is None
+    stream.messages.pop()
+    page = await reader(stream, epoch=anew).after(0, 9)
+    assert (page.kept, page.start, page.position.offset) == ((), 5, 5)
+
+
+async def test_server_that_is_behind_is_asked_again(autojump_clock: trio.testing.MockClock) -> None:
+    stream = MemoryStream(replicated=True, behind=5)
+    for sequence in (1, 2, 3):
+        stream.append(sequence)
+    check(await reader(stream).after(2, 9), [3])
+    stream.behind = 10**9
+    with pytest.raises(BackplaneUnavailable, match="behind"):
+        await reader(stream).after(2, 9)

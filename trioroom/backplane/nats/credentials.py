@@ -1,0 +1,65 @@
+"""What CONNECT says of who we are: user and password, a token, or a signature by a key that stays here.
+
+See https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/nkey_auth.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trioroom.backplane.nats.location import Login
+from trioroom.backplane.nats.protocol import LinkLost
+
+if TYPE_CHECKING:
+    from nkeys import KeyPair
+
+_MAX_BYTES: Final = 1 << 16  # of a file that has a key
+# In a .creds file, between lines of dashes that say which it is (https://docs.nats.io/using-nats/developer/connecting/creds).
+_JWT: Final = re.compile(rb"-+BEGIN NATS USER JWT-+\s+(\S+)\s+-+END")
+_SEED: Final = re.compile(rb"(?:^|\n)\s*(S[A-Z2-7]{50,})\s*(?:\n|$)")
+
+
+def credentials_of(login: Login, nonce: str) -> dict[str, str]:
+    """For CONNECT; files are read anew each time, as they may have been replaced.
+
+    Raises:
+        LinkLost: a file cannot be read or has no key; nothing of what it has is named.
+    """
+    told = {"user": login.user, "pass": login.password, "auth_token": login.token}
+    known = {name: value for name, value in told.items() if value is not None}
+    if login.nkey_file is not None:
+        keys = _keys_in(_read(login.nkey_file), login.nkey_file)
+        known |= {"nkey": keys.public_key.decode(), "sig": _sign(keys, nonce)}
+    if login.credentials_file is not None:
+        text = _read(login.credentials_file)
+        if (jwt := _JWT.search(text)) is None:
+            raise LinkLost(f"{login.credentials_file} has no user JWT; write credentials_file=, with a .creds file")
+        known |= {"jwt": jwt[1].decode(), "sig": _sign(_keys_in(text, login.credentials_file), nonce)}
+    return known
+
+
+def _read(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(_MAX_BYTES)
+    except OSError as exc:
+        raise LinkLost(f"cannot read {path}: {exc.strerror}") from exc
+
+
+def _keys_in(text: bytes, path: str) -> KeyPair:
+    import nkeys  # of the extra; `parse_location` has seen that it is there
+
+    found = _SEED.search(text)
+    try:
+        if found is not None:
+            return nkeys.from_seed(bytearray(found[1]))
+    except Exception:  # its errors have no base of their own, and what they say may have the key
+        pass
+    raise LinkLost(f"{path} has no seed of a key, which is a line that begins with S")
+
+
+def _sign(keys: KeyPair, nonce: str) -> str:
+    return base64.urlsafe_b64encode(keys.sign(nonce.encode())).rstrip(b"=").decode()

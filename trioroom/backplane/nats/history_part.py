@@ -1,0 +1,117 @@
+"""A part of the rooms with a history: those in one stream, whose epochs and clock they share."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+import trio
+
+from trioroom._core.history import History, Position
+from trioroom.backplane.nats.epochs import Epoch, EpochChannel, Epochs
+from trioroom.backplane.nats.history_stream import MARK, HistoryStream, Stored
+from trioroom.backplane.nats.kept_room import KeptRoom
+from trioroom.backplane.nats.link import Link
+from trioroom.backplane.nats.pages import Extent, PageReader
+from trioroom.backplane.nats.relay import StreamLeaders
+from trioroom.backplane.nats.requests import NoResponders, Requests
+from trioroom.backplane.nats.server_clock import ServerClock
+from trioroom.backplane.nats.settings import NatsSettings
+from trioroom.backplane.nats.subjects import Names
+from trioroom.backplane.subscriptions import Subscriptions
+
+_CLOCK_INTERVAL: Final = 60.0  # seconds; clocks drift apart, and the server's may be set
+_LOOKS: Final = 8  # at a leader that seems to lack something: a new one may not have come to the end yet
+_LOOK_INTERVAL: Final = 0.25  # seconds
+
+
+class HistoryPart:
+    """Rooms are known by their tokens here, see `trioroom.backplane.nats.subjects.token_of`."""
+
+    def __init__(self, link: Link, settings: NatsSettings, number: int) -> None:
+        names = Names(settings.prefix)
+        self._link = link
+        self._settings = settings
+        self._number = number
+        self._keep, self._kept = names.keep(number), names.kept(number)
+        self._clock = ServerClock()
+        self._epochs = Epochs(f"{self._keep}epoch", self._clock)
+        self._stream = HistoryStream(link.requests, settings, number)
+        self.subscriptions = Subscriptions(link, settings.timeout, partial(KeptRoom, epochs=self._epochs))
+        """By `delivered`."""
+        link.add(EpochChannel(f"{self._kept}epoch".encode(), epochs=self._epochs))
+        leaders = names.leaders_of(names.history(number)).encode()
+        link.add(StreamLeaders(leaders, lose=self._lose))
+
+    def _lose(self) -> None:
+        self._link.lose(lambda channel: isinstance(channel, KeptRoom) and channel.epochs is self._epochs)
+
+    async def settle(self, requests: Requests) -> None:
+        """Have the stream, and know its epoch, before anything else."""
+        await self._epochs.settle(HistoryStream(requests, self._settings, self._number), self._incarnation)
+
+    @property
+    def _incarnation(self) -> str:
+        return "" if self._link.server.cluster else self._link.server.id
+
+    def _subject(self, token: str) -> str:
+        return f"{self._keep}room.{token}"
+
+    def delivered(self, token: str) -> bytes:
+        """Where the room's publications come."""
+        return f"{self._kept}room.{token}".encode()
+
+    async def is_known(self, token: str) -> bool:
+        """Whether the room has been published to, or read, within ``position_ttl``."""
+        return (await self._stream.ask_lasts(self._subject(token)))[0] is not None
+
+    async def append(self, token: str, payload: bytes, message_id: str | None) -> Position:
+        """The position of what is now stored, or of the first one with that id.
+
+        Raises:
+            JetStreamError: the server refuses.
+            BackplaneUnavailable: as `trioroom.backplane.nats.streams.append`.
+        """
+        headers = {} if message_id is None else {"Nats-Msg-Id": f"{token}:{message_id}"}
+        return self._epochs.confirm(await self._stream.append(self._subject(token), payload, headers))
+
+    async def wait_heard(self, token: str) -> None:
+        """The server that has the stream may not know of a subscription yet, but gets this request after it."""
+        if self._stream.replicated:
+            await self._stream.ask_last(self._subject(token))
+
+    async def open_pages(self, token: str, history: History, seen: Position | None = None) -> PageReader:
+        """For one page, as the room is now; see `trioroom.backplane.base.HistoryStore.read_after`."""
+        subject = self._subject(token)
+        epoch, last = await self._find_end(subject, seen)
+        extent = Extent(epoch, last.sequence, history.size, await self._ask_time(last.since), history.ttl)
+        return PageReader(self._stream, subject, extent, self._settings.timeout)
+
+    async def _find_end(self, subject: str, seen: Position | None) -> tuple[Epoch, Stored]:
+        """The room's latest message, in the epoch that has all which was confirmed."""
+        looks = 0
+        while True:
+            try:
+                record, last = await self._stream.ask_lasts(f"{self._keep}epoch", subject)
+            except NoResponders:
+                record = last = None
+            if (epoch := self._epochs.parse(record)) is None:
+                await self.settle(self._link.requests)  # somebody has removed it
+            elif last is None:
+                # So that the room has a place, which those who come to it know again.
+                await self._stream.append_next(subject, 0, b"", {MARK: "1"})
+            elif self._epochs.doubt or epoch.lacks(seen, last.sequence):
+                looks += 1
+                if not self._stream.replicated or looks > _LOOKS:
+                    await self._epochs.begin_anew(self._stream, epoch, self._incarnation)
+                    seen = None
+                else:
+                    await trio.sleep(_LOOK_INTERVAL)
+            elif self._epochs.adopt(epoch):
+                return epoch, last
+
+    async def _ask_time(self, latest: float) -> float:
+        asked = trio.current_time()
+        if asked - self._clock.observed > _CLOCK_INTERVAL:
+            self._clock.observe((await self._stream.ask_state()).now, asked)
+        return self._clock.now(latest)
