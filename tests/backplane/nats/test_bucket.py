@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import trio
@@ -11,6 +11,7 @@ from tests.backplane.nats.servers import NatsServer, open_nats_server
 from tests.backplane.processes import until
 from trioroom.backplane.nats import NatsBackplane, bucket, open_nats
 from trioroom.backplane.nats.bucket import WRONG_LAST_SEQUENCE, Bucket, Put
+from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.streams import JetStreamError, call_api
 from trioroom.errors import BackplaneError
 
@@ -54,11 +55,29 @@ async def test_only_what_matches_is_read_and_purged(kept: Bucket) -> None:
 
 
 @pytest.mark.parametrize("large", [1, 3_000])
-async def test_more_than_a_reply_holds_is_read_in_several(kept: Bucket, large: int) -> None:
-    puts = [Put(f"key.{number}", b"%d" % number * large) for number in range(2 * bucket._BATCH + 1)]
+@pytest.mark.parametrize("count", [1_000, 1_001, 1_024, 1_025, 2_001])
+async def test_more_than_a_reply_holds_is_read_in_several(kept: Bucket, count: int, large: int) -> None:
+    """Up to 1,024 keys the server has one way, beyond it another."""
+    puts = [Put(f"key.{number}", b"%d" % number * large) for number in range(count)]
     await kept.put_all(iter(puts))
     await kept.put(Put("another", b""))
     assert await contents(kept, "key.*") == {put.key: put.payload for put in puts}
+
+
+async def test_few_keys_are_found_among_many_without_a_look_at_all(node: NatsBackplane, kept: Bucket) -> None:
+    await kept.put_all(Put(f"other.{number}", b"") for number in range(10_000))
+    await kept.put_all(Put(f"key.{number}", b"") for number in range(10))
+    asked: list[bytes] = []
+    ask_many = kept._requests.ask_many
+
+    async def note(subject: str, payload: bytes = b"", *, last: Callable[[Message], bool]) -> list[Message]:
+        asked.append(payload)
+        return await ask_many(subject, payload, last=last)
+
+    kept._requests.ask_many = note  # type: ignore[method-assign]
+    assert len(await contents(kept, "key.*")) == 10
+    [payload] = asked
+    assert b"multi_last" in payload
 
 
 async def test_many_puts_go_out_together(node: NatsBackplane, kept: Bucket) -> None:
@@ -106,7 +125,11 @@ async def test_bucket_that_is_missing_is_made(node: NatsBackplane, kept: Bucket)
         await call_api(node._link.requests, "STREAM.DELETE.KV_trioroom_presence")
         assert await kept.latest("a") is None
         await kept.purge("a")
-    assert await contents(kept) == {}
+
+    async def nothing_is_there() -> bool:
+        return await contents(kept) == {}
+
+    await until(nothing_is_there, "the server, which goes on answering for a moment, has deleted it")
 
 
 async def test_bucket_of_another_configuration_is_brought_in_line(node: NatsBackplane, kept: Bucket) -> None:
@@ -124,5 +147,5 @@ async def test_room_without_rights_says_what_is_refused() -> None:
     with trio.fail_after(20):
         async with open_nats_server(configuration) as server:
             async with open_nats(server.url.replace("//", "//a:b@")) as node:
-                with pytest.raises(BackplaneError, match="permission|Permission"):
+                with pytest.raises(BackplaneError, match="Permissions Violation"):
                     await node.presence._bucket.put(Put("a", b""))

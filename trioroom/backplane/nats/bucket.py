@@ -12,7 +12,7 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import trio
@@ -30,7 +30,7 @@ _PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
 _BATCH: Final = 1_000  # entries of one reply
 _BATCH_BYTES: Final = 1 << 20  # about, of one reply
 _END_OF_BATCH: Final = 204
-_NOTHING: Final = 404
+_TOO_MANY: Final = 413
 _FADES: Final = "60s"  # how long marks stay: they matter to who is there, and to who reads at that moment
 _MAX_DIGITS: Final = 20  # of a sequence number, which has 64 bits
 
@@ -165,31 +165,40 @@ class Bucket:
         Raises:
             BackplaneUnavailable: as `Requests.ask`.
         """
+        subject = self._subjects + keys
+        # By an index of keys: 5 ms among a million messages, and refused beyond 1,024 keys. The other way the server
+        # looks at all messages, which takes 100 ms and more.
+        which: dict[str, object] = {"multi_last": [subject]}
+        nothing = "No Results"
         entries: list[Entry] = []
-        ask: dict[str, Any] = {"seq": 1, "next_by_subj": self._subjects + keys}
-        while True:
-            found, pending = await self._read_batch(ask)
+        after, pending = 0, True
+        while pending:
+            *replies, end = await self._ask_batch({**which, "seq": after + 1})
+            if end.status == _TOO_MANY and "multi_last" in which:
+                which, nothing = {"next_by_subj": subject}, "Message Not Found"
+                continue
+            if end.status != _END_OF_BATCH and end.description != nothing:
+                raise BackplaneUnavailable(f"the broker does not tell what is in {self._stream}: {end.description}")
+            found = self._parse_all(replies)
             entries += found
-            if not (found and pending):
-                return entries
-            ask["seq"] = found[-1].sequence + 1
+            after = found[-1].sequence if found else after
+            pending = bool(found) and end.headers.get("Nats-Num-Pending", "0") != "0"
+        return entries
 
-    async def _read_batch(self, ask: Mapping[str, object]) -> tuple[list[Entry], bool]:
-        """What is next, and whether there is more."""
-        payload = json.dumps({**ask, "batch": _BATCH, "max_bytes": _BATCH_BYTES}).encode()
+    async def _ask_batch(self, which: Mapping[str, object]) -> list[Message]:
+        payload = json.dumps({**which, "batch": _BATCH, "max_bytes": _BATCH_BYTES}).encode()
         subject = f"$JS.API.DIRECT.GET.{self._stream}"
         try:
-            *replies, end = await self._requests.ask_many(subject, payload, last=_is_end)
+            return await self._requests.ask_many(subject, payload, last=_is_end)
         except NoResponders:
             await self._make()
-            *replies, end = await self._requests.ask_many(subject, payload, last=_is_end)
-        if end.status not in (_END_OF_BATCH, _NOTHING):
-            raise BackplaneUnavailable(f"the broker does not tell what is in {self._stream}: {end.description}")
+            return await self._requests.ask_many(subject, payload, last=_is_end)
+
+    def _parse_all(self, replies: Iterable[Message]) -> list[Entry]:
         try:
-            entries = [self._parse(reply, reply.headers.get("Nats-Subject", "")) for reply in replies]
+            return [self._parse(reply, reply.headers.get("Nats-Subject", "")) for reply in replies]
         except ValueError as exc:
             raise BackplaneUnavailable(f"what answers for {self._stream} is no stream: {exc}") from exc
-        return entries, end.headers.get("Nats-Num-Pending", "0") != "0"
 
     def parse_told(self, message: Message) -> Entry:
         """What has come on a subject that begins with `told`.
