@@ -68,11 +68,6 @@ class KafkaSettings:
                 f"{self.max_publication_bytes}; raise the limit on all nodes or publish in parts"
             )
 
-    @property
-    def topic(self) -> str:
-        """The name of the one topic."""
-        return f"{self.prefix}.rooms"
-
     @retention.validator
     def _outlasts_ids(self, _: object, retention: float) -> None:
         if retention < self.publication_id_ttl:
