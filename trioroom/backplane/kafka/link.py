@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
+import attrs
 import confluent_kafka
 import trio
 
@@ -26,7 +27,7 @@ from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
 from trioroom.backplane.kafka.reader import Handler, LogLost, Reader
 from trioroom.backplane.kafka.topic import Admin, Topic, find_starts
-from trioroom.errors import BackplaneError
+from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 Answer = TypeVar("Answer")
@@ -119,10 +120,28 @@ class Link:
             self.reader.lose(range(topic.partitions))
 
     async def _ends(self) -> dict[int, int]:
+        ends: dict[int, int] = {}
+
+        async def find(partition: int) -> None:
+            ends[partition] = await self._first_mark(partition) + 1
+
         try:
-            return {partition: await self.marks.offset(partition) + 1 for partition in range(self.partitions)}
-        except BackplaneError as exc:
-            raise LinkLost(f"{exc}{f' ({self._trouble})' if self._trouble else ''}") from exc
+            async with trio.open_nursery() as nursery:
+                for partition in range(self.partitions):
+                    nursery.start_soon(find, partition)
+        except* BackplaneError as group:
+            raise LinkLost(f"{first_of(group)}{self._told}") from None  # it says all there is to say
+        return ends
+
+    async def _first_mark(self, partition: int) -> int:
+        # A client needs a second until it may write; a timeout that is shorter is for when it may.
+        deadline = trio.current_time() + self.settings.connect_timeout
+        while True:
+            try:
+                return await self.marks.offset(partition)
+            except BackplaneUnavailable:
+                if trio.current_time() > deadline:
+                    raise
 
     async def _wait_read_back(self) -> None:
         """As long as it takes, while records come."""
@@ -142,23 +161,30 @@ class Link:
         settings = self.settings
         while True:
             self._suspicion = trio.Event()
-            began = trio.current_time()
-            with trio.move_on_after(settings.probe_timeout) as waiting:
-                failure = await self._go_round()
-            if waiting.cancelled_caught:
-                failure = f"a probe did not come round within {settings.probe_timeout:g} s{self._told}"
-            self.meters.round_trips.observe(trio.current_time() - began)
-            if failure is None and not self.ready:
-                failure = await self._check_topic()
+            if self.ready:
+                failure = await self._probe()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._check_topic)  # beside it: it may be what keeps the probe
+                    failure = await self._probe()
+                    nursery.cancel_scope.cancel()
+                failure = failure or await self._check_topic()
             if failure is None:
                 self._came_up()
-                with trio.move_on_after(settings.probe_interval):
-                    await self._suspicion.wait()
             else:
                 self._went_down(failure)
-                await self._check_topic()
-                if not waiting.cancelled_caught:  # refused at once
-                    await trio.sleep(settings.max_backoff)
+            with trio.move_on_after(settings.probe_interval if self.ready else _FIRST_BACKOFF):
+                await self._suspicion.wait()
+
+    async def _probe(self) -> str | None:
+        """Why it did not come round."""
+        timeout, began, failure = self.settings.probe_timeout, trio.current_time(), None
+        with trio.move_on_after(timeout) as waiting:
+            failure = await self._go_round()
+        if waiting.cancelled_caught:
+            failure = f"a probe did not come round within {timeout:g} s{self._told}"
+        self.meters.round_trips.observe(trio.current_time() - began)
+        return failure
 
     @property
     def _told(self) -> str:
@@ -172,8 +198,10 @@ class Link:
             try:
                 offset = await self.marks.offset(partition)
                 await self.reader.wait_passed(partition, offset)
-            except BackplaneError as exc:
+            except BackplaneUnavailable as exc:
                 failures.append(str(exc))
+            except BackplaneError as exc:
+                raise LinkLost(str(exc)) from exc  # the client would keep to it for minutes, a new one asks again
 
         async with trio.open_nursery() as nursery:
             for partition in range(self.partitions):
@@ -186,8 +214,12 @@ class Link:
             topic = await self._ask(Admin.find)
         except LinkLost as exc:
             return str(exc)
+        if topic is None:
+            assert self._topic is not None
+            self._topic = attrs.evolve(self._topic, incarnation="deleted")  # so that the next one is another one
+            raise LinkLost(f"topic {self._location.plan.name} was deleted")
         if topic != self._topic:
-            raise LinkLost(f"topic {self._location.plan.name} was {'deleted' if topic is None else 'made anew'}")
+            raise LinkLost(f"topic {self._location.plan.name} was made anew")
         return None
 
     # -- state -------------------------------------------------------------------------------------
@@ -202,7 +234,7 @@ class Link:
         if not all_down:
             self._trouble = trouble
         elif self.ready:
-            self._went_down(self._trouble or trouble)
+            self._went_down(f"no broker can be reached{self._told}")
             self._suspicion.set()
 
     def _came_up(self) -> None:

@@ -64,7 +64,7 @@ class Log:
         return partition_of(kind + name.encode(), self.partitions)
 
     async def produce(self, kind: bytes, name: str, value: bytes | None, headers: Headers = ()) -> Place:
-        """Append a record, a tombstone for None; returns its place when the broker has confirmed it. A checkpoint.
+        """Append a record, a tombstone for None; returns its `Place` when the broker has confirmed it. A checkpoint.
 
         Cancelled, it may or may not be written. Calls may overlap; those of one task keep their order.
 
@@ -88,7 +88,10 @@ class Log:
         await self._link.producer.produce_all(partition, records)
 
     async def wait_passed(self, place: Place) -> None:
-        """Until the record there has been given to its handler; always a checkpoint."""
+        """Until the record there has been given to its handler; always a checkpoint.
+
+        Under a deadline of the caller's: in a log that is made anew the place may not come for long.
+        """
         await self._link.reader.wait_passed(place.partition, place.offset)
 
     async def end(self, partition: int) -> int:

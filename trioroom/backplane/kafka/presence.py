@@ -22,7 +22,7 @@ from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, Sea
 from trioroom.backplane.kafka.presence_seat import Seat
 from trioroom.backplane.kafka.presence_table import News, SeatGone, Table
 from trioroom.backplane.kafka.presence_watch import Watch
-from trioroom.backplane.kafka.records import MARK, PRESENCE, Record
+from trioroom.backplane.kafka.records import MARK, PRESENCE, UNKNOWN_OFFSET, Record
 from trioroom.backplane.leases import RETRY_INTERVAL
 from trioroom.backplane.own_rows import AT_ONCE
 from trioroom.backplane.removals import CLOSE_TIMEOUT, Removals
@@ -245,7 +245,7 @@ class KafkaPresence:
         place = await self._log.produce(PRESENCE, *write(Beat(self._node, lives=True)))
         with trio.move_on_after(self._log.settings.timeout) as waiting:
             await self._log.wait_passed(place)
-        if waiting.cancelled_caught or self._loading is not None:
+        if waiting.cancelled_caught or self._loading is not None or place.offset == UNKNOWN_OFFSET:
             return False
         self._watch.returned(trio.current_time())
         silent = [name for name in self._watch.silent(self._table.nodes, sent) if name != self._node]

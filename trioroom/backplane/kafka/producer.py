@@ -28,8 +28,8 @@ from trioroom.backplane.kafka.client import (
     run_thread,
 )  # fmt: skip
 from trioroom.backplane.kafka.location import Location
-from trioroom.backplane.kafka.records import Headers, Place
-from trioroom.backplane.kafka.refusals import refusal
+from trioroom.backplane.kafka.records import UNKNOWN_OFFSET, Headers, Place
+from trioroom.backplane.kafka.refusals import SPENT, refusal
 from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a record may wait a twentieth longer than it should
@@ -63,7 +63,7 @@ class _Group:
             self.settled.set()
 
 
-_Report = tuple[_Pending, "KafkaError | None", int, int]  # with partition and offset
+_Report = tuple[_Pending, "KafkaError | None", int, "int | None"]  # with partition and offset
 
 
 class Producer:
@@ -80,6 +80,9 @@ class Producer:
         self._bytes = 0
         self._full = trio.lowlevel.ParkingLot()
         self._closed = False
+        self._stopping = False
+        self._fatal: str | None = None  # why the client is of no more use
+        self._reports: list[_Report] = []  # that the thread has not handed over
         self.down_since: float | None = trio.current_time()
         """Since when records have not come round; None while they do."""
         self.trouble: str | None = None
@@ -185,9 +188,14 @@ class Producer:
 
     def _on_delivery(self, pending: _Pending, error: KafkaError | None, message: Any) -> None:
         self._reports.append((pending, error, message.partition(), message.offset()))
+        if error is not None:
+            self._judge(error)
+
+    def _judge(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in SPENT:
+            self._fatal = error.str()
 
     def _poll(self, client: confluent_kafka.Producer, token: trio.lowlevel.TrioToken) -> None:
-        self._reports: list[_Report] = []
         while not self._stopping:
             client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
             self._hand_over(token)
@@ -206,13 +214,14 @@ class Producer:
         self._meters.batches.observe(len(reports))
         self._meters.publishing.observe(now - reports[0][0].since)
         for pending, error, number, offset in reports:
-            if self._pending.pop(pending, self) is self:
+            if pending not in self._pending:
                 continue  # its client was given up, and it with that
+            del self._pending[pending]
             self._release(pending)
-            if error is None:
-                _wake(pending, outcome.Value(Place(number, offset)))
-            else:
+            if error is not None:
                 _wake(pending, outcome.Error(refusal(error, self._topic)))
+            else:
+                _wake(pending, outcome.Value(Place(number, UNKNOWN_OFFSET if offset is None else offset)))
 
     async def run(self, on_error: OnError, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Have a client until cancelled, or until it is of no more use; then what was on its way has failed.
@@ -221,8 +230,13 @@ class Producer:
             LinkLost: the client has come to an end.
         """
         self._stopping = False
-        self._fatal: str | None = None
-        client = confluent_kafka.Producer(_config(self._location, on_error))
+        self._fatal = None
+
+        def on_client_error(error: KafkaError) -> None:
+            self._judge(error)
+            on_error(error)
+
+        client = confluent_kafka.Producer(_config(self._location, on_client_error))
         client_poll = partial(self._poll, client, trio.lowlevel.current_trio_token())
         try:
             async with trio.open_nursery() as nursery:
@@ -234,9 +248,7 @@ class Producer:
         finally:
             self._client = None
             self._client_there = trio.Event()
-            self._fail_all(
-                "the link to the broker broke while a publication was on its way; it may have gone out or not"
-            )
+            self._fail_all("the link to the broker broke with a publication on its way; it may have gone out or not")
             client.purge()
 
     def _stop(self) -> None:

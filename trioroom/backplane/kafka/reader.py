@@ -235,7 +235,6 @@ def _config(location: Location, on_error: OnError) -> Config:
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
         "enable.partition.eof": True,
-        "allow.auto.create.topics": False,
         "fetch.wait.max.ms": milliseconds(settings.fetch_wait),
         "fetch.error.backoff.ms": 50,
         "fetch.queue.backoff.ms": 10,
