@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import trio
@@ -18,9 +18,14 @@ SIZE = 8
 
 
 class Store:
-    """A history of one room, of `SIZE` publications."""
+    """A history of one room, of `SIZE` publications.
 
-    def __init__(self) -> None:
+    Args:
+        holes: how many offsets other rooms take after each publication; None gives each room its own.
+    """
+
+    def __init__(self, holes: Iterable[int] | None = None) -> None:
+        self.dense_offsets = holes is None
         self.channels: list[RoomChannel] = []
         self.deliveries = 1
         """How often the next publication is delivered."""
@@ -32,25 +37,29 @@ class Store:
         self._epochs = map(str, itertools.count())
         self._epoch = next(self._epochs)
         self._previous: Position | None = None
-        self._entries: list[bytes] = []
+        self._entries: list[tuple[int, bytes]] = []
+        self._holes = itertools.repeat(0) if holes is None else itertools.cycle(holes)
         self._start = 0
+        self._end = 0  # the latest offset of all rooms
 
     @property
     def _offset(self) -> int:
-        return self._start + len(self._entries)
+        return self._entries[-1][0] if self._entries else self._start
 
     async def publish(
         self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
     ) -> Position:
         await trio.lowlevel.checkpoint()
         self._check()
-        self._entries.append(payload)
+        follows, offset = self._offset, self._end + 1
+        self._entries.append((offset, payload))
+        self._end = offset + next(self._holes)
         self.forget(len(self._entries) - SIZE)
         for _ in range(self.deliveries):
             for channel in self.channels:
-                channel.offer(Kept(self._epoch, self._offset, payload))
+                channel.offer(Kept(self._epoch, offset, payload, 0.0, None if self.dense_offsets else follows))
         self.deliveries = 1
-        return Position(self._epoch, self._offset)
+        return Position(self._epoch, offset)
 
     @asynccontextmanager
     async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
@@ -68,24 +77,23 @@ class Store:
         self._check()
         previous = self._previous
         if seen is not None and (
-            (seen.epoch == self._epoch and seen.offset > self._offset)
+            (seen.epoch == self._epoch and seen.offset > self._end)
             or (previous is not None and seen.epoch == previous.epoch and seen.offset > previous.offset)
         ):
             self._start, self._entries = self._offset, []
             self._epoch, self._previous = next(self._epochs), None
-        first = self._offset if offset is None else max(offset, self._start)
-        return self._page(first, min(first + limit, self._offset))
+        after = [] if offset is None else [entry for entry in self._entries if entry[0] > offset]
+        return self._page(after[:limit])
 
     async def read_before(self, room: str, history: History, offset: int, limit: int) -> Page:
         await trio.lowlevel.checkpoint()
         await self._run_before_read()
         self._check()
-        last = min(offset - 1, self._offset)
-        return self._page(max(last - limit, self._start), last)
+        return self._page([entry for entry in self._entries if entry[0] < offset][-limit:])
 
-    def _page(self, first: int, last: int) -> Page:
-        kept = [Kept(self._epoch, n, self._entries[n - self._start - 1]) for n in range(first + 1, last + 1)]
-        return Page(Position(self._epoch, self._offset), self._previous, self._start, tuple(kept))
+    def _page(self, entries: list[tuple[int, bytes]]) -> Page:
+        kept = [Kept(self._epoch, offset, payload) for offset, payload in entries]
+        return Page(Position(self._epoch, self._end), self._previous, self._start, tuple(kept))
 
     async def _run_before_read(self) -> None:
         if self.before_read is not None:
@@ -101,21 +109,23 @@ class Store:
     def forget(self, count: int) -> None:
         """The oldest are trimmed, or have expired."""
         if (gone := min(len(self._entries), max(0, count))) > 0:
-            self._start += gone
+            self._start = self._entries[gone - 1][0]
             del self._entries[:gone]
 
     def restart(self, lost: int) -> None:
         """Another incarnation, without the last ones; listeners were cut off meanwhile."""
         self.lost |= lost > 0 and bool(self._entries)
-        del self._entries[len(self._entries) - min(lost, len(self._entries)) :]
-        self._previous = Position(self._epoch, self._offset)
+        if lost > 0:
+            del self._entries[len(self._entries) - min(lost, len(self._entries)) :]
+            self._end = self._offset
+        self._previous = Position(self._epoch, self._end)
         self._epoch = next(self._epochs)
         self.interrupt("backplane")
 
     def flush(self) -> None:
         """All data is gone, and nobody says so."""
         self.lost = True
-        self._start, self._entries, self._previous = 0, [], None
+        self._start, self._end, self._entries, self._previous = 0, 0, [], None
         self._epoch = next(self._epochs)
 
     def interrupt(self, reason: str) -> None:

@@ -6,9 +6,11 @@ import math
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from tests._net.losing_store import Store
+from tests._net.losing_store import SIZE, Store
 from trioroom._core.history import History, Kept, Position
 from trioroom._net.healing import Healed, HealingChannel, Turn
 from trioroom.backplane.base import Lost
@@ -19,8 +21,8 @@ HISTORY = History(8)
 
 
 class Scene:
-    def __init__(self, capacity: int = 100) -> None:
-        self.store = Store()
+    def __init__(self, capacity: int = 100, holes: list[int] | None = None) -> None:
+        self.store = Store(holes)
         self.channel = make_channel(capacity)
         self.store.channels.append(self.channel)
         self.healing = HealingChannel(self.store, "room/a", HISTORY, self.channel)
@@ -220,6 +222,82 @@ async def test_what_a_full_channel_dropped_and_the_store_then_lost_is_told(autoj
     scene.store.restart(lost=2)
     received = await scene.receive_all()
     assert received == [Turn(Position("2", 1), None, Lost("overflow"))]
+
+
+async def test_what_says_that_it_follows_passes_without_a_read(autojump_clock: MockClock) -> None:
+    scene = Scene(holes=[3])
+    await scene.healing.begin()
+    await scene.publish(b"a", b"b", deliveries=2)
+    received = [scene.healing.receive_nowait() for _ in range(2)]
+    assert [(each.offset, each.payload) for each in received if isinstance(each, Kept)] == [(1, b"a"), (5, b"b")]
+    with pytest.raises(trio.WouldBlock):
+        scene.healing.receive_nowait()
+    assert scene.healing._behind is None
+
+
+async def test_hole_between_two_that_follow_each_other_is_none_and_any_other_is(autojump_clock: MockClock) -> None:
+    scene = Scene(holes=[3])
+    await scene.healing.begin()
+    await scene.publish(b"a")
+    await scene.publish(b"b", deliveries=0)
+    await scene.publish(b"c")
+    received = [each for each in await scene.receive_all() if isinstance(each, Kept)]
+    assert [(kept.offset, kept.payload) for kept in received] == [(1, b"a"), (5, b"b"), (9, b"c")]
+
+
+async def test_how_many_are_lost_is_told_only_where_offsets_count(autojump_clock: MockClock) -> None:
+    scene = Scene(holes=[3])
+    await scene.healing.begin()
+    await scene.publish(b"a", b"b", b"c", deliveries=0)
+    scene.store.forget(2)
+    scene.store.interrupt("backplane")
+    turn, kept, end = await scene.receive_all()
+    assert turn == Turn(Position("0", 5), None, Lost("expired"))
+    assert isinstance(kept, Kept)
+    assert (kept.offset, kept.payload) == (9, b"c")
+    assert end == Turn(Position("0", 12), None, None)
+
+
+async def test_end_that_other_rooms_have_moved_is_no_loss(autojump_clock: MockClock) -> None:
+    scene = Scene(holes=[3])
+    await scene.healing.begin()
+    await scene.publish(b"a")
+    scene.store.interrupt("backplane")
+    assert await scene.receive_all() == [
+        Kept("0", 1, b"a", follows=0),
+        Turn(Position("0", 4), None, None),
+    ]
+    await scene.publish(b"b")
+    assert scene.healing.receive_nowait() == Kept("0", 5, b"b", follows=1)
+
+
+DELIVERIES = st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=20)
+HOLES = st.none() | st.lists(st.integers(0, 3), min_size=1, max_size=5)
+
+
+@given(deliveries=DELIVERIES, holes=HOLES)
+def test_whatever_is_delivered_all_pass_once_and_in_order(
+    deliveries: list[tuple[int, bool]], holes: list[int] | None
+) -> None:
+    """Each of them so often, and it may be told before it that something is lost."""
+
+    async def course() -> None:
+        scene, passed = Scene(holes=holes), []
+        await scene.healing.begin()
+        for number, (times, interrupted) in enumerate(deliveries):
+            if interrupted:
+                scene.store.interrupt("backplane")
+            await scene.publish(b"%d" % number, deliveries=times)
+            if number % SIZE == SIZE - 1:
+                scene.healing.look_again()
+                passed += await scene.receive_all()
+        scene.healing.look_again()
+        passed += await scene.receive_all()
+        assert all(each.lost is None for each in passed if isinstance(each, Turn))
+        payloads = [each.payload for each in passed if isinstance(each, Kept)]
+        assert payloads == [b"%d" % number for number in range(len(deliveries))]
+
+    trio.run(course, clock=MockClock(autojump_threshold=0))
 
 
 async def test_closed_channel_ends_it(scene: Scene, autojump_clock: MockClock) -> None:

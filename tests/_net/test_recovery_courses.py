@@ -91,16 +91,21 @@ ACTS = (
 )  # fmt: skip
 
 
-@given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 10)), max_size=40))
-@settings(deadline=None, max_examples=200)
-@example([("come", 1), ("publish", 3), ("wait", 0), ("go", 1), ("publish", 3), ("restart", 2), ("come", 1)])
-@example([("come", 1), ("wait", 0), ("publish", 5), ("wait", 0), ("restart", 3), ("publish", 1), ("wait", 0)])
-@example([("publish", 1), ("restart", 0), ("restart", 0)])
-@example([("publish", 2), ("while_read", 1), ("publish", 1), ("restart", 1), ("publish", 1)])
-@example([("come", 1), ("go", 1), ("publish", 9), ("come", 1), ("forget", 10), ("drop", 0), ("flush", 0)])
-def test_sequence_is_complete_or_has_a_gap_where_it_is_not(acts: Sequence[tuple[str, int]]) -> None:
+HOLES = st.none() | st.lists(st.integers(0, 3), min_size=1, max_size=5)
+
+
+@given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 10)), max_size=40), holes=HOLES)
+@settings(deadline=None, max_examples=300)
+@example([("come", 1), ("publish", 3), ("wait", 0), ("go", 1), ("publish", 3), ("restart", 2), ("come", 1)], None)
+@example([("come", 1), ("wait", 0), ("publish", 5), ("wait", 0), ("restart", 3), ("publish", 1), ("wait", 0)], None)
+@example([("publish", 1), ("restart", 0), ("restart", 0)], None)
+@example([("publish", 2), ("while_read", 1), ("publish", 1), ("restart", 1), ("publish", 1)], None)
+@example([("come", 1), ("go", 1), ("publish", 9), ("come", 1), ("forget", 10), ("drop", 0), ("flush", 0)], None)
+def test_sequence_is_complete_or_has_a_gap_where_it_is_not(
+    acts: Sequence[tuple[str, int]], holes: list[int] | None
+) -> None:
     async def course() -> None:
-        app, store = trioroom.App(), Store()
+        app, store = trioroom.App(), Store(holes)
 
         class Room(trioroom.Room):
             history = History(SIZE, ttl=1e6)

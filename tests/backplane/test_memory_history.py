@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.backplane.sparse_memory import SparseMemoryBackplane
 from trioroom._core.history import History, Kept, Position
 from trioroom.backplane.base import Backplane, HistoryStore, Lost
 from trioroom.backplane.memory import MemoryBackplane
@@ -24,6 +25,13 @@ class TestConformance(HistoryConformance):
     @asynccontextmanager
     async def open_nodes(self, count: int) -> AsyncIterator[Sequence[Backplane]]:
         yield [MemoryBackplane()] * count
+
+
+@pytest.mark.usefixtures("autojump_clock")
+class TestOffsetsWithHoles(HistoryConformance):
+    @asynccontextmanager
+    async def open_nodes(self, count: int) -> AsyncIterator[Sequence[Backplane]]:
+        yield [SparseMemoryBackplane()] * count
 
 
 def open_store(**bounds: float) -> HistoryStore:

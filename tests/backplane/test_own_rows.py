@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import trio
@@ -53,6 +54,24 @@ async def test_changes_wait_for_the_interval_and_then_go_together(autojump_clock
         await trio.sleep(5)
         assert broker.writes == [(0.0, 1), (1.0, 2)]
         assert broker.seats == {"node.1": {"ann": b"2", "bob": b"1"}}
+        nursery.cancel_scope.cancel()
+
+
+async def test_changes_during_a_write_wait_for_the_interval_too(autojump_clock: trio.testing.MockClock) -> None:
+    own, times = OwnRows("test", "node.1", interval=1.0), []
+
+    async def write(seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
+        times.append(trio.current_time())
+        await trio.sleep(0.1)
+        if len(times) < 4:
+            own.put("ann", b"%d" % len(times))  # who reads on may answer before we hear that it was written
+            await trio.sleep(0.1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(own.run, write, Broker().remove)
+        own.put("ann", b"0")
+        await trio.sleep(20)
+        assert [round(after - before, 1) for before, after in itertools.pairwise(times)] == [1.2, 1.2, 1.2]
         nursery.cancel_scope.cancel()
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 
+from trioroom._core.entries import Entries, Entry
 from trioroom._core.history import History, Kept, Page, Position
 
 PAGE_BYTES = 1 << 20  # of payload in one page, which its first publication may exceed
-ENTRY_BYTES = 200  # beside a payload: its head 33, the record 56, its time 24, its offset 32, its place in the dict
-ROOM_BYTES = 1_000  # of a history that keeps nothing: the record, its dict and epoch, and a name of usual length
+ENTRY_BYTES = 200  # beside a payload: its head 33, the record 40, its time 24, its offset 32, its place in the queue
+ROOM_BYTES = 1_000  # of a history that keeps nothing: the record, its queue and epoch, and a name of usual length
 
 
 class RoomArchive:
-    """The publications of one room, as far as its `History` keeps them. Who calls it knows the time, which only grows.
+    """The publications of one room, as far as its `History` keeps them.
 
-    They are found by their offsets, which leave no hole: from ``start + 1`` to ``offset``.
+    Who calls it knows the time, which only grows.
     """
 
     __slots__ = ("_entries", "epoch", "history", "kept_bytes", "offset", "start")
@@ -30,57 +32,66 @@ class RoomArchive:
         """Of the latest publication that is gone."""
         self.kept_bytes = ROOM_BYTES
         """Including what the records take."""
-        self._entries: dict[int, tuple[bytes, float]] = {}  # when each was published
+        self._entries = Entries()
 
-    def append(self, payload: bytes, now: float) -> Kept:
-        """The next publication."""
-        self.offset += 1
-        self._entries[self.offset] = (payload, now)
+    def append(self, payload: bytes, now: float, offset: int | None = None) -> Kept:
+        """The next publication; None is the next offset."""
+        follows = None if offset is None else self.offset
+        self.offset = self.offset + 1 if offset is None else offset
+        self._entries.append(Entry(self.offset, payload, now))
         self.kept_bytes += len(payload) + ENTRY_BYTES
         self.trim(now)
-        return Kept(self.epoch, self.offset, payload)
+        return Kept(self.epoch, self.offset, payload, 0.0, follows)
 
     def trim(self, now: float) -> None:
         """Drop what is too old, or too much."""
-        while self._entries:
-            _, published = self._entries[self.start + 1]
-            if len(self._entries) <= self.history.size and now - published <= self.history.ttl:
-                return
+        entries, history = self._entries, self.history
+        while entries and (len(entries) > history.size or now - entries[0].since > history.ttl):
             self.drop_oldest()
 
     def drop_oldest(self) -> bool:
         """False if there is none."""
         if not self._entries:
             return False
-        self.start += 1
-        payload, _ = self._entries.pop(self.start)
-        self.kept_bytes -= len(payload) + ENTRY_BYTES
+        entry = self._entries.popleft()
+        self.start = entry.offset
+        self.kept_bytes -= len(entry.payload) + ENTRY_BYTES
         return True
 
     def read_after(self, offset: int | None, limit: int, now: float) -> Page:
         """The first ``limit`` of those after ``offset``; for None nothing. Fewer if they are large."""
-        first = self.offset if offset is None else max(offset, self.start)
-        return self._page(self._take(range(first + 1, min(first + limit, self.offset) + 1), now))
+        if offset is None:
+            return self._page([])
+        place = max(offset, self.start)
+        return self._page(_within_bytes(self._kept(place, islice(self._entries.after(place), limit), now)))
 
     def read_before(self, offset: int, limit: int, now: float) -> Page:
         """The last ``limit`` of those below ``offset``. Fewer if they are large."""
-        last = min(offset - 1, self.offset)
-        latest_first = self._take(range(last, max(last - limit, self.start), -1), now)
-        return self._page(latest_first[::-1])
+        entries = self._entries.before(offset, limit + 1)
+        place = entries.pop(0).offset if len(entries) > limit else self.start
+        latest_first = reversed(list(self._kept(place, entries, now)))
+        return self._page(_within_bytes(latest_first)[::-1])
 
-    def _take(self, offsets: Iterable[int], now: float) -> list[Kept]:
-        taken: list[Kept] = []
-        taken_bytes = 0
-        for offset in offsets:
-            payload, published = self._entries[offset]
-            taken_bytes += len(payload)
-            if taken and taken_bytes > PAGE_BYTES:
-                break
-            taken.append(Kept(self.epoch, offset, payload, now - published))
-        return taken
+    def _kept(self, place: int, entries: Iterable[Entry], now: float) -> Iterator[Kept]:
+        """As pages have them that which follow ``place``."""
+        for entry in entries:
+            follows = None if place == entry.offset - 1 else place
+            yield Kept(self.epoch, entry.offset, entry.payload, now - entry.since, follows)
+            place = entry.offset
 
     def _page(self, kept: list[Kept]) -> Page:
         return Page(Position(self.epoch, self.offset), None, self.start, tuple(kept))
+
+
+def _within_bytes(publications: Iterable[Kept]) -> list[Kept]:
+    taken: list[Kept] = []
+    taken_bytes = 0
+    for kept in publications:
+        taken_bytes += len(kept.payload)
+        if taken and taken_bytes > PAGE_BYTES:
+            break
+        taken.append(kept)
+    return taken
 
 
 class Archive:
@@ -98,8 +109,14 @@ class Archive:
         self._new_epoch = new_epoch
         self._rooms: OrderedDict[str, RoomArchive] = OrderedDict()  # that which has been quiet longest comes first
 
-    def append(self, room: str, payload: bytes, history: History | None, now: float) -> Kept | None:
-        """The room's next publication; None if ``history`` is and nobody has said before how much the room keeps."""
+    def append(
+        self, room: str, payload: bytes, history: History | None, now: float, offset: int | None = None
+    ) -> Kept | None:
+        """The room's next publication; None if ``history`` is and nobody has said before how much the room keeps.
+
+        Args:
+            offset: above all the room has; None is the next one.
+        """
         if history is None:
             if room not in self._rooms:
                 return None
@@ -107,7 +124,7 @@ class Archive:
         archive = self._open(room, history, now)
         self._rooms.move_to_end(room)
         before = archive.kept_bytes
-        kept = archive.append(payload, now)
+        kept = archive.append(payload, now, offset)
         self.kept_bytes += archive.kept_bytes - before
         self._relieve(archive)
         return kept

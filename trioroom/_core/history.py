@@ -20,9 +20,10 @@ class History:
 
 
 class Position(msgspec.Struct, frozen=True):
-    """A place in a room's history: right behind the publication with this offset.
+    """A place in a room's history: behind all publications up to this offset, and before the next one.
 
-    Offsets count from 1 within an epoch. Another epoch is another history: its offsets say nothing of this one.
+    Offsets begin at 1 or later and go up within an epoch, not always by one. Another epoch is another history: its
+    offsets say nothing of this one.
     """
 
     epoch: str
@@ -37,19 +38,26 @@ class Kept(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     age: float = 0.0
     """Seconds since it was published, when it was read from the history."""
+    follows: int | None = None
+    """The lowest place known behind which it is the next one; None is ``offset - 1``."""
+
+    @property
+    def place_before(self) -> int:
+        """`follows`, told or not."""
+        return self.offset - 1 if self.follows is None else self.follows
 
 
 class Page(msgspec.Struct, frozen=True):
     """A part of a room's history, as the backplane has it, and where that ends."""
 
     position: Position
-    """Behind the latest publication."""
+    """Behind the latest publication: its offset, or any place up to which there is no other one."""
     previous: Position | None
     """Where this epoch goes on from: up to this place in the epoch before nothing differs. None is nowhere."""
     start: int
-    """The offset behind which all is still held; `position`'s own if nothing is."""
+    """The offset behind which all is still held: that of the latest one that is gone, or as near to it as is known."""
     kept: tuple[Kept, ...]
-    """Oldest first, without a hole among them."""
+    """Oldest first; none of the room's is missing between the first and the last."""
 
 
 def same_place(position: Position, end: Position, previous: Position | None) -> Position | None:

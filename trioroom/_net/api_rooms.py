@@ -189,8 +189,10 @@ async def read_page(
     page = await store.read_before(room, history, end.offset + 1 if before is None else before.offset, limit)
     if before is not None and same_place(before, page.position, page.previous) is None:
         raise PositionLost(f"the history knows no position {before.epoch}:{before.offset}; begin anew")
-    first = page.kept[0].offset if page.kept else end.offset + 1
-    return api.HistoryResponse(_items_of(page), page.position, page.start < first - 1)
+    more = bool(page.kept) and page.start < page.kept[0].place_before
+    if more and not store.dense_offsets:  # there may be nothing between the two
+        more = bool((await store.read_before(room, history, page.kept[0].offset, 1)).kept)
+    return api.HistoryResponse(_items_of(page), page.position, more)
 
 
 def _items_of(page: Page) -> list[HistoryItem]:

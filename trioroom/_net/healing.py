@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import attrs
@@ -36,7 +36,7 @@ Healed = Kept | Turn
 
 
 class HealingChannel:
-    """A `RoomChannel` as the fan-out reads it, in which offsets go up by one.
+    """A `RoomChannel` as the fan-out reads it: each publication of the room once, and none is missing between two.
 
     An outage, a channel that overflowed, a delivery that was lost: all is one case, and ends with what the history
     has. Only what it does not hold any more becomes a loss.
@@ -135,6 +135,9 @@ class HealingChannel:
                     return delivery
                 if delivery.offset <= cursor.offset:
                     return None
+                if delivery.place_before <= cursor.offset:
+                    self._cursor = Position(delivery.epoch, delivery.offset)
+                    return delivery
             self._note(Position(delivery.epoch, delivery.offset))
         elif type(delivery) is Lost:
             for position in delivery.dropped:
@@ -152,12 +155,13 @@ class HealingChannel:
         except BackplaneUnavailable as exc:
             log.debug("room %s: cannot read what is missing: %s", self._room, exc, extra={"room": self._room})
             return await trio.sleep(_RETRY_INTERVAL)
-        self._take(page, reason)
+        self._take(page, cursor.offset, reason)
 
     async def _read(self, seen: Position) -> Page:
         return await self._store.read_after(self._room, self._history, self._cursor.offset, _PAGE, seen=seen)
 
-    def _take(self, page: Page, reason: str) -> None:
+    def _take(self, page: Page, asked: int, reason: str) -> None:
+        """Go on with what follows the place ``asked``."""
         end, shared = page.position, 0 if page.previous is None else page.previous.offset
         here = same_place(self._cursor, end, page.previous)
         if here is None:
@@ -167,19 +171,28 @@ class HealingChannel:
             self._turn(Turn(here, page.previous, Lost(reason)))
         elif here.offset < page.start:
             held = Position(end.epoch, page.start)
-            self._turn(Turn(held, page.previous, Lost("expired", page.start - here.offset)))
+            self._turn(Turn(held, page.previous, self._expired(here.offset, page.start)))
         elif self._has_lost(page):
             self._turn(Turn(here, page.previous, Lost(reason)))
+        elif not page.kept and here.offset < end.offset:
+            self._turn(Turn(end, page.previous, None))  # between the two the room has nothing
         elif here != self._cursor:
             self._turn(Turn(here, page.previous, None))
-        for kept in page.kept:
-            if kept.offset == self._cursor.offset + 1:
-                self._healed.append(kept)
-                self._cursor = Position(kept.epoch, kept.offset)
+        if max(asked, page.start) <= self._cursor.offset:  # else we are before what has been read
+            self._pass_on(page.kept)
         ahead = self._confirmed.get(end.epoch, 0)
         self._confirmed = {end.epoch: ahead} if ahead > self._cursor.offset else {}
         if self._cursor.offset >= end.offset:
             self._behind = None
+
+    def _expired(self, offset: int, start: int) -> Lost:
+        return Lost("expired", start - offset if self._store.dense_offsets else None)
+
+    def _pass_on(self, publications: Iterable[Kept]) -> None:
+        for kept in publications:
+            if kept.offset > self._cursor.offset:
+                self._healed.append(kept)
+                self._cursor = Position(kept.epoch, kept.offset)
 
     def _gone(self, page: Page, before: Mapping[str, int]) -> Position | None:
         """One that was confirmed, ``before`` the page was read or in the epoch before its own, and that it lacks."""

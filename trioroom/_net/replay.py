@@ -15,9 +15,10 @@ from trioroom._wire.publication import Publication, decode_publication
 
 if TYPE_CHECKING:
     from trioroom._core.budget import Budget
+    from trioroom._core.entries import Entry
     from trioroom._core.history import Kept
     from trioroom._core.overflow import Feed
-    from trioroom._core.window import Entry, Window
+    from trioroom._core.window import Window
     from trioroom._wire.encoding import Encoding
     from trioroom.room import Room
 

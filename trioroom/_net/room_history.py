@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from trioroom._core.entries import Entry
 from trioroom._core.history import Position, same_place
-from trioroom._core.window import Entry, Window
+from trioroom._core.window import Window
 from trioroom._net.healing import HealingChannel, Turn
 from trioroom._net.replay import Replay, publications_of
 from trioroom.errors import BackplaneUnavailable, PositionLost
@@ -164,24 +165,34 @@ class RoomHistory:
         Raises:
             BackplaneUnavailable: the broker cannot be reached.
         """
-        if (reaches := self._reaches(position)) is not None:
-            return reaches
+
+        def count_missing() -> int:
+            here = self._find(position)
+            return 0 if here is None else self.window.start - here.offset
+
+        await self._extend_back(count_missing)
+        here = self._find(position)
+        return here is not None and here.offset >= self.window.start
+
+    async def _extend_back(self, count_missing: Callable[[], int]) -> None:
+        """Have the window reach further back while that is so many publications at most, and there are any.
+
+        Raises:
+            BackplaneUnavailable: the broker cannot be reached.
+        """
+        if self._count_to_read(count_missing) == 0:
+            return
         async with self._reading:
             failures = 0
-            while failures < _TRIES and (reaches := self._reaches(position)) is None:
+            while failures < _TRIES and (count := self._count_to_read(count_missing)) > 0:
                 window, before = self.window, self.window.start
-                limit = min(_READ_AT_ONCE, before - max(0, position.offset))
-                page = await self.store.read_before(self.room.name, window.history, before + 1, limit)
-                failures += not window.extend_back(page, trio.current_time())
+                page = await self.store.read_before(self.room.name, window.history, before + 1, count)
+                failures += not window.extend_back(page, before, trio.current_time())
                 self._replay.forget()
-            return bool(reaches)
 
-    def _reaches(self, position: Position) -> bool | None:
-        """Whether the window reaches back to it; None if it does not yet."""
+    def _count_to_read(self, count_missing: Callable[[], int]) -> int:
         self.window.expire(trio.current_time())
-        if (here := self._find(position)) is None:
-            return False
-        return here.offset >= self.window.start or (False if self.window.complete else None)
+        return 0 if self.window.complete else min(_READ_AT_ONCE, max(0, count_missing()))
 
     async def page(self, limit: int, before: Position | None, after: Position | None) -> HistoryPage:
         """See `Room.read_history`."""
@@ -190,17 +201,26 @@ class RoomHistory:
         window, epoch = self.window, None
         while epoch != window.position.epoch:  # in another one offsets may mean other messages
             epoch = window.position.epoch
-            low = self._last(before) - limit
-            await self._reach(Position(epoch, max(0, low - 1)))  # one more, which tells whether there are more
-        last = self._last(before)
-        entries = [entry for entry in window.after(max(low, window.start)) if entry.offset <= last]
+            await self._hold(limit + 1, before)  # one more, which tells whether there are more
+        entries = window.before(self._end(before), limit + 1)
         chosen = _within_bytes(reversed(entries[-limit:]))[::-1]
-        first = chosen[0].offset if chosen else last + 1
-        return self._to_page(chosen, more=window.start < first - 1)
+        return self._to_page(chosen, more=len(chosen) < len(entries))
 
-    def _last(self, before: Position | None) -> int:
-        """The offset of the last publication on the page that ends ``before``."""
-        return self.window.position.offset if before is None else self._here(before).offset - 1
+    async def _hold(self, count: int, before: Position | None) -> None:
+        """Have the window hold so many of those that a page ends with, if that can be."""
+
+        def count_missing() -> int:
+            if before is not None and self._find(before) is None:
+                return 0
+            end = self._end(before)
+            beyond = max(0, self.window.start + 1 - end)  # between the page's end and the window, at most
+            return count + beyond - len(self.window.before(end, count))
+
+        await self._extend_back(count_missing)
+
+    def _end(self, before: Position | None) -> int:
+        """The offset that is above all on the page that ends ``before``."""
+        return self.window.position.offset + 1 if before is None else self._here(before).offset
 
     async def _page_after(self, limit: int, after: Position) -> HistoryPage:
         if not await self._reach(self._here(after)) or (place := self._here(after)).offset < self.window.start:

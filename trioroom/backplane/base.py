@@ -106,9 +106,18 @@ class Counting(Protocol):
 class HistoryStore(Protocol):
     """Publications that are kept. A room has a history or has none, on all nodes alike.
 
+    Offsets go up within an epoch, and may have holes, where rooms share them. So an offset is a place: each from that
+    of one publication up to, and without, that of the next is right behind the first. What is delivered says in
+    `Kept.follows` what it comes behind; where that is not known the room reads from there, as after a `Lost`.
+
     An epoch ends when the store cannot vouch for it any more: its data is gone, or older than what it once confirmed.
     Where another incarnation of the store goes on from what it found, `Page.previous` says up to where nothing differs.
     """
+
+    @property
+    def dense_offsets(self) -> bool:
+        """Whether they go up by one in each room, so that those between two places can be counted."""
+        ...
 
     async def publish(
         self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
@@ -133,8 +142,8 @@ class HistoryStore(Protocol):
     ) -> Page:
         """What follows ``offset``, or for None nothing but where the history ends.
 
-        Returns up to ``limit`` of the publications after ``offset``, or after `Page.start` if that is later; fewer if
-        they are large, but one at least where there is one.
+        Returns up to ``limit`` of the publications after ``offset``, or after `Page.start` if that is later, from the
+        first of them on; fewer if they are large, but one at least where there is one.
 
         Args:
             seen: a position that the store has once confirmed to this node, by a delivery or a reply. If it does not

@@ -29,6 +29,11 @@ class MemoryHistory:
         self._ids = ids
         self._rooms = MemoryRooms()
 
+    @property
+    def dense_offsets(self) -> bool:
+        """Each room counts its own."""
+        return True
+
     async def publish(
         self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
     ) -> Position | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Final
 
 import trio
@@ -67,8 +66,9 @@ class OwnRows:
             await self._changed.wait()
             self._changed = trio.Event()
             try:
-                while self.dirty:
-                    await self._write_some(write)
+                changed = list(self.dirty)  # what comes meanwhile has to wait: it may come each time
+                for first in range(0, len(changed), AT_ONCE):
+                    await self._write_some(write, changed[first : first + AT_ONCE])
                 while len(self.names) > 1:
                     await remove(self.names[0])
                     del self.names[0]
@@ -81,8 +81,7 @@ class OwnRows:
                 await trio.sleep(10 * RETRY_INTERVAL)
             await trio.sleep(self._interval)
 
-    async def _write_some(self, write: Write) -> None:
-        users = list(islice(self.dirty, AT_ONCE))
+    async def _write_some(self, write: Write, users: Sequence[str]) -> None:
         for user in users:
             del self.dirty[user]
         put = {user: self.rows[user] for user in users if user in self.rows}

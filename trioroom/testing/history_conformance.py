@@ -11,16 +11,20 @@ import trio
 import trio.testing
 
 from trioroom._core.history import History, Page, Position
-from trioroom.backplane.base import Backplane, HistoryStore, Lost
-from trioroom.backplane.room_channel import RoomChannel
+from trioroom.backplane.base import Backplane
 from trioroom.testing.cancellation import cancel_at_step
 from trioroom.testing.conformance import CAPACITY, END, NAMES, PAYLOADS, ROOM, make_channel, subscribed
 from trioroom.testing.histories import (
     HISTORY,
+    assert_ends,
     contents,
+    follow,
     history_of,
     kept_of,
     listening,
+    offsets_of,
+    position_of,
+    publish,
     publish_numbers,
     publish_with_ids,
     read_backward,
@@ -30,7 +34,7 @@ from trioroom.testing.nodes import ConformanceSuite
 
 
 class HistoryConformance(ConformanceSuite):
-    """The suite for `Backplane.history`."""
+    """The suite for `Backplane.history`. Whether offsets have holes is the store's to say: `dense_offsets`."""
 
     short_ttl = 1.0
     """Seconds; long enough that the broker is not late by a third of it."""
@@ -51,24 +55,39 @@ class HistoryConformance(ConformanceSuite):
             with trio.testing.assert_checkpoints():
                 await store.read_before(ROOM, HISTORY, 2, 1)
 
-    async def test_offsets_count_without_a_hole_and_alike_on_all_nodes(self) -> None:
+    async def test_offsets_go_up_and_are_the_same_on_all_nodes(self) -> None:
         async with self.nodes(3) as nodes, AsyncExitStack() as stack:
             channels = [await stack.enter_async_context(listening(history_of(node))) for node in nodes]
             positions: dict[bytes, Position | None] = {}
 
-            async def publish(number: int, node: Backplane) -> None:
+            async def publish_many(number: int, node: Backplane) -> None:
                 for index in range(20):
                     payload = b"%d %d" % (number, index)
                     positions[payload] = await history_of(node).publish(ROOM, payload, HISTORY)
 
             async with trio.open_nursery() as nursery:
                 for number, node in enumerate(nodes):
-                    nursery.start_soon(publish, number, node)
+                    nursery.start_soon(publish_many, number, node)
             received = [[kept_of(await channel.receive()) for _ in range(60)] for channel in channels]
-            assert received[0] == received[1] == received[2]
-            assert [kept.offset for kept in received[0]] == list(range(1, 61))
-            assert positions == {kept.payload: Position(kept.epoch, kept.offset) for kept in received[0]}
-            assert await read_forward(history_of(nodes[1])) == [kept.payload for kept in received[0]]
+            seen = [{kept.payload: position_of(kept) for kept in each} for each in received]
+            assert list(seen[0].items()) == list(seen[1].items()) == list(seen[2].items())
+            assert positions == seen[0]
+            offsets = [kept.offset for kept in received[0]]
+            assert offsets == sorted(set(offsets))
+            if history_of(nodes[0]).dense_offsets:
+                assert offsets == list(range(1, 61))
+            assert await read_forward(history_of(nodes[1])) == list(seen[0])
+
+    async def test_each_delivery_says_what_it_follows(self) -> None:
+        """Else each one would be read once more: the room could not know that nothing is missing before it."""
+        async with self.nodes(2) as (here, there), listening(history_of(there)) as channel:
+            before = (await history_of(there).read_after(ROOM, HISTORY, None, 1)).position.offset
+            for node in (here, there) * 5:
+                await history_of(node).publish("another/room", b"between them", HISTORY)
+                await publish(history_of(node), b"x")
+                kept = kept_of(await channel.receive())
+                assert kept.place_before <= before < kept.offset
+                before = kept.offset
 
     async def test_what_is_delivered_can_be_read(self) -> None:
         async with self.nodes(2) as (here, there), listening(history_of(there)) as channel:
@@ -86,43 +105,63 @@ class HistoryConformance(ConformanceSuite):
                 async with listening(history_of(here)) as channel:
                     page = await history_of(here).read_after(ROOM, HISTORY, None, 1)
                     await history_of(here).publish(ROOM, END, HISTORY)
-                    expected = page.position.offset + 1
-                    while (kept := kept_of(await channel.receive())).payload != END:
-                        assert kept.offset <= expected
-                        expected = max(expected, kept.offset + 1)
-                    assert kept.offset == expected
+                    at = page.position.offset
+                    while True:
+                        kept = kept_of(await channel.receive())
+                        assert kept.offset <= at or kept.place_before <= at
+                        at = max(at, kept.offset)
+                        if kept.payload == END:
+                            break
+                    assert kept.offset == at
             nursery.cancel_scope.cancel()
 
     # -- pages -------------------------------------------------------------------------------------
 
     async def test_room_that_is_not_used_yet_has_a_position(self) -> None:
         async with self.nodes(2) as (here, there):
-            page = await history_of(here).read_after(ROOM, HISTORY, None, 10)
-            assert page == Page(Position(page.position.epoch, 0), None, 0, ())
-            assert page == await history_of(there).read_after(ROOM, HISTORY, 0, 10, seen=page.position)
-            assert page == await history_of(there).read_before(ROOM, HISTORY, 1, 10)
-            published = await history_of(there).publish(ROOM, b"the first", HISTORY)
-            assert published == Position(page.position.epoch, 1)
+            first = await history_of(here).read_after(ROOM, HISTORY, None, 10)
+            epoch, place = first.position.epoch, first.position.offset
+            if history_of(here).dense_offsets:
+                assert place == 0
+            for page in (
+                first,
+                await history_of(there).read_after(ROOM, HISTORY, place, 10, seen=first.position),
+                await history_of(there).read_before(ROOM, HISTORY, place + 1, 10),
+            ):
+                assert (page.position.epoch, page.previous, page.kept) == (epoch, None, ())
+                assert page.start <= place <= page.position.offset
+            published = await publish(history_of(there), b"the first")
+            assert published.epoch == epoch
+            assert published.offset > place
+            page = await history_of(here).read_after(ROOM, HISTORY, place, 10, seen=first.position)
+            assert offsets_of(page) == [published.offset]
 
     async def test_pages_meet_where_they_are_asked_for(self) -> None:
         async with self.nodes(2) as (here, there):
-            epoch = (await publish_numbers(history_of(here), 10))[-1].epoch
+            positions = await publish_numbers(history_of(here), 10)
+            offsets = [position.offset for position in positions]
             store = history_of(there)
 
+            def numbers(page: Page) -> list[int]:
+                """Which of the ten there are on it."""
+                assert_ends(page, store, positions[-1])
+                assert page.start < offsets[0]
+                assert page.previous is None
+                return [offsets.index(offset) + 1 for offset in offsets_of(page)]
+
             async def after(offset: int | None, limit: int) -> list[int]:
-                page = await store.read_after(ROOM, HISTORY, offset, limit)
-                assert (page.position, page.start, page.previous) == (Position(epoch, 10), 0, None)
-                return [kept.offset for kept in page.kept]
+                return numbers(await store.read_after(ROOM, HISTORY, offset, limit))
 
             async def before(offset: int, limit: int) -> list[int]:
-                page = await store.read_before(ROOM, HISTORY, offset, limit)
-                assert (page.position, page.start, page.previous) == (Position(epoch, 10), 0, None)
-                return [kept.offset for kept in page.kept]
+                return numbers(await store.read_before(ROOM, HISTORY, offset, limit))
 
-            assert [await after(0, 3), await after(3, 3), await after(8, 3)] == [[1, 2, 3], [4, 5, 6], [9, 10]]
-            assert [await after(10, 3), await after(99, 3), await after(None, 3)] == [[], [], []]
-            assert [await before(11, 3), await before(8, 3), await before(3, 3)] == [[8, 9, 10], [5, 6, 7], [1, 2]]
-            assert [await before(1, 3), await before(0, 3), await before(99, 3)] == [[], [], [8, 9, 10]]
+            _, _, third, _, _, _, _, eighth, _, tenth = offsets
+            far = tenth + 89
+            assert [await after(0, 3), await after(third, 3), await after(eighth, 3)] == [[1, 2, 3], [4, 5, 6], [9, 10]]
+            assert [await after(tenth, 3), await after(far, 3), await after(None, 3)] == [[], [], []]
+            assert [await before(tenth + 1, 3), await before(eighth, 3)] == [[8, 9, 10], [5, 6, 7]]
+            assert [await before(third, 3), await before(offsets[0], 3), await before(0, 3)] == [[1, 2], [], []]
+            assert await before(far, 3) == [8, 9, 10]
 
     async def test_payloads_are_kept_as_they_are(self) -> None:
         async with self.nodes(2) as (here, there), listening(history_of(there)) as channel:
@@ -136,65 +175,72 @@ class HistoryConformance(ConformanceSuite):
         async with self.nodes(1) as (node,):
             store = history_of(node)
             payloads = [b"%d" % number * 100_000 for number in range(10, 40)]
-            for payload in payloads:
-                await store.publish(ROOM, payload, HISTORY)
+            last = [await publish(store, payload) for payload in payloads][-1].offset
             for page in (
                 await store.read_after(ROOM, HISTORY, 0, 1_000),
-                await store.read_before(ROOM, HISTORY, 31, 1_000),
+                await store.read_before(ROOM, HISTORY, last + 1, 1_000),
             ):
                 assert sum(len(kept.payload) for kept in page.kept) <= 2 * 1024 * 1024
             assert await read_forward(store) == await read_backward(store) == payloads
 
     async def test_known_positions_begin_no_new_epoch(self) -> None:
         async with self.nodes(2) as (here, there):
-            for seen in await publish_numbers(history_of(here), 3):
+            positions = await publish_numbers(history_of(here), 3)
+            for number, seen in enumerate(positions, 1):
                 page = await history_of(there).read_after(ROOM, HISTORY, seen.offset, 10, seen=seen)
-                assert page.position == Position(seen.epoch, 3)
-                assert len(page.kept) == 3 - seen.offset
+                assert_ends(page, history_of(there), positions[-1])
+                assert len(page.kept) == 3 - number
 
     # -- how much is kept ----------------------------------------------------------------------
 
     async def test_only_so_many_are_kept(self) -> None:
         async with self.nodes(2) as (here, there):
             few = History(5)
-            for number in range(12):
-                await history_of(here).publish(ROOM, b"%d" % number, few)
+            positions = [await publish(history_of(here), b"%d" % number, few) for number in range(12)]
+            last = positions[-1].offset
             for page in (
                 await history_of(there).read_after(ROOM, few, 0, 10),
-                await history_of(there).read_before(ROOM, few, 13, 10),
+                await history_of(there).read_before(ROOM, few, last + 1, 10),
             ):
-                assert (page.start, page.position.offset) == (7, 12)
-                assert contents(page) == [(number + 1, b"%d" % number) for number in range(7, 12)]
-            assert contents(await history_of(there).read_before(ROOM, few, 8, 10)) == []
+                assert_ends(page, history_of(there), positions[-1])
+                assert positions[6].offset <= page.start < positions[7].offset
+                assert contents(page) == [(positions[number].offset, b"%d" % number) for number in range(7, 12)]
+            assert contents(await history_of(there).read_before(ROOM, few, positions[7].offset, 10)) == []
 
     async def test_only_so_long_is_kept(self) -> None:
         brief = History(100, ttl=self.short_ttl)
         async with self.nodes(2) as (here, there):
-            first = await history_of(here).publish(ROOM, b"old", brief)
-            assert first is not None
+            first = await publish(history_of(here), b"old", brief)
             await self.let_pass(0.65 * self.short_ttl)
-            await history_of(here).publish(ROOM, b"young", brief)
+            young = await publish(history_of(here), b"young", brief)
             await self.let_pass(0.65 * self.short_ttl)
             for page in (
                 await history_of(there).read_after(ROOM, brief, 0, 10),
-                await history_of(there).read_before(ROOM, brief, 3, 10),
+                await history_of(there).read_before(ROOM, brief, young.offset + 1, 10),
             ):
-                assert (contents(page), page.start) == ([(2, b"young")], 1)
+                assert contents(page) == [(young.offset, b"young")]
+                assert first.offset <= page.start < young.offset
                 assert 0.6 * self.short_ttl <= page.kept[0].age <= self.short_ttl
             await self.let_pass(0.65 * self.short_ttl)
             page = await history_of(there).read_after(ROOM, brief, 0, 10, seen=first)
-            assert page == Page(Position(first.epoch, 2), None, 2, ())
-            assert await history_of(there).publish(ROOM, b"new", brief) == Position(first.epoch, 3)
+            assert_ends(page, history_of(there), young)
+            assert page.kept == ()
+            assert page.start >= young.offset
+            new = await publish(history_of(there), b"new", brief)
+            assert new.epoch == first.epoch
+            assert new.offset > page.position.offset
 
     async def test_who_does_not_know_how_much_is_kept_follows_the_last_who_did(self) -> None:
         async with self.nodes(2) as (here, there), listening(history_of(here)) as channel:
             assert await history_of(there).publish(ROOM, b"nowhere", None) is None
             page = await history_of(here).read_after(ROOM, History(2), None, 1)
             for number in range(1, 4):
-                position = await history_of(there).publish(ROOM, b"%d" % number, None)
-                assert position == Position(page.position.epoch, number)
-                assert kept_of(await channel.receive()).payload == b"%d" % number
-            assert contents(await history_of(here).read_after(ROOM, History(2), 0, 10)) == [(2, b"2"), (3, b"3")]
+                position = await publish(history_of(there), b"%d" % number, None)
+                assert position.epoch == page.position.epoch
+                kept = kept_of(await channel.receive())
+                assert (position_of(kept), kept.payload) == (position, b"%d" % number)
+            page = await history_of(here).read_after(ROOM, History(2), 0, 10)
+            assert [kept.payload for kept in page.kept] == [b"2", b"3"]
 
     # -- which room, and which publication -------------------------------------------------------------
 
@@ -203,12 +249,12 @@ class HistoryConformance(ConformanceSuite):
             store = history_of(there)
             channels = {name: await stack.enter_async_context(listening(store, name)) for name in NAMES}
             for name in NAMES:
-                position = await history_of(here).publish(name, name.encode(), HISTORY, "the same id in each")
-                assert position is not None
-                assert position.offset == 1
+                assert await history_of(here).publish(name, name.encode(), HISTORY, "the same id in each") is not None
             for name, channel in channels.items():
-                assert kept_of(await channel.receive()).payload == name.encode()
-                assert contents(await store.read_after(name, HISTORY, 0, 10)) == [(1, name.encode())]
+                kept = kept_of(await channel.receive())
+                assert kept.payload == name.encode()
+                assert contents(await store.read_after(name, HISTORY, 0, 10)) == [(kept.offset, kept.payload)]
+                assert kept.offset == 1 or not store.dense_offsets
 
     async def test_rooms_with_and_without_a_history_are_different_ones(self) -> None:
         async with self.nodes(2) as (here, there):
@@ -253,7 +299,7 @@ class HistoryConformance(ConformanceSuite):
                 for node in (*nodes, *nodes):
                     nursery.start_soon(publish, node)
             kept = kept_of(await channel.receive())
-            assert positions == [Position(kept.epoch, 1)] * 4
+            assert positions == [position_of(kept)] * 4
             assert await read_forward(history_of(nodes[1])) == [b"once"]
 
     # -- full, and cancelled -----------------------------------------------------------------------
@@ -263,22 +309,7 @@ class HistoryConformance(ConformanceSuite):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(publish_numbers, history_of(there), 50)
                 await trio.testing.wait_all_tasks_blocked()
-                await self._follow(history_of(here), channel, 50)
-
-    async def _follow(self, store: HistoryStore, channel: RoomChannel, last: int, room: str = ROOM) -> None:
-        """See all up to ``last``, reading what a `Lost` stands for; fails where there is a hole in silence."""
-        at = 0
-        while at < last:
-            delivery = await channel.receive()
-            if isinstance(delivery, Lost):
-                page = await store.read_after(room, HISTORY, at, 1_000)
-                offsets = [kept.offset for kept in page.kept]
-                assert offsets == list(range(at + 1, at + 1 + len(offsets)))
-                at += len(offsets)
-            else:
-                offset = kept_of(delivery).offset
-                assert offset <= at + 1, f"{at + 1} is missing before {offset}"
-                at = max(at, offset)
+                await follow(history_of(here), channel, 50)
 
     async def test_subscribing_can_be_cancelled_at_any_moment(self) -> None:
         async with self.nodes(1) as (node,):
@@ -293,7 +324,7 @@ class HistoryConformance(ConformanceSuite):
                     async with listening(store) as fresh:
                         position = await store.publish(ROOM, b"a", HISTORY)
                         kept = kept_of(await fresh.receive())
-                        assert position == Position(kept.epoch, kept.offset)
+                        assert position == position_of(kept)
                     assert len(channel) == waiting, "a subscription is left behind"
                 if not scope.cancelled_caught:
                     break
@@ -312,7 +343,7 @@ class HistoryConformance(ConformanceSuite):
                             scope.cancel()  # they wait for the narrow one, or for the broker
                     async with trio.open_nursery() as nursery:
                         nursery.start_soon(publish_with_ids, store, room, range(10))
-                        nursery.start_soon(self._follow, store, narrow, 10, room)
-                        nursery.start_soon(self._follow, store, wide, 10, room)
+                        nursery.start_soon(follow, store, narrow, 10, room)
+                        nursery.start_soon(follow, store, wide, 10, room)
                     payloads = await read_forward(store, room)
                     assert sorted(payloads) == [b"%d" % number for number in range(10)], "not each of them once"

@@ -48,5 +48,5 @@ class NatsClusterOfThree:
 
 
 def prefix_of(request: pytest.FixtureRequest) -> str:
-    """The test's own; parameters of tests may have what a name cannot."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", request.node.name)
+    """The test's own, as classes share names; parameters may have what a name cannot."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{request.cls.__name__}-{request.node.name}")

@@ -20,7 +20,21 @@ from typing import Any, Final
 import trio
 
 from tests.backplane.processes import ANSWER_TIMEOUT, ServerProcess, free_port, until
+from trioroom.backplane.nats.connection import open_connection
+from trioroom.backplane.nats.location import Endpoint, Login
+from trioroom.backplane.nats.protocol import Message
 
+# Everybody may do everything without logging in, and an operator may more.
+_ACCOUNTS: Final = """
+accounts {
+  APP { jetstream: enabled, users: [{ user: app, password: app }] }
+  SYS { users: [{ user: sys, password: sys }] }
+}
+system_account: SYS
+no_auth_user: app
+"""
+_OPERATOR: Final = Login(user="sys", password="sys")
+_NOBODY: Final = Login()
 MAX_PAYLOAD: Final = 8 << 20  # the server's default is less than what the conformance suite publishes, headers included
 
 
@@ -45,10 +59,14 @@ class NatsServer(ServerProcess):
 
     def configure(self, configuration: str) -> None:
         """Write another configuration, for `reload` or the next start."""
-        store = f'jetstream {{ store_dir: "{self._directory}/store" }}\n' if self._jetstream else ""
-        common = f"listen: 127.0.0.1:{self.port}\nhttp: 127.0.0.1:{self.monitoring_port}\n"
-        payload = "" if "max_payload" in configuration else f"max_payload: {MAX_PAYLOAD}\n"
-        (self._directory / "conf").write_text(common + payload + store + configuration)
+        lines = [f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitoring_port}", configuration]
+        if self._jetstream:
+            lines.append(f'jetstream {{ store_dir: "{self._directory}/store" }}')
+            if "authorization" not in configuration and "accounts" not in configuration:
+                lines.append(_ACCOUNTS)
+        if "max_payload" not in configuration:
+            lines.append(f"max_payload: {MAX_PAYLOAD}")
+        (self._directory / "conf").write_text("\n".join(lines))
 
     def command_line(self) -> Sequence[str]:
         return [str(binary()), "--config", f"{self._directory}/conf"]
@@ -73,6 +91,25 @@ class NatsServer(ServerProcess):
     def enter_lame_duck_mode(self) -> None:
         """Have it tell its clients that it is about to close, and close them one after the other."""
         subprocess.run([str(binary()), "--signal", f"ldm={self._process.pid}"], check=True, timeout=ANSWER_TIMEOUT)
+
+    async def ask(self, subject: str, payload: bytes = b"", login: Login = _NOBODY) -> bytes:
+        """The reply to a request, on a connection of its own."""
+        async with open_connection(Endpoint("127.0.0.1", self.port), login, None, ANSWER_TIMEOUT) as connection:
+            head = b"SUB answer 1\r\nPUB %b answer %d\r\n" % (subject.encode(), len(payload))
+            await connection.send(head + payload + b"\r\n")
+            with trio.fail_after(ANSWER_TIMEOUT):
+                while True:
+                    for event in await connection.receive():
+                        if isinstance(event, Message):
+                            return event.payload
+                        assert event.word != b"-ERR", event
+
+    async def kick_clients(self) -> None:
+        """Close all connections of clients, as an operator may."""
+        server = (await self.monitor("varz"))["server_id"]
+        for client in (await self.monitor("connz"))["connections"]:
+            who = json.dumps({"cid": client["cid"]}).encode()
+            await self.ask(f"$SYS.REQ.SERVER.{server}.KICK", who, _OPERATOR)
 
     def forget(self) -> None:
         """Kill it if need be, and remove what it has kept."""

@@ -16,6 +16,16 @@ class TestOneServer(OneNatsServer, PresenceConformance):
     deadline = 20.0
 
 
+class TestClusterWithOneCopy(NatsClusterOfThree, PresenceConformance):
+    """Nodes on different servers, of which one has the table."""
+
+    deadline = 20.0
+
+    @pytest.fixture(autouse=True)
+    def take_one_copy(self, take_urls: None) -> None:
+        self.urls = [url.replace("replicas=3", "replicas=1") for url in self.urls]
+
+
 class TestCluster(NatsClusterOfThree, PresenceConformance):
     """Nodes on different servers, of which any may tell what is in the table."""
 

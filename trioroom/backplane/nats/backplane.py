@@ -7,14 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import HistoryStore
+from trioroom.backplane.nats.history import NatsHistory
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.location import parse_location
 from trioroom.backplane.nats.presence import NatsPresence
-from trioroom.backplane.nats.relay import RelayedRoom, relay_config
-from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.nats.relay import Relay, RelayedRoom, RelayLeaders
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import ensure_stream, parse_answer
+from trioroom.backplane.nats.streams import append
 from trioroom.backplane.nats.subjects import Names, token_of
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.backplane.subscriptions import Subscriptions
@@ -29,12 +28,13 @@ class NatsBackplane:
         self._settings = settings
         self._names = Names(settings.prefix)
         self._rooms = Subscriptions(link, settings.timeout, RelayedRoom)
+        self._history = NatsHistory(link, settings)
         self._presence = NatsPresence(link, settings)
 
     @property
-    def history(self) -> HistoryStore | None:
-        """None yet."""
-        return None
+    def history(self) -> NatsHistory:
+        """Publications of rooms that keep them: a stream for all."""
+        return self._history
 
     @property
     def presence(self) -> NatsPresence:
@@ -64,7 +64,7 @@ class NatsBackplane:
         self._settings.check_payload(payload)
         token = token_of(room)
         headers = None if publication_id is None else {"Nats-Msg-Id": f"{token}:{token_of(publication_id)}"}
-        parse_answer(await self._link.requests.ask_served(f"{self._names.put}room.{token}", payload, headers))
+        await append(self._link.requests, f"{self._names.put}room.{token}", payload, headers)
 
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Entered when the server that numbers publications knows of it.
@@ -90,17 +90,14 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     """
     location = parse_location(url, settings)
     link = Link(location)
-    config = relay_config(location.settings)
-
-    async def ensure_relay(requests: Requests) -> None:
-        await ensure_stream(requests, config)
-
-    link.on_connection(ensure_relay)
+    link.on_connection(Relay(location.settings).ensure)
+    leaders = Names(location.settings.prefix).relay_leaders
+    link.add(RelayLeaders(leaders.encode(), lose=link.lose))
+    backplane = NatsBackplane(link, location.settings)
     async with run_in_background(link.run):
         while not link.ready:
             if link.failure is not None:
                 raise BackplaneUnavailable(f"cannot use the NATS backplane: {link.failure}")
             await link.wait_changed()
-        backplane = NatsBackplane(link, location.settings)
         async with run_in_background(backplane.presence.run):
             yield backplane

@@ -26,6 +26,7 @@ from trioroom.errors import BackplaneError, BackplaneUnavailable
 WRONG_LAST_SEQUENCE: Final = 10071
 """The key has been put or removed since."""
 _NOT_FOUND: Final = frozenset((10037, 10059))  # no such message, no such stream
+_PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
 _BATCH: Final = 1_000  # entries of one reply
 _BATCH_BYTES: Final = 1 << 20  # about, of one reply
 _END_OF_BATCH: Final = 204
@@ -84,6 +85,9 @@ class Bucket:
             "deny_delete": True,
         }
         self._making = trio.Lock()
+        # Of the requests that may wait, so that after an outage, when all rooms put all their rows, each of them waits
+        # here for as long as it takes, and not there, where it fails after a while and is to be tried again.
+        self._slots = trio.Semaphore(max(1, min(_PUTS_AT_ONCE, settings.max_queued_publications // 2)))
 
     async def _make(self) -> None:
         """Raises as `put` does."""
@@ -109,13 +113,13 @@ class Bucket:
             reply = await self._requests.ask(subject, what.payload, headers)
         except NoResponders:  # there is no such stream
             await self._make()
-            reply = await self._requests.ask(subject, what.payload, headers)
+            reply = await self._requests.ask_served(subject, what.payload, headers)
         return _integer(parse_answer(reply).get("seq"))
 
     async def put_all(self, puts: Iterable[Put]) -> None:
-        """In one group, each key once; in what order the server gets them is left open. Raises as `put` does.
+        """Each key once, many at a time; in what order the server gets them is left open. Raises as `put` does.
 
-        If one fails all are tried, and the rest may be there.
+        If one fails all are tried, and the rest may be there. ``puts`` is asked for each when there is room for it.
         """
         failures: list[BackplaneError] = []
 
@@ -124,9 +128,15 @@ class Bucket:
                 await self.put(what)
             except BackplaneError as exc:
                 failures.append(exc)
+            finally:
+                self._slots.release()
 
         async with trio.open_nursery() as nursery:
             for what in puts:
+                try:
+                    self._slots.acquire_nowait()  # no checkpoint, so that many go out together
+                except trio.WouldBlock:
+                    await self._slots.acquire()
                 nursery.start_soon(put, what)
         if failures:
             raise failures[0]

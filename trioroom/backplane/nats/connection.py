@@ -28,6 +28,10 @@ class ServerInfo:
 
     max_payload: int = 1 << 20
     """Bytes of a publication, headers included; it closes the connection of who sends more."""
+    id: str = ""
+    """Another one each time that it starts."""
+    cluster: str = ""
+    """The name of the cluster it is part of, if it is."""
     name: str = ""
     addresses: tuple[str, ...] = ()
     """Of all servers of its cluster, as ``host:port``."""
@@ -50,6 +54,8 @@ def parse_info(argument: bytes) -> ServerInfo:
         told: dict[str, Any] = json.loads(argument)
         return ServerInfo(
             max_payload=int(told["max_payload"]),
+            id=str(told.get("server_id", "")),
+            cluster=str(told.get("cluster", "")),
             name=str(told.get("server_name", "")),
             addresses=tuple(str(address) for address in (told.get("connect_urls") or ())[:_MAX_ADDRESSES]),
             leaving=told.get("ldm") is True,

@@ -20,7 +20,7 @@ from trioroom._core.backoff import Backoff
 from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.connection import NatsConnection, open_connection
+from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
 from trioroom.backplane.nats.location import Endpoint, Location
 from trioroom.backplane.nats.probe import Probe
 from trioroom.backplane.nats.protocol import Control, LinkLost, Message
@@ -56,12 +56,14 @@ class Link:
         """Publications come round."""
         self.failure: str | None = None
         """Why it is down; None while it is up, or was never tried."""
+        self.server = ServerInfo()
+        """What the server says of itself that we are connected to, or were last."""
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
         self._confirmations: list[Hook] = []
         # Beside the queue of the others, which waits until rooms are live.
-        self._own = Requests(_OWN_INBOX_SID, settings.timeout, _MAX_OWN, settings.max_queued_bytes)
+        self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
         self._subscriber = Subscriber(settings.max_publication_bytes)
         self._changed = trio.Event()
         self._endpoint: Endpoint | None = None  # that we are connected to
@@ -155,6 +157,7 @@ class Link:
     async def _live(self) -> None:
         """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
         async with self._open_any() as connection, trio.open_nursery() as nursery:
+            self.server = connection.info
             nursery.start_soon(self._receive, connection)
             nursery.start_soon(connection.answer_pings)
             await nursery.start(self._own.run, connection)
@@ -167,7 +170,10 @@ class Link:
                 raise LinkLost(str(self._probe.channel.refusal))
             # Not before, so that we hear what has waited.
             await nursery.start(self.requests.run, connection)
-            await self._probe.keep_probing(connection, self._set_ready)
+            await self._probe.keep_probing(self._set_ready, self._traffic)
+
+    def _traffic(self) -> tuple[int, int]:
+        return self._subscriber.heard, self.requests.answered + self._own.answered
 
     @asynccontextmanager
     async def _open_any(self) -> AsyncIterator[NatsConnection]:

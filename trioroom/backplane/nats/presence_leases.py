@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from datetime import datetime
+from itertools import islice
 from typing import Final
 
 import attrs
@@ -29,6 +30,7 @@ _MAX_LEASE: Final = 86_400.0  # seconds; as the setting
 _MAX_DIGITS: Final = 20
 _BURIAL: Final = 15.0  # seconds within which who has found a node dead has removed its rows
 _ATTEMPTS: Final = 20  # at an answer that has our own renewal: a server of a cluster may be behind
+_MAX_DEAD: Final = 1_000
 _PAUSE: Final = 0.05  # seconds between two of them
 
 
@@ -65,6 +67,8 @@ class NatsLeases(Leases):
 
     def __init__(self, bucket: Bucket, lease: float) -> None:
         super().__init__(lease)
+        self.dead: dict[str, None] = {}
+        """Nodes that once had a lease, the latest: what they put yet does not count, and their ids never come back."""
         self._bucket = bucket
         self._sequence = 0  # of our lease
         self._renewed = math.inf  # when, by our clock
@@ -110,6 +114,7 @@ class NatsLeases(Leases):
     async def _learn(self, now: float) -> bool:
         """Who lives. False if it has to be asked again, as somebody's lease was renewed in the last moment."""
         ours, leases = await self._read()
+        unburied = len(self._unburied)
         trusting = now < self._trusting_until
         live: dict[str, float] = {}
         for lease in leases:
@@ -124,9 +129,12 @@ class NatsLeases(Leases):
                 return False
             else:
                 self._unburied[lease.node] = None
+        self.dead.update(dict.fromkeys(self.live.keys() - live.keys()))
+        for node in list(islice(self.dead, max(0, len(self.dead) - _MAX_DEAD))):
+            del self.dead[node]
         self.live = live
-        if self._unburied:
-            self.look_soon()
+        if len(self._unburied) > unburied:
+            self.look_soon()  # who looks may be a seat, and what follows is for `run`
         return True
 
     async def _read(self) -> tuple[_Lease, list[_Lease]]:

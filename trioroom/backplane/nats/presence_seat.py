@@ -9,10 +9,10 @@ from typing import Final
 import attrs
 import trio
 
-from trioroom.backplane.base import Delivery, PresenceListener
-from trioroom.backplane.leases import Leases
+from trioroom.backplane.base import Delivery, Lost, PresenceListener
 from trioroom.backplane.nats.bucket import Bucket
 from trioroom.backplane.nats.channel import NatsChannel
+from trioroom.backplane.nats.presence_leases import NatsLeases
 from trioroom.backplane.nats.presence_table import (
     Change,
     Gone,
@@ -53,7 +53,7 @@ class Seat:
     def __init__(
         self,
         bucket: Bucket,
-        leases: Leases,
+        leases: NatsLeases,
         room: str,  # a token
         number: int,
         listener: PresenceListener,
@@ -97,10 +97,13 @@ class Seat:
             nursery.start_soon(self._reading.run)
 
     async def _write(self, seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
+        await self._leases.hold()  # it may have ended: what we put under an id that is dead would flash up at others
+        self.follow_node()
+        seat = self.own.names[-1]
         self._writes += 1
         write, of = self._writes, len(put) + len(removed)
         rows = [*put.items(), *((user, None) for user in removed)]
-        await self._bucket.put_all([put_of_row(self._room, seat, user, info, write, of) for user, info in rows])
+        await self._bucket.put_all(put_of_row(self._room, seat, user, info, write, of) for user, info in rows)
 
     async def _remove(self, seat: str) -> None:
         await remove_rows(self._bucket, self._room, seat)
@@ -127,18 +130,34 @@ class Seat:
 
     def _apply(self, change: Change) -> None:
         if isinstance(change, Gone):
-            self._forget(change.seat)
-        elif isinstance(change, RowChange) and change.seat not in self.own.names:
-            self._meet(change.seat)
+            self._take_gone(change.seat)
+        elif isinstance(change, RowChange):
+            self._take_row(change)
+
+    def _take_row(self, change: RowChange) -> None:
+        if change.seat == self.own.names[-1]:
+            if self.own.rows.get(change.user) != change.info and change.user not in self.own.dirty:
+                self.own.mark((change.user,))  # somebody else has put that, or it is an older one of ours
+        elif change.seat not in self.own.names and self._meet(change.seat):
             put = {} if change.info is None else {change.user: change.info}
             self._listener.rows_changed(change.seat, put, () if put else (change.user,))
 
-    def _meet(self, seat: str) -> None:
-        self._others.add(seat)
+    def _take_gone(self, seat: str) -> None:
+        if seat == self.own.names[-1]:  # others think that we are
+            self.offer(Lost("backplane"))
+        else:
+            self._forget(seat)
+
+    def _meet(self, seat: str) -> bool:
+        """Whether its rows count; those of what is dead, which were on their way, are removed."""
         node = node_of(seat)
         self.nodes.add(node)
         if node not in self._leases.live:
             self._leases.look_soon()
+        if node in self._leases.dead:
+            return False
+        self._others.add(seat)
+        return True
 
     def _forget(self, seat: str) -> None:
         self._incoming.forget(seat)
@@ -150,6 +169,7 @@ class Seat:
         """Their rows do not count any more."""
         for seat in [seat for seat in self._others if node_of(seat) in dead]:
             self._forget(seat)
+        self._incoming.forget_nodes(dead)  # also of those whose rows never counted
         self.nodes.difference_update(dead)
 
     async def remove_nodes(self, dead: Collection[str]) -> None:
@@ -171,11 +191,10 @@ class Seat:
         table = await self._read_table()
         dead = await self._look_at_leases(table.rows())
         self._incoming.finish(table)
-        seats = {seat: rows for seat, rows in table.rows().items() if node_of(seat) not in dead}
-        self._correct([seats.pop(name, {}) for name in self.own.names])
+        there = {seat: rows for seat, rows in table.rows().items() if node_of(seat) not in dead}
+        self._correct([there.pop(name, {}) for name in self.own.names])
         self.nodes, self._others = set(), set()
-        for seat in seats:
-            self._meet(seat)
+        seats = {seat: rows for seat, rows in there.items() if self._meet(seat)}
         self._listener.resynced(seats)  # also after a loss meanwhile, when it is read again: who opens waits for one
 
     async def _read_table(self) -> Table:

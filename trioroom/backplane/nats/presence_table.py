@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias
 
 import attrs
@@ -106,14 +106,14 @@ def node_of(seat: str) -> str:
 
 def parse_change(entry: Entry) -> Change | None:
     """What it is; None if it is somebody else's."""
-    _, _, *where = entry.key.split(".")
+    where = entry.key.split(".")[2:]
     seat = ".".join(where[:2])
     if len(where) == 2 and entry.payload in (_OPEN, _GONE):
         return Gone(seat) if entry.payload == _GONE else Opened(seat, entry.sequence)
     if len(where) == 3:
         try:
             row = _rows.decode(entry.payload)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return None
         return RowChange(seat, row.user, row.info, entry.sequence, row.write, row.of)
     return None
@@ -239,6 +239,10 @@ class Incoming:
     def forget(self, seat: str) -> None:
         """It will not be told of again."""
         self._writes.pop(seat, None)
+
+    def forget_nodes(self, nodes: Collection[str]) -> None:
+        """Nor will any seat of theirs."""
+        self._writes = {seat: writes for seat, writes in self._writes.items() if node_of(seat) not in nodes}
 
     def warn(self, subject: bytes, size: int, what: str) -> None:
         """Once, as who puts it may go on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from operator import ne
 from typing import Final
 
 import trio
@@ -11,9 +12,8 @@ import trio
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.connection import NatsConnection
 from trioroom.backplane.nats.protocol import BadProtocol, LinkLost
-from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import parse_answer
 from trioroom.backplane.nats.subjects import Names
@@ -55,25 +55,30 @@ class Probe:
         Raises:
             BackplaneUnavailable: no answer.
             BackplaneError: the server refuses it.
-            LinkLost: the relay has begun anew, so that what it had may not have come to us.
+            LinkLost: the relay is not there, or has begun anew, so that what it had may not have come to us.
         """
-        number = parse_answer(await self._requests.ask_served(self._subject, payload)).get("seq")
+        before = self._relayed  # several may be on their way, and who is told first is chance
+        try:
+            number = parse_answer(await self._requests.ask_served(self._subject, payload)).get("seq")
+        except NoResponders as exc:
+            raise LinkLost("the stream of the rooms has no leader, or is gone") from exc
         if not isinstance(number, int):
             raise BadProtocol("a publication was answered without a number")
-        if number <= self._relayed:
+        if number <= before:
             raise LinkLost("the stream of the rooms was lost, and has begun anew")
-        self._relayed = number
+        self._relayed = max(number, self._relayed)
         return number
 
     def begin(self) -> None:
         """On another connection nothing is known of the stream."""
         self._relayed = 0
 
-    async def keep_probing(self, connection: NatsConnection, tell: Callable[[bool], None]) -> None:
-        """Until it does not come round: then the connection is given up. It may take longer while something comes.
+    async def keep_probing(self, tell: Callable[[bool], None], traffic: Callable[[], tuple[int, ...]]) -> None:
+        """Until it does not come round: then the connection is given up. It may take longer while others' come.
 
         Args:
             tell: called with whether publications come round now.
+            traffic: counts of what comes, by kind; while all of them grow the way is open and has a queue.
         Raises:
             LinkLost: it did not come round in time.
         """
@@ -82,7 +87,7 @@ class Probe:
         silent = 0.0  # seconds, counted in ticks: when it was we who stopped, that is one
         self._returned = self._sent
         while True:
-            received, began = connection.received, trio.current_time()
+            before, began = traffic(), trio.current_time()
             self._sent += 1
             wait = min(tick, settings.probe_timeout - silent)
             with trio.move_on_after(wait) as waiting:
@@ -96,7 +101,7 @@ class Probe:
                 continue
             late = tick * (self._sent - self._returned)  # of those on their way, the oldest: lag itself may be steady
             self._meters.round_trips.observe(late)  # or more: it is still on its way
-            alive = connection.received != received
+            alive = all(map(ne, traffic(), before))
             silent = 0.0 if alive else silent + wait
             if not alive:
                 tell(False)

@@ -56,7 +56,7 @@ class Message:
     def headers(self) -> Mapping[str, str]:
         """By name, as it is spelt; of those that are there twice the last. Parsed when first asked for."""
         if self._parsed is None:
-            self._parsed = _parse_headers(self._head)
+            self._parsed = parse_headers(self._head)
         return self._parsed
 
     @property
@@ -72,7 +72,8 @@ class Message:
         return line[12:].strip().decode(errors="replace") if self.status is not None else ""
 
 
-def _parse_headers(head: bytes) -> Mapping[str, str]:
+def parse_headers(head: bytes) -> Mapping[str, str]:
+    """Those before a payload, by name."""
     headers: dict[str, str] = {}
     for line in head.decode(errors="replace").split("\r\n")[1:]:
         name, colon, value = line.partition(":")

@@ -7,12 +7,16 @@ subject.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
 
 from trioroom.backplane.base import Lost
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.protocol import Message
+from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
+from trioroom.backplane.nats.streams import ensure_stream
 from trioroom.backplane.nats.subjects import Names
 
 _NANOSECONDS = 1_000_000_000
@@ -35,6 +39,40 @@ def relay_config(settings: NatsSettings) -> dict[str, object]:
         "duplicate_window": remembered,
         "num_replicas": settings.replicas,
     }
+
+
+@attrs.define(eq=False)
+class RelayLeaders(NatsChannel):
+    """Where the server tells who has the relay; on one that is alone nothing comes."""
+
+    lose: Callable[[], None] = lambda: None
+
+    def take(self, message: Message) -> None:
+        """Another leader: what the one before has numbered and not passed on, nobody does."""
+        self.lose()
+
+
+class Relay:
+    """Has the stream be there."""
+
+    def __init__(self, settings: NatsSettings) -> None:
+        self._config = relay_config(settings)
+        self._subject = f"{Names(settings.prefix).put}check"
+        self._ensured = False
+
+    async def ensure(self, requests: Requests) -> None:
+        """On each new connection, of which the first brings what has changed in the settings.
+
+        Later ones ask nothing of a cluster but the stream itself, which may have a leader when the cluster has none.
+        """
+        if self._ensured:
+            try:
+                await requests.ask(self._subject)
+                return
+            except NoResponders:  # somebody has removed it, or it is between two leaders
+                pass
+        await ensure_stream(requests, self._config)
+        self._ensured = True
 
 
 @attrs.define(eq=False)

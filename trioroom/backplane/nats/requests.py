@@ -54,7 +54,8 @@ class Requests:
     ) -> None:
         """``sid`` is of the inbox's subscription; the bounds are those of `NatsSettings`."""
         self.sid = sid
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds for an answer."""
         self._max_queued = max_queued
         self._max_queued_bytes = max_queued_bytes
         self._meters = meters or LinkMeters()
@@ -67,6 +68,8 @@ class Requests:
         self._full = trio.lowlevel.ParkingLot()
         self._down_since: float | None = trio.current_time()  # None while there is a connection
         self._given_up: Callable[[], Exception] | None = None
+        self.answered = 0
+        """How often something came for what was asked, other than that nobody was there."""
         self.trouble: str | None = None
         """Why there is no connection, where that is known; for the message to who waits for one."""
 
@@ -97,7 +100,7 @@ class Requests:
 
         For what a stream listens to: it may be between two leaders, or not known to the server we are connected to yet.
         """
-        deadline, pause = trio.current_time() + self._timeout, _FIRST_PAUSE
+        deadline, pause = trio.current_time() + self.timeout, _FIRST_PAUSE
         while True:
             try:
                 return await self.ask(subject, payload, headers)
@@ -124,7 +127,7 @@ class Requests:
         last: Callable[[Message], bool] | None,
     ) -> list[Message]:
         pending = self._pack(subject.encode(), payload, headers, last)
-        if self._down_since is not None and pending.since - self._down_since > self._timeout:
+        if self._down_since is not None and pending.since - self._down_since > self.timeout:
             await self._refuse(pending.since - self._down_since)
         if self._is_full:
             await self._wait_for_room()
@@ -174,13 +177,13 @@ class Requests:
         return self.queued >= self._max_queued or (self.queued > 0 and self._bytes >= self._max_queued_bytes)
 
     async def _wait_for_room(self) -> None:
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(self.timeout):
             while self._is_full and self._given_up is None:
                 await self._full.park()
             return
         raise BackplaneUnavailable(
             f"{self.queued} publications waited for the broker and left no room for another within "
-            f"timeout={self._timeout:g} s; publish less, or see max_queued_publications"
+            f"timeout={self.timeout:g} s; publish less, or see max_queued_publications"
         )
 
     # -- for the link ----------------------------------------------------------------------------
@@ -191,11 +194,11 @@ class Requests:
         A cancel scope for each publication would say the same and take a third of its time.
         """
         while True:
-            await trio.sleep(self._timeout / _LOOKS_PER_TIMEOUT)
-            self._expire(trio.current_time() - self._timeout)
+            await trio.sleep(self.timeout / _LOOKS_PER_TIMEOUT)
+            self._expire(trio.current_time() - self.timeout)
 
     def _expire(self, oldest: float) -> None:
-        within = f"within timeout={self._timeout:g} s{self._because}"
+        within = f"within timeout={self.timeout:g} s{self._because}"
         for pending in [
             *takewhile(lambda pending: pending.since <= oldest, self._waiting.values()),
             *takewhile(lambda pending: pending.since <= oldest, self._sent.values()),
@@ -267,6 +270,7 @@ class Requests:
             if not observed:  # once for all of them: a look at the clock for each would show
                 self._meters.publishing.observe(trio.current_time() - pending.since)
                 observed = True
+            self.answered += reply.status != _NO_RESPONDERS
             pending.replies.append(reply)
             if pending.last is None or pending.last(reply):
                 self._resolve(pending, outcome.Value(pending.replies))

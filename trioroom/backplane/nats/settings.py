@@ -7,6 +7,7 @@ from attrs import validators
 
 _LEASE = validators.and_(validators.ge(1.0), validators.le(86_400.0))
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
+_LASTING = [validators.gt(0.0), validators.lt(1e9)]  # in nanoseconds it has to fit into 63 bits
 
 
 @attrs.frozen(kw_only=True)
@@ -20,7 +21,8 @@ class NatsSettings:
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
     longer than it takes to come back after a restart, so that a short outage costs a delay and no error."""
     connect_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
-    """Connecting and logging in, absolute; a stopped server's kernel accepts connections that nobody serves."""
+    """Connecting and logging in, absolute, as a stopped server's kernel accepts connections that nobody serves; and
+    then each question to JetStream before rooms are live, as a cluster without a leader answers nothing."""
     probe_interval: float = attrs.field(default=1.0, validator=validators.gt(0))
     """Between two publications to ourselves, which show that the way through the broker is open."""
     probe_timeout: float = attrs.field(default=2.0, validator=validators.gt(0))
@@ -52,6 +54,12 @@ class NatsSettings:
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
     a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. From 1
     second, which a pause of a process may take, to a day."""
+    max_history_size: int = attrs.field(default=1_000, validator=_COUNT)
+    """Publications that the server holds of each room: the most that a ``History.size`` may be. A room that keeps
+    less has as many there, once it has published so many."""
+    position_ttl: float = attrs.field(default=86_400.0, validator=_LASTING)
+    """How long the server holds each of them: the most that a ``History.ttl`` may be. The last one tells where the
+    room's history ends, so that who comes back to a room that has been quiet for longer is told of a loss."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""

@@ -9,12 +9,16 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+import trio
+
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 NAME_IN_USE: Final = 10058
 """The stream is there with another configuration."""
+_ID_IN_PROCESS: Final = 10158  # the first publication with this Nats-Msg-Id is on its way to the other servers
+_PAUSE: Final = 0.02  # seconds, until they have it
 _WITHOUT_JETSTREAM: Final = frozenset((10039, 10076))  # not for this account, not at all
 _NO_JETSTREAM: Final = (
     "the NATS server runs without JetStream, which gives the publications of a room one order; start it with "
@@ -65,6 +69,25 @@ async def call_api(requests: Requests, name: str, body: Mapping[str, object] | N
         return parse_answer(await requests.ask(f"$JS.API.{name}", payload))
     except NoResponders as exc:
         raise BackplaneUnavailable(_NO_JETSTREAM) from exc
+
+
+async def append(
+    requests: Requests, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Publish to a stream; what it says of it, such as ``seq``, once it is as safe as the stream can make it.
+
+    Raises:
+        JetStreamError: the server refuses.
+        BackplaneUnavailable: as `Requests.ask_served`, or JetStream cannot do it now.
+    """
+    deadline = trio.current_time() + requests.timeout
+    while True:
+        try:
+            return parse_answer(await requests.ask_served(subject, payload, headers))
+        except JetStreamError as exc:
+            if exc.err_code != _ID_IN_PROCESS or trio.current_time() + _PAUSE > deadline:
+                raise
+        await trio.sleep(_PAUSE)
 
 
 async def ensure_stream(requests: Requests, config: Mapping[str, object]) -> dict[str, Any]:

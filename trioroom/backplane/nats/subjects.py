@@ -23,19 +23,39 @@ def token_of(text: str) -> str:
 
 @attrs.frozen
 class Names:
-    """Of the stream through which all rooms without a history go, by the prefix of an app."""
+    """Of streams and subjects, by the prefix of an app. A relay is what rooms without a history go through."""
 
     prefix: str
 
     @property
     def relay(self) -> str:
-        """That stream."""
+        """The stream that is it."""
         return f"{self.prefix}_relay"
+
+    @property
+    def relay_leaders(self) -> str:
+        """Where the server tells that another one of the cluster has it now."""
+        return f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{self.relay}"
 
     @property
     def put(self) -> str:
         """What is published to subjects that begin so is numbered by the relay."""
         return f"{self.prefix}.put."
+
+    @property
+    def history(self) -> str:
+        """The stream in which all histories are."""
+        return f"{self.prefix}_history"
+
+    @property
+    def keep(self) -> str:
+        """What is published to subjects that begin so is kept there."""
+        return f"{self.prefix}.keep."
+
+    @property
+    def kept(self) -> str:
+        """And comes out again on those that begin so."""
+        return f"{self.prefix}.kept."
 
     @property
     def got(self) -> str:

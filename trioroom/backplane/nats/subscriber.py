@@ -30,6 +30,8 @@ class Subscriber:
 
     def __init__(self, max_payload: int) -> None:
         self.channels: dict[bytes, NatsChannel] = {}
+        self.heard = 0
+        """Messages that came for channels that are live."""
         self._max_payload = max_payload
         self._by_sid: dict[int, NatsChannel] = {}
         self._last_sid = FIRST_SID
@@ -129,6 +131,7 @@ class Subscriber:
         channel = self._by_sid.get(message.sid)
         if channel is None or not channel.live:
             return
+        self.heard += 1
         if len(message.payload) > self._max_payload:
             fields = {"bytes": len(message.payload), "channel": channel.name}
             log.warning(

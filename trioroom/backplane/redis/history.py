@@ -32,6 +32,11 @@ class RedisHistory:
         self._subscriptions = subscriptions
         self._settings = settings
 
+    @property
+    def dense_offsets(self) -> bool:
+        """Each room counts its own."""
+        return True
+
     async def publish(
         self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
     ) -> Position | None:
