@@ -207,7 +207,9 @@ class Table:
             del self.nodes[name]
 
     def _forget(self, name: str) -> None:
-        if (node := self.nodes.pop(name, None)) is not None:
+        node = self.nodes.get(name)
+        if node is not None and node.dead_since is not None:  # else that is not said of a node that we know
+            del self.nodes[name]
             for seat in node.seats.values():
                 self.bytes -= sum(_size(user, info) for user, info in seat.rows.items())
 
