@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, SeatId, Statement, read, write
-from trioroom.backplane.kafka.presence_table import ROW_BYTES, Changes, News, Rows, Table
+from trioroom.backplane.kafka.presence_table import ROW_BYTES, SEAT_BYTES, Changes, News, Rows, Table
 
 ROOMS = ("a", "b")
 NAMES = st.sampled_from(["1a", "2b", "3c"])
@@ -69,8 +69,9 @@ def test_what_is_told_is_what_the_table_has(batches: list[list[Statement]]) -> N
 @given(st.lists(STATEMENTS))
 def test_table_counts_its_bytes(statements: list[Statement]) -> None:
     table = read_all(statements)
-    rows = [row for node in table.nodes.values() for seat in node.seats.values() for row in seat.rows.items()]
-    assert table.bytes == sum(len(user) + len(info) + ROW_BYTES for user, info in rows)
+    seats = [seat for node in table.nodes.values() for seat in node.seats.values() if seat.rows]
+    rows = [row for seat in seats for row in seat.rows.items()]
+    assert table.bytes == sum(len(user) + len(info) + ROW_BYTES for user, info in rows) + len(seats) * SEAT_BYTES
 
 
 @given(st.lists(STATEMENTS))
@@ -203,8 +204,8 @@ def test_node_that_was_shown_is_not_hidden() -> None:
 def test_rows_beyond_the_bound_are_dropped_and_counted() -> None:
     seat = SeatId("1a", 1, "a")
     size = 3 + 1 + ROW_BYTES
-    table = read_all([Row(seat, "ann", b"1"), Row(seat, "bob", b"2"), Row(seat, "cid", b"3")], 2 * size)
-    assert (table.dropped, table.bytes) == (1, 2 * size)
+    table = read_all([Row(seat, "ann", b"1"), Row(seat, "bob", b"2"), Row(seat, "cid", b"3")], SEAT_BYTES + 2 * size)
+    assert (table.dropped, table.bytes) == (1, SEAT_BYTES + 2 * size)
     table.take(Row(seat, "ann", b"longer"), 0.0, 0.0, News())
     assert table.rows("a") == {seat: {"bob": b"2"}}, "rather none than a wrong one"
     table.take(Row(seat, "cid", b"3"), 0.0, 0.0, News())
