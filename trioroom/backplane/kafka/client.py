@@ -10,15 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import confluent_kafka
 import trio
 
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.settings import OVERHEAD_BYTES
-
-try:
-    import confluent_kafka
-except ImportError as exc:  # an extra
-    raise ImportError("the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'") from exc
 
 log = logging.getLogger("trioroom.backplane")
 library_log = logging.getLogger("trioroom.backplane.librdkafka")

@@ -103,7 +103,10 @@ class Link:
     async def _ask(self, question: Callable[[Admin], Answer]) -> Answer:
         admin = Admin(self._location)
         answers: list[Answer] = []
-        await run_thread(lambda: answers.append(question(admin)), admin.stop)
+        try:
+            await run_thread(lambda: answers.append(question(admin)), admin.stop)
+        finally:
+            admin.close()
         return answers[0]
 
     def _accept(self, topic: Topic) -> None:

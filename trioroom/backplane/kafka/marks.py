@@ -90,13 +90,13 @@ class Marks:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Who asks meanwhile waits for the next one to run it."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 for partition, line in self._lines.items():
                     if line.gathering is not None:
                         self._start(line, partition)
+                task_status.started()
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # inside: in a nursery that ends nothing can be started

@@ -131,8 +131,10 @@ class Producer:
         """Hand it to the client, when there is room; no checkpoint where there is some."""
         if self._client is None or self._is_full:
             await self._wait_for_room()
-        if self._closed or self._client is None:
+        if self._closed:
             raise BackplaneUnavailable("the link to the broker is closed; publish while it is open")
+        if self._client is None:
+            raise BackplaneUnavailable(f"there is no link to the broker{self._because}; retry later")
         pending = _Pending(len(key) + len(value or b"") + _RECORD_BYTES, trio.current_time())
         try:
             self._client.produce(
@@ -195,12 +197,17 @@ class Producer:
         if error.fatal() or error.code() in SPENT:
             self._fatal = error.str()
 
-    def _poll(self, client: confluent_kafka.Producer, token: trio.lowlevel.TrioToken) -> None:
-        while not self._stopping:
-            client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
-            self._hand_over(token)
-            if (fatal := self._fatal) is not None:
-                raise LinkLost(f"the client can write no more: {fatal}")
+    def _poll(self, token: trio.lowlevel.TrioToken) -> None:
+        client = self._client
+        assert client is not None
+        try:
+            while not self._stopping and self._fatal is None:
+                client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
+                self._hand_over(token)
+        finally:
+            self._client = None  # ours is the last reference then: it ends here, and not in Trio's thread
+        if self._fatal is not None:
+            raise LinkLost(f"the client can write no more: {self._fatal}")
 
     def _hand_over(self, token: trio.lowlevel.TrioToken) -> None:
         if self._reports:
@@ -236,20 +243,17 @@ class Producer:
             self._judge(error)
             on_error(error)
 
-        client = confluent_kafka.Producer(_config(self._location, on_client_error))
-        client_poll = partial(self._poll, client, trio.lowlevel.current_trio_token())
+        self._client = confluent_kafka.Producer(_config(self._location, on_client_error))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._expire)
-                self._client = client
                 self._client_there.set()
                 task_status.started()
-                await run_thread(client_poll, self._stop)
+                await run_thread(partial(self._poll, trio.lowlevel.current_trio_token()), self._stop)
         finally:
             self._client = None
             self._client_there = trio.Event()
             self._fail_all("the link to the broker broke with a publication on its way; it may have gone out or not")
-            client.purge()
 
     def _stop(self) -> None:
         self._stopping = True
