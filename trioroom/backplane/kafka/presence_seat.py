@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeAlias
 
 import trio
@@ -86,12 +86,16 @@ class Seat:
             # Somebody else may have written that; or we have, before our last write, and then it costs one more.
             self.there.update(dict.fromkeys(event.put))
             rows = self._own.rows
-            self._own.mark(user for user, info in event.put.items() if rows.get(user) != info)
-            self._own.mark(user for user in event.removed if user in rows)
+            self._correct([user for user, info in event.put.items() if rows.get(user) != info])
+            self._correct([user for user in event.removed if user in rows])
 
     def resync(self, seats: Mapping[SeatId, Rows]) -> None:
         """All rows of the room, as the log has them; ours are corrected if need be."""
         found = seats.get(self.id, {})
         self.there.update(dict.fromkeys(found))
-        self._own.mark(self._own.compare(found))
+        self._correct(self._own.compare(found))
         self._listener.resynced({str(seat): rows for seat, rows in seats.items() if seat != self.id})
+
+    def _correct(self, users: Collection[str]) -> None:
+        if users:  # else nothing is to be written, and the next change need not wait for an interval
+            self._own.mark(users)

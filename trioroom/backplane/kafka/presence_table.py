@@ -12,8 +12,10 @@ import attrs
 
 from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, SeatId, Statement
 
-ROW_BYTES: Final = 300
+ROW_BYTES: Final = 150
 """Of memory that a row takes beside its user and its info; measured, rounded up."""
+SEAT_BYTES: Final = 700
+"""Likewise a seat that has rows, beside those."""
 
 Rows: TypeAlias = dict[str, bytes]
 
@@ -148,7 +150,7 @@ class Table:
             return False
         size = 0 if before is None else -_size(user, before)
         if info is not None:
-            size += _size(user, info)
+            size += _size(user, info) + (0 if seat.rows else SEAT_BYTES)
             if self.bytes + size > self._max_bytes:
                 self.dropped += 1
                 if before is None:
@@ -157,6 +159,7 @@ class Table:
         self.bytes += size
         if info is None:
             del seat.rows[user]
+            self.bytes -= 0 if seat.rows else SEAT_BYTES
         else:
             seat.rows[user] = info
         return True
@@ -207,9 +210,12 @@ class Table:
             del self.nodes[name]
 
     def _forget(self, name: str) -> None:
-        if (node := self.nodes.pop(name, None)) is not None:
+        node = self.nodes.get(name)
+        if node is not None and node.dead_since is not None:  # else that is not said of a node that we know
+            del self.nodes[name]
             for seat in node.seats.values():
                 self.bytes -= sum(_size(user, info) for user, info in seat.rows.items())
+                self.bytes -= SEAT_BYTES if seat.rows else 0
 
     # -- nodes that live -------------------------------------------------------------------------
 

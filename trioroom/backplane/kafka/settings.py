@@ -69,10 +69,12 @@ class KafkaSettings:
     ``ttl`` of its room. Longer takes longer to start. The same on all nodes."""
     presence_lease: float = attrs.field(default=30.0, validator=[validators.ge(1.0), *_SECONDS])
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
-    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one."""
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. Longer
+    than nodes take to come back after an outage of the broker, which is some seconds."""
     max_presence_bytes: int = attrs.field(default=1 << 28, validator=_COUNT)
-    """Of memory for who is present in all rooms of all nodes, as each node holds all of that; a user takes 300 bytes
-    beside its id and info. Who is too many is not shown, and the log says so."""
+    """Of memory for who is present in all rooms of all nodes, as each node holds all of that; a user takes 150 bytes
+    beside its id and info, and each room on each node 700. Who is too many is not shown, and the log says so; each row
+    is written again once a day, and is shown if there is room then."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""
