@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import attrs
 import trio
 
 import trioroom
 from tests.backplane.processes import until
+from trioroom.backplane.base import Backplane
 from trioroom.backplane.redis import RedisSettings, open_redis
 from trioroom.errors import BackplaneUnavailable, ConnectionClosed
 from trioroom.server import Server
@@ -156,16 +157,26 @@ class Stage:
         ]
 
 
+def _open_redis(url: str) -> AbstractAsyncContextManager[Backplane]:
+    return open_redis(url, settings=SETTINGS)
+
+
 @asynccontextmanager
-async def open_stage(url: str, members: int, interval: float, seed: int) -> AsyncIterator[Stage]:
+async def open_stage(
+    url: str,
+    members: int,
+    interval: float,
+    seed: int,
+    opening: Callable[[str], AbstractAsyncContextManager[Backplane]] = _open_redis,
+) -> AsyncIterator[Stage]:
     """``members`` come and go while each node publishes every ``interval`` seconds, until the stage has settled."""
     apps = [trioroom.App(), trioroom.App()]
     settings = trioroom.Settings(close_timeout=1.0, leave_timeout=1.0, drain_timeout=1.0)
     for app in apps:
         app.route("room/{name}", Kept)
     async with (
-        open_redis(url, settings=SETTINGS) as here,
-        open_redis(url, settings=SETTINGS) as there,
+        opening(url) as here,
+        opening(url) as there,
         trioroom.open_server(apps[0], port=0, settings=settings, backplane=here) as first,
         trioroom.open_server(apps[1], port=0, settings=settings, backplane=there) as second,
         trio.open_nursery() as nursery,

@@ -35,6 +35,7 @@ class KafkaHistory:
         self._listeners = Listeners(log, HISTORY)
         self._made: HistoryView | None = None  # once it is known how many partitions there are
         self._lost: dict[int, tuple[str, int]] = {}  # which partitions are read anew, and the epoch and place before
+        self._stale: set[int] = set()  # those of them of which nothing has been read since
         self._warned = False
 
     @property
@@ -157,16 +158,15 @@ class KafkaHistory:
     def caught_up(self, partition: int) -> None:
         """A log that ends before where we had read it was cut off: what others have of it nobody can vouch for."""
         place = self._log.place(partition)
-        view = self._open(partition)
-        own_epoch, was = self._lost.pop(partition, ("", 0))
-        view.cut_off = view.own_epoch == own_epoch and place < was
+        view = self._open(partition, place)
+        epoch, was = self._lost.pop(partition, ("", 0))
+        view.cut_off = view.epoch_name == epoch and place < was  # else another one has begun already
 
     def lost(self, partition: int) -> None:
-        """Begin anew."""
-        if partition in self._views:
-            view = self._views[partition]
-            self._lost.setdefault(partition, (view.own_epoch, view.place))
-            self._views.close(partition)
+        """Begin anew, as soon as it is known where."""
+        view = self._open(partition)
+        self._lost.setdefault(partition, (view.epoch_name, view.place))
+        self._stale.add(partition)
         self._listeners.lose(partition)
 
     @property
@@ -176,8 +176,11 @@ class KafkaHistory:
         return self._made
 
     def _open(self, partition: int, at: int | None = None) -> PartitionView:
-        """What is known of it; if nothing is yet, it is known from where reading began, else from ``at`` or here on."""
-        if partition not in self._views:
-            start, here = self._log.start(partition), self._log.place(partition) if at is None else at
-            self._views.open(partition, self._log.incarnation, max(0, here) if start < 0 else start)
+        """What is known of it, from where reading began; after a loss that is ``at``, which only the reader can tell."""
+        if at is not None and partition in self._stale:
+            self._stale.discard(partition)
+            self._views.close(partition)
+            self._views.open(partition, self._log.incarnation, at)
+        elif partition not in self._views:
+            self._views.open(partition, self._log.incarnation, max(0, self._log.start(partition)))
         return self._views[partition]
