@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -36,6 +37,8 @@ class KafkaHistory:
         self._made: HistoryView | None = None  # once it is known how many partitions there are
         self._lost: dict[int, tuple[str, int]] = {}  # which partitions are read anew, and the epoch and place before
         self._stale: set[int] = set()  # those of them of which nothing has been read since
+        self._losses: Counter[int] = Counter()  # by partition
+        self._moved: dict[int, trio.Event] = {}  # by partition, while somebody waits for a record
         self._warned = False
 
     @property
@@ -64,12 +67,22 @@ class KafkaHistory:
         elif (known := await self._find_history(room, partition)) is None:
             return None
         headers = history_records.publication(history, known, publication_id, self._open(partition).epoch)
+        losses = self._losses[partition]
         place = await self._log.produce(HISTORY, room, payload, headers)
         first: int | None = None
-        if publication_id is not None:
-            await self._wait_passed(place)
+        if publication_id is not None and await self._comes_round(place, losses):
             first = self._views.first_use(room, publication_id)
         return Position(self._open(partition).epoch_name, 1 + (place.offset if first is None else first))
+
+    async def _comes_round(self, place: Place, losses: int) -> bool:
+        """False if the log has lost what it had confirmed: all are told of that, and nobody is to try again."""
+        with trio.move_on_after(self._settings.timeout):
+            while self._losses[place.partition] == losses:
+                if self._log.place(place.partition) > place.offset:
+                    return True
+                await self._moved.setdefault(place.partition, trio.Event()).wait()
+            return False
+        raise self._late()
 
     async def _find_history(self, room: str, partition: int) -> History | None:
         if (known := self._views.history_of(room)) is None:
@@ -124,11 +137,13 @@ class KafkaHistory:
         await self._wait_passed(await self._log.produce(HISTORY, "", value, headers, partition))
 
     async def _wait_passed(self, place: Place) -> None:
-        timeout = self._settings.timeout
-        with trio.move_on_after(timeout):
+        with trio.move_on_after(self._settings.timeout):
             return await self._log.wait_passed(place)
-        raise BackplaneUnavailable(
-            f"a record has been written and has not come round within timeout={timeout:g} s; retry later"
+        raise self._late()
+
+    def _late(self) -> BackplaneUnavailable:
+        return BackplaneUnavailable(
+            f"a record has been written and has not come round within timeout={self._settings.timeout:g} s; retry later"
         )
 
     def _check_ttl(self, room: str, history: History) -> None:
@@ -154,6 +169,11 @@ class KafkaHistory:
             kept = self._views.apply(record)
             if kept is not None:
                 self._listeners.deliver(record.name, record.offset, kept)
+            self._wake(record.partition)
+
+    def _wake(self, partition: int) -> None:
+        if (moved := self._moved.pop(partition, None)) is not None:
+            moved.set()
 
     def caught_up(self, partition: int) -> None:
         """A log that ends before where we had read it was cut off: what others have of it nobody can vouch for."""
@@ -167,6 +187,8 @@ class KafkaHistory:
         view = self._open(partition)
         self._lost.setdefault(partition, (view.epoch_name, view.place))
         self._stale.add(partition)
+        self._losses[partition] += 1
+        self._wake(partition)
         self._listeners.lose(partition)
 
     @property
@@ -176,7 +198,7 @@ class KafkaHistory:
         return self._made
 
     def _open(self, partition: int, at: int | None = None) -> PartitionView:
-        """What is known of it, from where reading began; after a loss that is ``at``, which only the reader can tell."""
+        """What is known of it, from where reading began; after a loss that is ``at``, as only the reader can tell."""
         if at is not None and partition in self._stale:
             self._stale.discard(partition)
             self._views.close(partition)
