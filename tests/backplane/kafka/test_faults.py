@@ -23,9 +23,7 @@ pytestmark = pytest.mark.kafka
 ROOMS = ("chat/a", "chat/b", "chat/c", "chat/d")
 EVERYBODY = {(node, room) for node in (0, 1) for room in ROOMS}
 NOTICED = 1.0 + 2.0  # probe_interval + probe_timeout
-AGAIN = (
-    4.0  # seconds from the server's return until traffic flows: max_backoff, and what a broker takes to know a writer
-)
+AGAIN = 4.0  # seconds from the server's return until traffic flows: max_backoff, connect_timeout, and 1
 
 
 @asynccontextmanager

@@ -5,6 +5,11 @@ directions, each with a thread; ``marks`` are places in the log, and ``log`` sup
 ``rooms`` are those without a history.
 """
 
+try:
+    import confluent_kafka  # noqa: F401  # an extra; before the modules that take it for granted
+except ImportError as exc:
+    raise ImportError("the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'") from exc
+
 from trioroom.backplane.kafka.backplane import KafkaBackplane, open_kafka
 from trioroom.backplane.kafka.settings import KafkaSettings
 

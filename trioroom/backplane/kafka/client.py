@@ -10,15 +10,11 @@ import logging
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import confluent_kafka
 import trio
 
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.settings import OVERHEAD_BYTES
-
-try:
-    import confluent_kafka
-except ImportError as exc:  # an extra
-    raise ImportError("the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'") from exc
 
 log = logging.getLogger("trioroom.backplane")
 library_log = logging.getLogger("trioroom.backplane.librdkafka")
@@ -54,6 +50,7 @@ def common_config(location: Location, on_error: OnError) -> Config:
         "log.connection.close": False,
         "socket.timeout.ms": milliseconds(settings.probe_timeout),
         "socket.connection.setup.timeout.ms": milliseconds(settings.connect_timeout),
+        "api.version.request.timeout.ms": milliseconds(settings.connect_timeout),
         "socket.nagle.disable": True,
         "allow.auto.create.topics": False,  # with whatever partitions are the broker's default
         "topic.metadata.propagation.max.ms": 1_000,  # a topic that is not there is soon known not to be

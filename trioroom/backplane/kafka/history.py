@@ -16,7 +16,7 @@ from trioroom.backplane.kafka import history_records
 from trioroom.backplane.kafka.history_view import HistoryView, PartitionView
 from trioroom.backplane.kafka.listeners import Listeners
 from trioroom.backplane.kafka.log import Log
-from trioroom.backplane.kafka.records import HISTORY, Place, Record
+from trioroom.backplane.kafka.records import HISTORY, UNKNOWN_OFFSET, Place, Record
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneUnavailable
 
@@ -72,11 +72,16 @@ class KafkaHistory:
         first: int | None = None
         if publication_id is not None and await self._comes_round(place, losses):
             first = self._views.first_use(room, publication_id)
+        elif place.offset == UNKNOWN_OFFSET:  # what is told may be behind others too
+            await self._wait_passed(place)
+            first = self._log.place(partition) - 1
         return Position(self._open(partition).epoch_name, 1 + (place.offset if first is None else first))
 
     async def _comes_round(self, place: Place, losses: int) -> bool:
         """False if the log has lost what it had confirmed: all are told of that, and nobody is to try again."""
         with trio.move_on_after(self._settings.timeout):
+            if place.offset == UNKNOWN_OFFSET:
+                await self._log.caught_up(place.partition)
             while self._losses[place.partition] == losses:
                 if self._log.place(place.partition) > place.offset:
                     return True
@@ -137,6 +142,8 @@ class KafkaHistory:
         await self._wait_passed(await self._log.produce(HISTORY, "", value, headers, partition))
 
     async def _wait_passed(self, place: Place) -> None:
+        if place.offset == UNKNOWN_OFFSET:
+            return await self._log.caught_up(place.partition)
         with trio.move_on_after(self._settings.timeout):
             return await self._log.wait_passed(place)
         raise self._late()

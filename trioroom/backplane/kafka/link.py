@@ -27,7 +27,7 @@ from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
 from trioroom.backplane.kafka.reader import Handler, LogLost, Reader
 from trioroom.backplane.kafka.topic import Admin, Topic, find_starts
-from trioroom.errors import BackplaneError
+from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 Answer = TypeVar("Answer")
@@ -108,7 +108,10 @@ class Link:
     async def _ask(self, question: Callable[[Admin], Answer]) -> Answer:
         admin = Admin(self._location)
         answers: list[Answer] = []
-        await run_thread(lambda: answers.append(question(admin)), admin.stop)
+        try:
+            await run_thread(lambda: answers.append(question(admin)), admin.stop)
+        finally:
+            admin.close()
         return answers[0]
 
     def _accept(self, topic: Topic) -> None:
@@ -128,7 +131,7 @@ class Link:
         ends: dict[int, int] = {}
 
         async def find(partition: int) -> None:
-            ends[partition] = await self.marks.offset(partition) + 1
+            ends[partition] = await self._first_mark(partition) + 1
 
         try:
             async with trio.open_nursery() as nursery:
@@ -137,6 +140,16 @@ class Link:
         except* BackplaneError as group:
             raise LinkLost(f"{first_of(group)}{self._told}") from None  # it says all there is to say
         return ends
+
+    async def _first_mark(self, partition: int) -> int:
+        # A client needs a second until it may write; a timeout that is shorter is for when it may.
+        deadline = trio.current_time() + self.settings.connect_timeout
+        while True:
+            try:
+                return await self.marks.offset(partition)
+            except BackplaneUnavailable:
+                if trio.current_time() > deadline:
+                    raise
 
     async def _wait_read_back(self) -> None:
         """As long as it takes, while records come."""
@@ -193,8 +206,10 @@ class Link:
             try:
                 offset = await self.marks.offset(partition)
                 await self.reader.wait_passed(partition, offset)
-            except BackplaneError as exc:
+            except BackplaneUnavailable as exc:
                 failures.append(str(exc))
+            except BackplaneError as exc:
+                raise LinkLost(str(exc)) from exc  # the client would keep to it for minutes, a new one asks again
 
         async with trio.open_nursery() as nursery:
             for partition in range(self.partitions):
@@ -227,7 +242,7 @@ class Link:
         if not all_down:
             self._trouble = trouble
         elif self.ready:
-            self._went_down(self._trouble or trouble)
+            self._went_down(f"no broker can be reached{self._told}")
             self._suspicion.set()
 
     def _came_up(self) -> None:

@@ -79,7 +79,7 @@ class Log:
     async def produce(
         self, kind: bytes, name: str, value: bytes, headers: Headers = (), partition: int | None = None
     ) -> Place:
-        """Append a record; returns its place when the broker has confirmed it. Always a checkpoint.
+        """Append a record; returns its `Place` when the broker has confirmed it. Always a checkpoint.
 
         Cancelled, it may or may not be written. Calls may overlap; those of one task keep their order.
 
@@ -98,7 +98,10 @@ class Log:
         return await self._link.producer.produce(partition, key, value, headers)
 
     async def wait_passed(self, place: Place) -> None:
-        """Until the record there has been given to its handler; always a checkpoint."""
+        """Until the record there has been given to its handler; always a checkpoint.
+
+        Under a deadline of the caller's: in a log that is made anew the place may not come for long.
+        """
         await self._link.reader.wait_passed(place.partition, place.offset)
 
     async def end(self, partition: int) -> int:

@@ -12,7 +12,7 @@ import attrs
 import trio
 
 from trioroom.backplane.kafka.producer import Producer
-from trioroom.backplane.kafka.records import MARK
+from trioroom.backplane.kafka.records import MARK, UNKNOWN_OFFSET
 from trioroom.errors import BackplaneError, BackplaneUnavailable, fresh
 
 _INTERVAL = 0.005  # seconds between two in one partition: 200 a second, however many rooms come and go
@@ -33,6 +33,10 @@ class _Line:
 
     gathering: _Round | None = None
     busy: bool = False
+
+
+def _not_confirmed() -> BackplaneError:
+    return BackplaneUnavailable("the broker has not confirmed a place in the log; retry later")
 
 
 class Marks:
@@ -71,10 +75,11 @@ class Marks:
         try:
             while (current := line.gathering) is not None:
                 line.gathering = None
-                current.error = BackplaneUnavailable("the link to the broker broke; retry later")  # if we are cancelled
+                current.error = _not_confirmed()  # if we are cancelled
                 try:
                     place = await self._producer.produce(partition, self._key, b"")
-                    current.offset, current.error = place.offset, None
+                    if place.offset != UNKNOWN_OFFSET:  # else another one may say more
+                        current.offset, current.error = place.offset, None
                 except BackplaneError as exc:
                     current.error = exc
                 finally:
@@ -85,13 +90,13 @@ class Marks:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled. Who asks meanwhile waits for the next one to run it."""
-        try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                task_status.started()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
                 for partition, line in self._lines.items():
                     if line.gathering is not None:
                         self._start(line, partition)
+                task_status.started()
                 await trio.sleep_forever()
-        finally:
-            self._nursery = None
+            finally:
+                self._nursery = None  # inside: in a nursery that ends nothing can be started

@@ -27,8 +27,8 @@ from trioroom.backplane.kafka.client import (
     run_thread,
 )  # fmt: skip
 from trioroom.backplane.kafka.location import Location
-from trioroom.backplane.kafka.records import Headers, Place
-from trioroom.backplane.kafka.refusals import refusal
+from trioroom.backplane.kafka.records import UNKNOWN_OFFSET, Headers, Place
+from trioroom.backplane.kafka.refusals import SPENT, refusal
 from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a record may wait a twentieth longer than it should
@@ -45,7 +45,7 @@ class _Pending:
     writer: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
 
 
-_Report = tuple[_Pending, "KafkaError | None", int, int]  # with partition and offset
+_Report = tuple[_Pending, "KafkaError | None", int, "int | None"]  # with partition and offset
 
 
 class Producer:
@@ -61,6 +61,9 @@ class Producer:
         self._bytes = 0
         self._full = trio.lowlevel.ParkingLot()
         self._closed = False
+        self._stopping = False
+        self._fatal: str | None = None  # why the client is of no more use
+        self._reports: list[_Report] = []  # that the thread has not handed over
         self.down_since: float | None = trio.current_time()
         """Since when records have not come round; None while they do."""
         self.trouble: str | None = None
@@ -83,8 +86,10 @@ class Producer:
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._client is None or self._is_full:
             await self._wait_for_room()
-        if self._closed or self._client is None:
+        if self._closed:
             raise BackplaneUnavailable("the link to the broker is closed; publish while it is open")
+        if self._client is None:
+            raise BackplaneUnavailable(f"there is no link to the broker{self._because}; retry later")
         pending = _Pending(len(key) + len(value or b"") + _RECORD_BYTES, trio.current_time())
         try:
             self._client.produce(
@@ -147,14 +152,24 @@ class Producer:
 
     def _on_delivery(self, pending: _Pending, error: KafkaError | None, message: Any) -> None:
         self._reports.append((pending, error, message.partition(), message.offset()))
+        if error is not None:
+            self._judge(error)
 
-    def _poll(self, client: confluent_kafka.Producer, token: trio.lowlevel.TrioToken) -> None:
-        self._reports: list[_Report] = []
-        while not self._stopping:
-            client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
-            self._hand_over(token)
-            if (fatal := self._fatal) is not None:
-                raise LinkLost(f"the client can write no more: {fatal}")
+    def _judge(self, error: KafkaError) -> None:
+        if error.fatal() or error.code() in SPENT:
+            self._fatal = error.str()
+
+    def _poll(self, token: trio.lowlevel.TrioToken) -> None:
+        client = self._client
+        assert client is not None
+        try:
+            while not self._stopping and self._fatal is None:
+                client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
+                self._hand_over(token)
+        finally:
+            self._client = None  # ours is the last reference then: it ends here, and not in Trio's thread
+        if self._fatal is not None:
+            raise LinkLost(f"the client can write no more: {self._fatal}")
 
     def _hand_over(self, token: trio.lowlevel.TrioToken) -> None:
         if self._reports:
@@ -172,10 +187,10 @@ class Producer:
                 continue  # its client was given up, and it with that
             del self._pending[pending]
             self._release(pending)
-            if error is None:
-                _wake(pending, outcome.Value(Place(number, offset)))
-            else:
+            if error is not None:
                 _wake(pending, outcome.Error(refusal(error, self._settings.topic)))
+            else:
+                _wake(pending, outcome.Value(Place(number, UNKNOWN_OFFSET if offset is None else offset)))
 
     async def run(self, on_error: OnError, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Have a client until cancelled, or until it is of no more use; then what was on its way has failed.
@@ -184,23 +199,23 @@ class Producer:
             LinkLost: the client has come to an end.
         """
         self._stopping = False
-        self._fatal: str | None = None
-        client = confluent_kafka.Producer(_config(self._location, on_error))
-        client_poll = partial(self._poll, client, trio.lowlevel.current_trio_token())
+        self._fatal = None
+
+        def on_client_error(error: KafkaError) -> None:
+            self._judge(error)
+            on_error(error)
+
+        self._client = confluent_kafka.Producer(_config(self._location, on_client_error))
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._expire)
-                self._client = client
                 self._client_there.set()
                 task_status.started()
-                await run_thread(client_poll, self._stop)
+                await run_thread(partial(self._poll, trio.lowlevel.current_trio_token()), self._stop)
         finally:
             self._client = None
             self._client_there = trio.Event()
-            self._fail_all(
-                "the link to the broker broke while a publication was on its way; it may have gone out or not"
-            )
-            client.purge()
+            self._fail_all("the link to the broker broke with a publication on its way; it may have gone out or not")
 
     def _stop(self) -> None:
         self._stopping = True

@@ -24,6 +24,8 @@ MARK = b"m"
 PUBLICATION_ID = "id"
 """The header with a publication's id, UTF-8; see `trioroom.backplane.base.Backplane.publish`."""
 
+UNKNOWN_OFFSET = -1
+
 Headers: TypeAlias = Sequence[tuple[str, bytes]]
 
 
@@ -51,6 +53,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
 
     partition: int
     offset: int
+    """`UNKNOWN_OFFSET` if it was sent a second time, and the broker says that it has it and not where."""
 
 
 def partition_of(key: bytes, partitions: int) -> int:

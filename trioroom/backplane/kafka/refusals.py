@@ -15,6 +15,11 @@ _NOT_ALLOWED = {
     _E.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
 _REFUSED = {_E.POLICY_VIOLATION, _E.INVALID_RECORD, _E.INVALID_TIMESTAMP, _E.UNSUPPORTED_FOR_MESSAGE_FORMAT}
+SPENT = {
+    _E.INVALID_PRODUCER_EPOCH, _E.PRODUCER_FENCED, _E.UNKNOWN_PRODUCER_ID, _E.INVALID_PRODUCER_ID_MAPPING,
+    _E.OUT_OF_ORDER_SEQUENCE_NUMBER, _E._FENCED, _E._FATAL,
+}  # fmt: skip
+"""After these a client's identity as a writer is worth nothing; a new client gets another one."""
 
 
 def refusal(error: KafkaError | None, topic: str) -> BackplaneError:
@@ -31,4 +36,6 @@ def refusal(error: KafkaError | None, topic: str) -> BackplaneError:
         return BackplaneError(f"the broker refused a publication ({text}); allow this user Write on topic {topic}")
     if code in _REFUSED:
         return BackplaneError(f"the broker refused a publication: {text}")
-    return BackplaneUnavailable(f"the broker has not confirmed a publication ({text}); it may have gone out or not")
+    return BackplaneUnavailable(
+        f"the broker has not confirmed a publication ({text}), which may have gone out or not; retry later"
+    )

@@ -84,6 +84,10 @@ class Admin:
             if exc.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # by another node, at the same moment
                 raise self._lost(exc, f"make topic {self._topic}") from exc
 
+    def close(self) -> None:
+        """The client ends with the last reference to it, and it has one to us: nobody is to wait for the collector."""
+        del self._client
+
     def stop(self) -> None:
         """Have another thread that waits here raise `LinkLost` soon."""
         self._stopping = True
