@@ -97,6 +97,7 @@ async def test_position_beyond_the_end_begins_an_epoch_on_all_nodes_and_those_to
             assert (await read_all(there)).position.epoch == page.position.epoch
             new = await publish(history_of(there), b"new")
             assert new.epoch == page.position.epoch
+            assert position_of(await next_kept(channel)) == new
             assert [position_of(kept) for kept in (await read_all(there)).kept] == [new]
         async with open_backplane(url_of(tansu)) as late:
             assert [position_of(kept) for kept in (await read_all(late)).kept] == [new]

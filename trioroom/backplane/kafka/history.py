@@ -69,13 +69,23 @@ class KafkaHistory:
         headers = history_records.publication(history, known, publication_id, self._open(partition).epoch)
         losses = self._losses[partition]
         place = await self._log.produce(HISTORY, room, payload, headers)
-        first: int | None = None
-        if publication_id is not None and await self._comes_round(place, losses):
-            first = self._views.first_use(room, publication_id)
-        elif place.offset == UNKNOWN_OFFSET:  # what is told may be behind others too
+        offset = await self._offset_of(room, place, losses, publication_id)
+        return Position(self._open(partition).epoch_name, offset + 1)
+
+    async def _offset_of(self, room: str, place: Place, losses: int, publication_id: str | None) -> int:
+        """Of the first record with this id, which that at ``place`` may be."""
+        if publication_id is None:
+            if place.offset != UNKNOWN_OFFSET:
+                return place.offset
             await self._wait_passed(place)
-            first = self._log.place(partition) - 1
-        return Position(self._open(partition).epoch_name, 1 + (place.offset if first is None else first))
+            return self._log.place(place.partition) - 1  # which may be behind others too
+        if not await self._comes_round(place, losses):
+            return place.offset
+        if (first := self._views.first_use(room, publication_id)) is not None:
+            return first
+        if place.offset == UNKNOWN_OFFSET:
+            raise BackplaneUnavailable("the broker says that it has a publication and does not; retry later")
+        return place.offset  # more ids have been used since than are remembered
 
     async def _comes_round(self, place: Place, losses: int) -> bool:
         """False if the log has lost what it had confirmed: all are told of that, and nobody is to try again."""
