@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trioroom.backplane.kafka import KafkaSettings
+from trioroom.backplane.kafka.plans import rooms_plan
 
 
 @pytest.mark.parametrize(
@@ -37,8 +38,9 @@ def test_what_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
         KafkaSettings(**wrong)
 
 
-def test_topic_has_the_prefix() -> None:
-    assert KafkaSettings(prefix="shop").topic == "shop.rooms"
+def test_topic_of_the_rooms_is_planned_by_the_settings() -> None:
+    plan = rooms_plan(KafkaSettings(prefix="shop", partitions=3, retention=900.0))
+    assert (plan.name, plan.partitions, plan.config["retention.ms"]) == ("shop.rooms", 3, "900000")
 
 
 def test_publication_that_is_too_large_is_refused_with_advice() -> None:

@@ -225,9 +225,9 @@ class Link:
         if topic is None:
             assert self._topic is not None
             self._topic = attrs.evolve(self._topic, incarnation="deleted")  # so that the next one is another one
-            raise LinkLost(f"topic {self.settings.topic} was deleted")
+            raise LinkLost(f"topic {self._location.plan.name} was deleted")
         if topic != self._topic:
-            raise LinkLost(f"topic {self.settings.topic} was made anew")
+            raise LinkLost(f"topic {self._location.plan.name} was made anew")
         return None
 
     # -- state -------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ class Link:
         self._trouble = self.failure = self.producer.trouble = self.producer.down_since = None
         if not self.ready:
             self.ready = True
-            fields = {"topic": self.settings.topic, "endpoint": str(self._location), "partitions": self.partitions}
+            fields = {"topic": self._location.plan.name, "endpoint": str(self._location), "partitions": self.partitions}
             log.info("kafka: topic %s at %s is up, %d partitions", *fields.values(), extra=fields)
             self._on_change()
 

@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import attrs
 
+from trioroom.backplane.kafka.plans import TopicPlan, rooms_plan
 from trioroom.backplane.kafka.settings import KafkaSettings
 
 DEFAULT_PORT = 9092
@@ -41,6 +42,8 @@ class Location:
     access: dict[str, str] = attrs.field(repr=False)
     """How to connect and log in, in librdkafka's words; there are passwords in it."""
     settings: KafkaSettings
+    plan: TopicPlan
+    """The topic: that of the rooms, unless it is evolved."""
 
     def __str__(self) -> str:
         return ",".join(map(str, self.endpoints))
@@ -63,7 +66,7 @@ def parse_location(url: str, settings: KafkaSettings | None = None) -> Location:
     _refuse_unknown(options, tls=tls)
     if tls:
         access |= _tls(options)
-    return Location(tuple(_endpoint(host) for host in hosts.split(",")), access, settings)
+    return Location(tuple(_endpoint(host) for host in hosts.split(",")), access, settings, rooms_plan(settings))
 
 
 def _split(url: str) -> SplitResult:

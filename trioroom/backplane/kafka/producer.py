@@ -54,6 +54,7 @@ class Producer:
     def __init__(self, location: Location, meters: LinkMeters) -> None:
         self._settings = location.settings
         self._location = location
+        self._topic = location.plan.name
         self._meters = meters
         self._client: confluent_kafka.Producer | None = None
         self._client_there = trio.Event()
@@ -93,13 +94,13 @@ class Producer:
         pending = _Pending(len(key) + len(value or b"") + _RECORD_BYTES, trio.current_time())
         try:
             self._client.produce(
-                self._settings.topic, value, key, partition, headers=list(headers),
+                self._topic, value, key, partition, headers=list(headers),
                 on_delivery=partial(self._on_delivery, pending),
             )  # fmt: skip
         except (confluent_kafka.KafkaException, BufferError) as exc:
             await trio.lowlevel.cancel_shielded_checkpoint()
             error = exc.args[0] if isinstance(exc, confluent_kafka.KafkaException) else None
-            raise refusal(error, self._settings.topic) from exc
+            raise refusal(error, self._topic) from exc
         self._pending[pending] = None
         self._bytes += pending.size
         if not self._is_full:
@@ -188,7 +189,7 @@ class Producer:
             del self._pending[pending]
             self._release(pending)
             if error is not None:
-                _wake(pending, outcome.Error(refusal(error, self._settings.topic)))
+                _wake(pending, outcome.Error(refusal(error, self._topic)))
             else:
                 _wake(pending, outcome.Value(Place(number, UNKNOWN_OFFSET if offset is None else offset)))
 

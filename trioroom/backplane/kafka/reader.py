@@ -187,7 +187,7 @@ class _Feed:
 
     def run(self) -> None:
         """In the thread."""
-        topic = self._location.settings.topic
+        topic = self._location.plan.name
         consumer = confluent_kafka.Consumer(_config(self._location, self._on_error))
         try:
             consumer.assign([TopicPartition(topic, partition, start) for partition, start in self._starts.items()])

@@ -75,11 +75,6 @@ class KafkaSettings:
                 f"{self.max_publication_bytes}; raise the limit on all nodes or publish in parts"
             )
 
-    @property
-    def topic(self) -> str:
-        """The name of the one topic."""
-        return f"{self.prefix}.rooms"
-
     def __attrs_post_init__(self) -> None:
         for name in ("publication_id_ttl", "history_window"):
             back = getattr(self, name)

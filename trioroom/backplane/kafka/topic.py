@@ -1,4 +1,4 @@
-"""The topic: found, or made as the settings say; and where to begin to read it."""
+"""The topic: found, or made as planned; and where to begin to read it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from trioroom.backplane.kafka.client import POLL_SECONDS, LinkLost, common_config, milliseconds
 from trioroom.backplane.kafka.location import Location
-from trioroom.backplane.kafka.settings import OVERHEAD_BYTES, KafkaSettings
 
 T = TypeVar("T")
 _NONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
@@ -33,7 +32,8 @@ class Admin:
 
     def __init__(self, location: Location) -> None:
         self._settings = location.settings
-        self._topic = location.settings.topic
+        self._plan = location.plan
+        self._topic = location.plan.name
         self._trouble: str | None = None
         self._stopping = False
         config = {**common_config(location, self._note), "socket.timeout.ms": self._milliseconds}
@@ -75,8 +75,8 @@ class Admin:
         raise LinkLost(f"topic {self._topic} was made and is not there yet")
 
     def _make(self) -> None:
-        settings = self._settings
-        new = NewTopic(self._topic, settings.partitions, settings.replication_factor, config=_topic_config(settings))
+        settings, plan = self._settings, self._plan
+        new = NewTopic(plan.name, plan.partitions, settings.replication_factor, config=plan.config)
         try:
             [made] = self._client.create_topics([new], request_timeout=settings.connect_timeout).values()
             self._result(made.result)
@@ -117,7 +117,7 @@ def find_starts(location: Location, ends: Mapping[int, int], since: float) -> di
     Raises:
         LinkLost: no answer.
     """
-    topic, timeout = location.settings.topic, location.settings.connect_timeout
+    topic, timeout = location.plan.name, location.settings.connect_timeout
     consumer = Consumer({**common_config(location, lambda _: None), "group.id": "trioroom"})
     try:
         wanted = [TopicPartition(topic, partition, round(since * 1_000)) for partition in ends]
@@ -133,12 +133,3 @@ def find_starts(location: Location, ends: Mapping[int, int], since: float) -> di
         end = ends[place.partition]
         starts[place.partition] = min(place.offset, end) if place.offset >= 0 else end
     return starts
-
-
-def _topic_config(settings: KafkaSettings) -> dict[str, str]:
-    return {
-        "retention.ms": str(milliseconds(settings.retention)),
-        "max.message.bytes": str(settings.max_publication_bytes + OVERHEAD_BYTES),
-        # One clock for each partition, so that all nodes find the same ids too old.
-        "message.timestamp.type": "LogAppendTime",
-    }
