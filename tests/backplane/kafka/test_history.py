@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 import trio
+from confluent_kafka import KafkaError
 
 from tests.backplane.kafka.brokers import PROMPT
+from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
 from tests.backplane.kafka.servers import TansuServer
 from tests.backplane.observers import open_nodes
 from tests.backplane.processes import until
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Backplane, Lost
+from trioroom.backplane.kafka.history import KafkaHistory
+from trioroom.backplane.kafka.records import HISTORY as HISTORY_KIND
+from trioroom.backplane.kafka.records import Place
 from trioroom.backplane.open import open_backplane
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing.conformance import ROOM
@@ -121,6 +126,34 @@ async def test_broker_that_comes_back_empty_ends_the_epoch_and_all_are_told(tans
         new = await publish(history_of(here), b"new")
         assert new.epoch == page.position.epoch
         assert position_of(await next_kept(channel)) == new
+
+
+async def test_log_that_went_on_without_a_node_is_read_anew_and_nothing_comes_twice(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("trioroom.rooms", 2, 3)
+    async with open_nodes(f"{mock_cluster.url}?{PROMPT}") as (node,), listening(history_of(node)) as channel:
+        positions = await publish_numbers(history_of(node), 3)
+        assert [position_of(await next_kept(channel)) for _ in positions] == positions
+        mock_cluster.push_errors(ApiKey.FETCH, *[KafkaError.OFFSET_OUT_OF_RANGE] * 8)
+        with trio.fail_after(10):
+            while await channel.receive() != Lost("backplane"):
+                pass
+        last = positions[-1]
+        page = await history_of(node).read_after(ROOM, HISTORY, last.offset, 10, seen=last)
+        assert (page.position.epoch, page.kept) == (last.epoch, ()), "it has all that we had"
+        assert [position_of(kept) for kept in (await read_all(node)).kept] == positions
+
+
+async def test_publication_that_the_log_confirmed_and_lost_is_not_tried_again(tansu: TansuServer) -> None:
+    async with open_nodes(url_of(tansu)) as (node,):
+        store = history_of(node)
+        assert isinstance(store, KafkaHistory)
+        position = await publish(store, b"first")
+        partition = store._log.partition_of(HISTORY_KIND, ROOM)
+        far = Place(partition, position.offset + 1_000)  # confirmed, and not read yet
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tansu.restart)
+            with trio.fail_after(4):  # before the timeout
+                assert await store._comes_round(far, store._losses[partition]) is False
 
 
 async def next_kept(channel: RoomChannel) -> Kept:
