@@ -84,6 +84,22 @@ def test_position_that_cannot_be_ends_the_epoch_and_any_other_does_not() -> None
     assert renewed == Page(Position("epoch 2", 0), None, 0, ())
 
 
+def test_rooms_that_share_offsets_begin_at_a_place_and_say_what_they_follow() -> None:
+    forgotten: list[tuple[str, Position]] = []
+    archive = Archive(math.inf, lambda room: Position("e", 10), lambda *told: forgotten.append(told))
+    kept = [archive.append(room, b"x", HISTORY, 0, offset) for room, offset in (("a", 12), ("b", 13), ("a", 15))]
+    assert [each and each.follows for each in kept] == [10, 10, 12]
+    page = archive.read_after("a", HISTORY, 10, 10, 0)
+    assert (page.start, page.position, offsets(page)) == (10, Position("e", 15), [12, 15])
+    assert [each.place_before for each in page.kept] == [10, 12]
+    assert [each.place_before for each in archive.read_after("a", HISTORY, 13, 10, 0).kept] == [13]
+    assert [(each.offset, each.follows) for each in archive.read_before("a", HISTORY, 16, 1, 0).kept] == [(15, 12)]
+    assert offsets(archive.read_before("a", HISTORY, 14, 10, 0)) == [12]
+    archive.forget_all(lambda room: room == "a")
+    assert forgotten == [("a", Position("e", 15))]
+    assert (archive.history_of("a"), archive.history_of("b")) == (None, HISTORY)
+
+
 @attrs.define
 class ModelRoom:
     """All that was ever published in an epoch, and how many of the first of them are gone."""

@@ -2,7 +2,7 @@
 
 ``location`` says where and how, ``client`` is what librdkafka is told, ``producer`` and ``reader`` are the two
 directions, each with a thread; ``marks`` are places in the log, and ``log`` supervises all of it. On top of that
-``rooms`` are those without a history.
+``rooms`` are those without a history and ``history`` those with one, of which ``history_view`` is what a node knows.
 """
 
 try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
@@ -15,7 +16,7 @@ from trioroom.backplane.kafka import history_records
 from trioroom.backplane.kafka.history_view import HistoryView, PartitionView
 from trioroom.backplane.kafka.listeners import Listeners
 from trioroom.backplane.kafka.log import Log
-from trioroom.backplane.kafka.records import HISTORY, Place, Record
+from trioroom.backplane.kafka.records import HISTORY, UNKNOWN_OFFSET, Place, Record
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneUnavailable
 
@@ -35,6 +36,9 @@ class KafkaHistory:
         self._listeners = Listeners(log, HISTORY)
         self._made: HistoryView | None = None  # once it is known how many partitions there are
         self._lost: dict[int, tuple[str, int]] = {}  # which partitions are read anew, and the epoch and place before
+        self._stale: set[int] = set()  # those of them of which nothing has been read since
+        self._losses: Counter[int] = Counter()  # by partition
+        self._moved: dict[int, trio.Event] = {}  # by partition, while somebody waits for a record
         self._warned = False
 
     @property
@@ -63,12 +67,37 @@ class KafkaHistory:
         elif (known := await self._find_history(room, partition)) is None:
             return None
         headers = history_records.publication(history, known, publication_id, self._open(partition).epoch)
+        losses = self._losses[partition]
         place = await self._log.produce(HISTORY, room, payload, headers)
-        first: int | None = None
-        if publication_id is not None:
+        offset = await self._offset_of(room, place, losses, publication_id)
+        return Position(self._open(partition).epoch_name, offset + 1)
+
+    async def _offset_of(self, room: str, place: Place, losses: int, publication_id: str | None) -> int:
+        """Of the first record with this id, which that at ``place`` may be."""
+        if publication_id is None:
+            if place.offset != UNKNOWN_OFFSET:
+                return place.offset
             await self._wait_passed(place)
-            first = self._views.first_use(room, publication_id)
-        return Position(self._open(partition).epoch_name, 1 + (place.offset if first is None else first))
+            return self._log.place(place.partition) - 1  # which may be behind others too
+        if not await self._comes_round(place, losses):
+            return place.offset
+        if (first := self._views.first_use(room, publication_id)) is not None:
+            return first
+        if place.offset == UNKNOWN_OFFSET:
+            raise BackplaneUnavailable("the broker says that it has a publication and does not; retry later")
+        return place.offset  # more ids have been used since than are remembered
+
+    async def _comes_round(self, place: Place, losses: int) -> bool:
+        """False if the log has lost what it had confirmed: all are told of that, and nobody is to try again."""
+        with trio.move_on_after(self._settings.timeout):
+            if place.offset == UNKNOWN_OFFSET:
+                await self._log.caught_up(place.partition)
+            while self._losses[place.partition] == losses:
+                if self._log.place(place.partition) > place.offset:
+                    return True
+                await self._moved.setdefault(place.partition, trio.Event()).wait()
+            return False
+        raise self._late()
 
     async def _find_history(self, room: str, partition: int) -> History | None:
         if (known := self._views.history_of(room)) is None:
@@ -123,11 +152,15 @@ class KafkaHistory:
         await self._wait_passed(await self._log.produce(HISTORY, "", value, headers, partition))
 
     async def _wait_passed(self, place: Place) -> None:
-        timeout = self._settings.timeout
-        with trio.move_on_after(timeout):
+        if place.offset == UNKNOWN_OFFSET:
+            return await self._log.caught_up(place.partition)
+        with trio.move_on_after(self._settings.timeout):
             return await self._log.wait_passed(place)
-        raise BackplaneUnavailable(
-            f"a record has been written and has not come round within timeout={timeout:g} s; retry later"
+        raise self._late()
+
+    def _late(self) -> BackplaneUnavailable:
+        return BackplaneUnavailable(
+            f"a record has been written and has not come round within timeout={self._settings.timeout:g} s; retry later"
         )
 
     def _check_ttl(self, room: str, history: History) -> None:
@@ -153,20 +186,26 @@ class KafkaHistory:
             kept = self._views.apply(record)
             if kept is not None:
                 self._listeners.deliver(record.name, record.offset, kept)
+            self._wake(record.partition)
+
+    def _wake(self, partition: int) -> None:
+        if (moved := self._moved.pop(partition, None)) is not None:
+            moved.set()
 
     def caught_up(self, partition: int) -> None:
         """A log that ends before where we had read it was cut off: what others have of it nobody can vouch for."""
         place = self._log.place(partition)
-        view = self._open(partition)
-        own_epoch, was = self._lost.pop(partition, ("", 0))
-        view.cut_off = view.own_epoch == own_epoch and place < was
+        view = self._open(partition, place)
+        epoch, was = self._lost.pop(partition, ("", 0))
+        view.cut_off = view.epoch_name == epoch and place < was  # else another one has begun already
 
     def lost(self, partition: int) -> None:
-        """Begin anew."""
-        if partition in self._views:
-            view = self._views[partition]
-            self._lost.setdefault(partition, (view.own_epoch, view.place))
-            self._views.close(partition)
+        """Begin anew, as soon as it is known where."""
+        view = self._open(partition)
+        self._lost.setdefault(partition, (view.epoch_name, view.place))
+        self._stale.add(partition)
+        self._losses[partition] += 1
+        self._wake(partition)
         self._listeners.lose(partition)
 
     @property
@@ -176,8 +215,11 @@ class KafkaHistory:
         return self._made
 
     def _open(self, partition: int, at: int | None = None) -> PartitionView:
-        """What is known of it; if nothing is yet, it is known from where reading began, else from ``at`` or here on."""
-        if partition not in self._views:
-            start, here = self._log.start(partition), self._log.place(partition) if at is None else at
-            self._views.open(partition, self._log.incarnation, max(0, here) if start < 0 else start)
+        """What is known of it, from where reading began; after a loss that is ``at``, as only the reader can tell."""
+        if at is not None and partition in self._stale:
+            self._stale.discard(partition)
+            self._views.close(partition)
+            self._views.open(partition, self._log.incarnation, at)
+        elif partition not in self._views:
+            self._views.open(partition, self._log.incarnation, max(0, self._log.start(partition)))
         return self._views[partition]
