@@ -19,19 +19,8 @@ from functools import partial
 
 import trio
 
-from tests.benchmarks.redis_clients import (
-    Publish,
-    Received,
-    awaited,
-    connect,
-    latencies,
-    parse_arguments,
-    pipeline_rate,
-    publication_rate,
-    server_at,
-    take_turns,
-    versions,
-)
+from tests.benchmarks.publications import Publish, Received, latencies, publication_rate, take_turns
+from tests.benchmarks.redis_clients import awaited, connect, parse_arguments, pipeline_rate, server_at, versions
 from tests.benchmarks.two_nodes import with_history, with_ids, without_history
 from trioroom.backplane.base import Lost
 from trioroom.backplane.redis import open_redis

@@ -28,15 +28,8 @@ import trio
 
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from tests.backplane.observers import kept_open
-from tests.benchmarks.redis_clients import (
-    PUBLISHERS,
-    OpenClient,
-    Publish,
-    Received,
-    latencies,
-    publication_rate,
-    take_turns,
-)
+from tests.benchmarks.publications import Publish, Received, latencies, publication_rate, take_turns
+from tests.benchmarks.redis_clients import PUBLISHERS, OpenClient
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.nats.connection import NatsConnection, open_connection

@@ -10,7 +10,7 @@ from functools import partial
 
 import trio
 
-from tests.benchmarks.redis_clients import PublicationsLost, Publish, Received
+from tests.benchmarks.publications import PublicationsLost, Publish, Received
 from trioroom._core.history import History, Kept
 from trioroom.backplane.base import Backplane, Lost
 from trioroom.backplane.open import open_backplane

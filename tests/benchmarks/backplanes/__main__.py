@@ -25,7 +25,7 @@ from tests.benchmarks.backplanes.measuring import Comparison
 from tests.benchmarks.backplanes.report import MARK, lines, markdown
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.peers.report import write_into
-from tests.benchmarks.redis_clients import take_turns
+from tests.benchmarks.publications import take_turns
 
 PAGE = Path(__file__).parent.parent.parent.parent / "docs" / "reference" / "backplanes.md"
 

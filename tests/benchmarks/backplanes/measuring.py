@@ -10,7 +10,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from tests.benchmarks.redis_clients import PublicationsLost, latencies, publication_rate
+from tests.benchmarks.publications import PublicationsLost, latencies, publication_rate
 from tests.benchmarks.two_nodes import with_history, without_history
 from trioroom._core.causes import leaves_of
 from trioroom.errors import BackplaneError

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tests.benchmarks.backplanes.measuring import KINDS, PUBLISHERS, RATE, Comparison, latency_name, rate_name
 from tests.benchmarks.peers.report import table
-from tests.benchmarks.redis_clients import PAYLOAD_BYTES
+from tests.benchmarks.publications import PAYLOAD_BYTES
 
 MARK = "<!-- results, written by python -m tests.benchmarks.backplanes --docs -->"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import redis_clients
+from tests.benchmarks import publications
 from tests.benchmarks.backplanes import __main__ as comparison
 from tests.benchmarks.backplanes.__main__ import main
 from tests.benchmarks.backplanes.report import MARK
@@ -51,7 +51,7 @@ def test_what_is_not_heard_exactly_once_is_a_failure(
                 await super().publish(room, payload, publication_id)
 
     monkeypatch.setattr("trioroom.backplane.open.MemoryBackplane", Careless)
-    monkeypatch.setattr(redis_clients, "STRAGGLERS", 0.1)
+    monkeypatch.setattr(publications, "STRAGGLERS", 0.1)
     assert main(list(SHORT)) == 1
     output = capsys.readouterr().out
     assert "- memory, publications/s, 1 publisher: PublicationsLost: " in output
