@@ -169,9 +169,6 @@ async def threads(port: int, received: Received) -> AsyncIterator[Publish]:
                 waiting.put(None)
 
 
-# coredis
-
-
 @asynccontextmanager
 async def coredis(port: int, received: Received) -> AsyncIterator[Publish]:
     """coredis on anyio: one connection for the subscriber, one that all publishers share."""
