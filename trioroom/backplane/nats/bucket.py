@@ -26,6 +26,7 @@ from trioroom.errors import BackplaneError, BackplaneUnavailable
 WRONG_LAST_SEQUENCE: Final = 10071
 """The key has been put or removed since."""
 _NOT_FOUND: Final = frozenset((10037, 10059))  # no such message, no such stream
+_READERS: Final = 16
 _PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
 _BATCH: Final = 1_000  # entries of one reply
 _BATCH_BYTES: Final = 1 << 20  # about, of one reply
@@ -67,11 +68,15 @@ class Bucket:
     def __init__(self, requests: Requests, settings: NatsSettings) -> None:
         self.told = f"{settings.prefix}.told."
         """Before the keys of what is told again."""
+        self.stream = f"KV_{settings.prefix}_presence"
+        """What it is."""
+        self.readers = trio.Semaphore(_READERS)
+        """For who reads a room: after an outage those are all, and replies to all at once would be more than the server
+        holds for a connection before it closes it, 64 MiB."""
         self._requests = requests
-        self._stream = f"KV_{settings.prefix}_presence"
         self._subjects = f"$KV.{settings.prefix}_presence."
         self._config = {
-            "name": self._stream,
+            "name": self.stream,
             "subjects": [f"{self._subjects}>"],
             "republish": {"src": f"{self._subjects}room.>", "dest": f"{self.told}room.>"},
             "retention": "limits",
@@ -145,7 +150,7 @@ class Bucket:
         """Sequence number and payload, as the stream's leader knows them. Raises as `put` does."""
         try:
             answer = await call_api(
-                self._requests, f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._subjects + key}
+                self._requests, f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self._subjects + key}
             )
             message = answer["message"]
             return _integer(message["seq"]), base64.b64decode(message.get("data", ""))
@@ -178,7 +183,7 @@ class Bucket:
                 which, nothing = {"next_by_subj": subject}, "Message Not Found"
                 continue
             if end.status != _END_OF_BATCH and end.description != nothing:
-                raise BackplaneUnavailable(f"the broker does not tell what is in {self._stream}: {end.description}")
+                raise BackplaneUnavailable(f"the broker does not tell what is in {self.stream}: {end.description}")
             found = self._parse_all(replies)
             entries += found
             after = found[-1].sequence if found else after
@@ -187,7 +192,7 @@ class Bucket:
 
     async def _ask_batch(self, which: Mapping[str, object]) -> list[Message]:
         payload = json.dumps({**which, "batch": _BATCH, "max_bytes": _BATCH_BYTES}).encode()
-        subject = f"$JS.API.DIRECT.GET.{self._stream}"
+        subject = f"$JS.API.DIRECT.GET.{self.stream}"
         try:
             return await self._requests.ask_many(subject, payload, last=_is_end)
         except NoResponders:
@@ -198,7 +203,7 @@ class Bucket:
         try:
             return [self._parse(reply, reply.headers.get("Nats-Subject", "")) for reply in replies]
         except ValueError as exc:
-            raise BackplaneUnavailable(f"what answers for {self._stream} is no stream: {exc}") from exc
+            raise BackplaneUnavailable(f"what answers for {self.stream} is no stream: {exc}") from exc
 
     def parse_told(self, message: Message) -> Entry:
         """What has come on a subject that begins with `told`.
@@ -221,7 +226,7 @@ class Bucket:
     async def purge(self, keys: str) -> None:
         """All whose keys match go, and nobody is told. Raises as `put` does."""
         try:
-            await call_api(self._requests, f"STREAM.PURGE.{self._stream}", {"filter": self._subjects + keys})
+            await call_api(self._requests, f"STREAM.PURGE.{self.stream}", {"filter": self._subjects + keys})
         except JetStreamError as exc:
             if exc.err_code not in _NOT_FOUND:
                 raise

@@ -186,10 +186,11 @@ class Seat:
             BackplaneUnavailable: the broker cannot be reached.
             BackplaneError: it refuses.
         """
-        self._incoming.begin()
-        self._reading.begin()
-        table = await self._read_table()
-        dead = await self._look_at_leases(table.rows())
+        async with self._bucket.readers:
+            self._incoming.begin()
+            self._reading.begin()
+            table = await self._read_table()
+            dead = await self._look_at_leases(table.rows())
         self._incoming.finish(table)
         there = {seat: rows for seat, rows in table.rows().items() if node_of(seat) not in dead}
         self._correct([there.pop(name, {}) for name in self.own.names])
@@ -210,8 +211,8 @@ class Seat:
                 self._heard = trio.Event()
                 await self._heard.wait()
             while True:
-                changes = map(parse_change, await self._bucket.read(keys_of_room(self._room)))
-                table = Table(change for change in changes if change is not None)
+                entries = await self._bucket.read(keys_of_room(self._room))
+                table = Table(change for entry in entries if (change := parse_change(entry)) is not None)
                 if table.opened.get(name, 0) >= mark:
                     return table
                 await trio.sleep(_PAUSE)
