@@ -190,7 +190,7 @@ class Seat:
             self._incoming.begin()
             self._reading.begin()
             table = await self._read_table()
-            dead = await self._look_at_leases(table.rows())
+            dead = await self._look_at_leases(table.rows(), trio.current_time())
         self._incoming.finish(table)
         there = {seat: rows for seat, rows in table.rows().items() if node_of(seat) not in dead}
         self._correct([there.pop(name, {}) for name in self.own.names])
@@ -220,7 +220,7 @@ class Seat:
             f"what is put into the bucket of presence does not come out within timeout={self._timeout:g} s; retry later"
         )
 
-    async def _look_at_leases(self, seats: Rows) -> set[str]:
+    async def _look_at_leases(self, seats: Rows, since: float) -> set[str]:
         """Nodes without a lease, whose rows are removed: who wrote a row had one before.
 
         Also when rows of ours have vanished: others have removed them, or the broker lost them. Do we live?
@@ -229,7 +229,7 @@ class Seat:
         unknown = {node_of(seat) for seat in seats} - ours - self._leases.live.keys()
         vanished = self.own.compare(seats.get(self.own.names[-1], {})) - self.own.dirty.keys()
         if unknown or vanished:
-            await self._leases.look()
+            await self._leases.look(since)
             self.follow_node()
             unknown -= self._leases.live.keys()
             await self.remove_nodes(unknown)
