@@ -90,16 +90,20 @@ class Bucket:
             "deny_delete": True,
         }
         self._making = trio.Lock()
+        self._made = 0
         # Of the requests that may wait, so that after an outage, when all rooms put all their rows, each of them waits
         # here for as long as it takes, and not there, where it fails after a while and is to be tried again.
         self._slots = trio.Semaphore(max(1, min(_PUTS_AT_ONCE, settings.max_queued_publications // 2)))
 
-    async def _make(self) -> None:
-        """Raises as `put` does."""
+    async def _make(self, made: int) -> None:
+        """Unless it has been since it was made so often. Raises as `put` does."""
         async with self._making:
+            if self._made != made:
+                return  # many may miss it at the same time
             told = await ensure_stream(self._requests, self._config)
             if not told.get("config", {}).get("allow_msg_ttl"):
                 raise BackplaneError("the NATS server is older than 2.11, which presence needs")
+            self._made += 1
 
     async def put(self, what: Put, *, after: int | None = None) -> int:
         """Its sequence number.
@@ -113,11 +117,11 @@ class Bucket:
         headers = dict(what.headers or {})
         if after is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(after)
-        subject = self._subjects + what.key
+        subject, made = self._subjects + what.key, self._made
         try:
             reply = await self._requests.ask(subject, what.payload, headers)
         except NoResponders:  # there is no such stream
-            await self._make()
+            await self._make(made)
             reply = await self._requests.ask_served(subject, what.payload, headers)
         return _integer(parse_answer(reply).get("seq"))
 
@@ -192,11 +196,11 @@ class Bucket:
 
     async def _ask_batch(self, which: Mapping[str, object]) -> list[Message]:
         payload = json.dumps({**which, "batch": _BATCH, "max_bytes": _BATCH_BYTES}).encode()
-        subject = f"$JS.API.DIRECT.GET.{self.stream}"
+        subject, made = f"$JS.API.DIRECT.GET.{self.stream}", self._made
         try:
             return await self._requests.ask_many(subject, payload, last=_is_end)
         except NoResponders:
-            await self._make()
+            await self._make(made)
             return await self._requests.ask_many(subject, payload, last=_is_end)
 
     def _parse_all(self, replies: Iterable[Message]) -> list[Entry]:

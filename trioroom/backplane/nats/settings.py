@@ -48,8 +48,8 @@ class NatsSettings:
     """Servers of a cluster that have each stream, histories too. With 1 rooms wait while the one server is away and
     histories are as lasting as its disk; 3 outlives the loss of one, and each publication waits for two of them."""
     storage: str = attrs.field(default="file", validator=validators.in_(("file", "memory")))
-    """Where histories are: ``file`` outlives a restart of the server, ``memory`` does not and needs no disk."""
-
+    """Where histories are, and who is present: ``file`` outlives a restart of the server, ``memory`` does not and needs
+    no disk."""
     presence_lease: float = attrs.field(default=30.0, validator=_LEASE)
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
     a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. From 1
