@@ -72,8 +72,8 @@ class NatsServer(ServerProcess):
         return [str(binary()), "--config", f"{self._directory}/conf"]
 
     async def answers(self) -> bool:
-        """By its monitoring, for which nobody has to log in; with JetStream, once a cluster of them has a leader."""
-        return bool((await self.monitor("healthz"))["status"] == "ok")
+        """By its monitoring, for which nobody has to log in; what streams of a cluster still lack is no matter."""
+        return bool((await self.monitor("healthz?js-server-only=true"))["status"] == "ok")
 
     async def monitor(self, page: str) -> dict[str, Any]:
         """What the server tells at ``/<page>`` (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring)."""
