@@ -24,6 +24,12 @@ async def open_backplane(url: str) -> AsyncIterator[Backplane]:
         yield MemoryBackplane()
         return
     scheme = url.partition("://")[0]
+    if scheme in ("kafka", "kafkas"):
+        from trioroom.backplane.kafka import open_kafka  # an extra
+
+        async with open_kafka(url) as kafka:
+            yield kafka
+        return
     if scheme.partition("+")[0] not in ("redis", "rediss", "unix"):
         named = scheme if scheme.isalnum() else "that"  # a word only: of user:password@host it would be the password
         raise ValueError(
