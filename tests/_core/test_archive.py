@@ -20,7 +20,7 @@ HISTORY = History(100, ttl=10)
 def archive_of(*payloads: bytes, history: History = HISTORY, max_bytes: float = math.inf) -> Archive:
     """An archive of one room, one publication a second from 0 on."""
     numbers = itertools.count(1)
-    archive = Archive(max_bytes, lambda: f"epoch {next(numbers)}")
+    archive = Archive(max_bytes, lambda room: Position(f"epoch {next(numbers)}", 0))
     for now, payload in enumerate(payloads):
         archive.append(ROOM, payload, history, now)
     return archive
@@ -84,6 +84,22 @@ def test_position_that_cannot_be_ends_the_epoch_and_any_other_does_not() -> None
     assert renewed == Page(Position("epoch 2", 0), None, 0, ())
 
 
+def test_rooms_that_share_offsets_begin_at_a_place_and_say_what_they_follow() -> None:
+    forgotten: list[tuple[str, Position]] = []
+    archive = Archive(math.inf, lambda room: Position("e", 10), lambda *told: forgotten.append(told))
+    kept = [archive.append(room, b"x", HISTORY, 0, offset) for room, offset in (("a", 12), ("b", 13), ("a", 15))]
+    assert [each and each.follows for each in kept] == [10, 10, 12]
+    page = archive.read_after("a", HISTORY, 10, 10, 0)
+    assert (page.start, page.position, offsets(page)) == (10, Position("e", 15), [12, 15])
+    assert [each.place_before for each in page.kept] == [10, 12]
+    assert [each.place_before for each in archive.read_after("a", HISTORY, 13, 10, 0).kept] == [13]
+    assert [(each.offset, each.follows) for each in archive.read_before("a", HISTORY, 16, 1, 0).kept] == [(15, 12)]
+    assert offsets(archive.read_before("a", HISTORY, 14, 10, 0)) == [12]
+    archive.forget_all(lambda room: room == "a")
+    assert forgotten == [("a", Position("e", 15))]
+    assert (archive.history_of("a"), archive.history_of("b")) == (None, HISTORY)
+
+
 @attrs.define
 class ModelRoom:
     """All that was ever published in an epoch, and how many of the first of them are gone."""
@@ -119,12 +135,12 @@ class ArchiveMachine(RuleBasedStateMachine):
     def begin(self, max_bytes: float) -> None:
         self.epochs = 0
         self.now = 0.0
-        self.archive = Archive(max_bytes, self.next_epoch)
+        self.archive = Archive(max_bytes, self.begin_room)
         self.rooms: dict[str, ModelRoom] = {}
 
-    def next_epoch(self) -> str:
+    def begin_room(self, room: str) -> Position:
         self.epochs += 1
-        return f"epoch {self.epochs}"
+        return Position(f"epoch {self.epochs}", 0)
 
     def use(self, room: str, history: History) -> ModelRoom:
         """The model of what happens to a room whenever it is used; the archive has had its turn already."""

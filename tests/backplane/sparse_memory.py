@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from trioroom._core.archive import Archive
-from trioroom._core.history import History, Kept
+from trioroom._core.history import History, Kept, Position
 from trioroom._core.publication_ids import PublicationIds
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.memory_history import MemoryHistory
@@ -29,7 +29,7 @@ class SparseHistory(MemoryHistory):
     def __init__(self) -> None:
         super().__init__(math.inf, PublicationIds(300, 100_000))
         epochs = iter(map(str, range(1_000_000)))
-        self._archive = SharedArchive(math.inf, lambda: f"epoch {next(epochs)}")
+        self._archive = SharedArchive(math.inf, lambda room: Position(f"epoch {next(epochs)}", 0))
 
     @property
     def dense_offsets(self) -> bool:

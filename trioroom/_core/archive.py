@@ -22,13 +22,13 @@ class RoomArchive:
 
     __slots__ = ("_entries", "epoch", "history", "kept_bytes", "offset", "start")
 
-    def __init__(self, epoch: str, history: History) -> None:
-        self.epoch = epoch
+    def __init__(self, begin: Position, history: History) -> None:
+        self.epoch = begin.epoch
         self.history = history
         """As the last publisher or reader said."""
-        self.offset = 0
+        self.offset = begin.offset
         """Of the latest publication."""
-        self.start = 0
+        self.start = begin.offset
         """Of the latest publication that is gone."""
         self.kept_bytes = ROOM_BYTES
         """Including what the records take."""
@@ -97,16 +97,25 @@ def _within_bytes(publications: Iterable[Kept]) -> list[Kept]:
 class Archive:
     """The archives of all rooms. When they pass ``max_bytes``, rooms that have been quiet longest lose their own.
 
-    When such a room is used again another epoch begins for it. Where a single room passes the bound it loses its oldest
-    publications, be it all of them.
+    Where a single room passes the bound it loses its oldest publications, be it all of them.
+
+    Args:
+        begin: where a room begins that is not known, or not any more.
+        on_forget: told of a room that has lost its archive, and where that ended.
     """
 
-    def __init__(self, max_bytes: float, new_epoch: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        max_bytes: float,
+        begin: Callable[[str], Position],
+        on_forget: Callable[[str, Position], None] = lambda room, end: None,
+    ) -> None:
         self.max_bytes = max_bytes
         """Payloads, and what the records around them take; ``math.inf`` is no bound."""
         self.kept_bytes = 0
         """How many are kept."""
-        self._new_epoch = new_epoch
+        self._begin = begin
+        self._on_forget = on_forget
         self._rooms: OrderedDict[str, RoomArchive] = OrderedDict()  # that which has been quiet longest comes first
 
     def append(
@@ -121,7 +130,7 @@ class Archive:
             if room not in self._rooms:
                 return None
             history = self._rooms[room].history
-        archive = self._open(room, history, now)
+        archive = self.open(room, history, now)
         self._rooms.move_to_end(room)
         before = archive.kept_bytes
         kept = archive.append(payload, now, offset)
@@ -136,17 +145,22 @@ class Archive:
         archive = self._rooms.get(room)
         if archive is not None and seen is not None and archive.epoch == seen.epoch and archive.offset < seen.offset:
             self._forget(room)
-        return self._open(room, history, now).read_after(offset, limit, now)
+        return self.open(room, history, now).read_after(offset, limit, now)
 
     def read_before(self, room: str, history: History, offset: int, limit: int, now: float) -> Page:
         """As the contract in `trioroom.backplane.base` has it."""
-        return self._open(room, history, now).read_before(offset, limit, now)
+        return self.open(room, history, now).read_before(offset, limit, now)
 
-    def _open(self, room: str, history: History, now: float) -> RoomArchive:
-        """The room's archive as it is ``now``, be it a new one."""
+    def history_of(self, room: str) -> History | None:
+        """What was said last; None if nothing was."""
+        archive = self._rooms.get(room)
+        return None if archive is None else archive.history
+
+    def open(self, room: str, history: History, now: float) -> RoomArchive:
+        """The room's archive as it is ``now``, be it a new one; ``history`` is what is said of it."""
         archive = self._rooms.get(room)
         if archive is None:
-            archive = self._rooms[room] = RoomArchive(self._new_epoch(), history)
+            archive = self._rooms[room] = RoomArchive(self._begin(room), history)
             self.kept_bytes += archive.kept_bytes
             self._relieve(archive)
             return archive
@@ -165,5 +179,12 @@ class Archive:
             pass
         self.kept_bytes += in_use.kept_bytes - before
 
+    def forget_all(self, which: Callable[[str], bool]) -> None:
+        """Drop what is kept of these rooms, and that they are known."""
+        for room in [room for room in self._rooms if which(room)]:
+            self._forget(room)
+
     def _forget(self, room: str) -> None:
-        self.kept_bytes -= self._rooms.pop(room).kept_bytes
+        archive = self._rooms.pop(room)
+        self.kept_bytes -= archive.kept_bytes
+        self._on_forget(room, Position(archive.epoch, archive.offset))

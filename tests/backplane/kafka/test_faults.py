@@ -1,0 +1,148 @@
+"""What breaks a link to one server: nothing is lost in silence, and mostly nothing at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from tests.backplane.kafka.brokers import PROMPT
+from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_tansu
+from tests.backplane.observers import SLACK, Flow, open_flow, open_nodes
+from tests.backplane.processes import free_port
+from tests.backplane.proxy import Proxy, open_proxy
+from trioroom.backplane.base import Lost
+from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.conformance import subscribed
+
+pytestmark = pytest.mark.kafka
+
+ROOMS = ("chat/a", "chat/b", "chat/c", "chat/d")
+EVERYBODY = {(node, room) for node in (0, 1) for room in ROOMS}
+NOTICED = 1.0 + 2.0  # probe_interval + probe_timeout
+AGAIN = 4.0  # seconds from the server's return until traffic flows: max_backoff, connect_timeout, and 1
+
+
+@asynccontextmanager
+async def flow_through(server: KafkaServer) -> AsyncIterator[Flow]:
+    """Between two nodes."""
+    urls = [f"{server.url}?{PROMPT}&partitions=4"] * 2
+    async with open_nodes(*urls) as nodes, open_flow(nodes, ROOMS, failed_may_be_late=True) as flow:
+        yield flow
+
+
+async def test_restarted_server_that_kept_the_log_costs_nothing(noida: NoidaServer) -> None:
+    async with flow_through(noida) as flow:
+        noida.end()
+        await flow.becomes(False, within=0.5)
+        down_since = trio.current_time()
+        await trio.sleep(1)
+        assert not any(flow.was_ready(node, down_since) for node in (0, 1))
+        await noida.restart()
+        await flow.flows(AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert flow.noticed() == set()
+
+
+async def test_server_that_comes_back_empty_is_told_to_all(tansu: TansuServer) -> None:
+    async with flow_through(tansu) as flow:
+        tansu.kill()
+        await flow.becomes(False, within=0.5)
+        await tansu.restart()
+        await flow.flows(2 * AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert flow.noticed() == EVERYBODY
+
+
+async def test_stopped_server_costs_nothing(noida: NoidaServer) -> None:
+    async with flow_through(noida) as flow:
+        noida.stop()
+        await flow.becomes(False, within=NOTICED)
+        deaf_since = trio.current_time()
+        await trio.sleep(3)
+        assert not any(flow.was_ready(node, deaf_since) for node in (0, 1))
+        noida.resume()
+        await flow.flows(AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert flow.noticed() == set()
+
+
+@asynccontextmanager
+async def open_proxied_tansu() -> AsyncIterator[tuple[Proxy, TansuServer]]:
+    """All clients come through the proxy: the broker says that it is there."""
+    port = free_port()
+    async with open_proxy(port) as proxy, open_tansu(port, proxy.port) as server:
+        yield proxy, server
+
+
+async def test_connections_that_the_network_resets_cost_nothing() -> None:
+    async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
+        for _ in range(3):
+            proxy.reset()
+            await flow.flows(AGAIN)
+            await flow.becomes(True, within=0.5)
+        assert all(flow.failures(room) == 0 for room in ROOMS)
+    assert flow.noticed() == set()
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0])
+async def test_black_hole_costs_nothing_but_time(seconds: float) -> None:
+    async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
+        proxy.black_hole()
+        with trio.move_on_after(seconds):
+            await flow.becomes(False, within=NOTICED)
+            await trio.sleep_forever()
+        proxy.heal()  # but the connections there were stay dead
+        await flow.flows(NOTICED + AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert flow.noticed() == set()
+
+
+async def test_publishing_fails_in_time_while_the_server_is_away_and_at_once_when_that_is_known(
+    tansu: TansuServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "trioroom.backplane")
+    async with open_nodes(f"{tansu.url}?{PROMPT}&timeout=1") as (node,):
+        await node.publish("x", b"there")
+        tansu.kill()
+        for within in (1.0, 1.0, 0.0):
+            with trio.fail_after(within + SLACK), pytest.raises(BackplaneUnavailable, match=r"retry later$"):
+                await node.publish("x", b"away")
+        assert not node.ready
+        with pytest.raises(BackplaneUnavailable, match="out of reach"):
+            async with subscribed(node, "x", 1):
+                pass
+        await trio.sleep(2)
+    assert len(caplog.messages) <= 3, "each reason once"
+
+
+async def test_publishing_on_a_link_that_was_closed_raises(tansu: TansuServer) -> None:
+    async with open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
+        pass
+    with trio.fail_after(1), pytest.raises(BackplaneUnavailable, match="closed"):
+        await node.publish(ROOMS[0], b"x")
+    assert not node.ready
+
+
+async def test_nobody_to_be_reached_when_it_is_opened() -> None:
+    with trio.fail_after(4), pytest.raises(BackplaneUnavailable, match=r"^cannot use the Kafka backplane: .*refused"):
+        async with open_nodes(f"kafka://127.0.0.1:{free_port()}"):
+            pass
+
+
+async def test_room_whose_subscriber_does_not_read_holds_up_no_other(tansu: TansuServer) -> None:
+    capacity, count = 8, 100
+    async with flow_through(tansu) as flow, open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
+        async with subscribed(node, "slow", capacity) as deliveries:
+            for number in range(count):
+                await node.publish("slow", b"%d" % number)
+            await flow.flows(AGAIN)
+            first, *rest = [deliveries.receive_nowait() for _ in range(len(deliveries))]
+            assert isinstance(first, Lost)
+            assert first.reason == "overflow"
+            assert first.count is not None
+            assert rest == [b"%d" % number for number in range(first.count, count)]
+    assert flow.noticed() == set()

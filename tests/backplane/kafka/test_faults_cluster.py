@@ -1,0 +1,154 @@
+"""What happens to a cluster of three: leaders move, brokers go, requests are refused. On librdkafka's mock cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+from confluent_kafka import KafkaError
+
+from tests.backplane.kafka.brokers import PROMPT
+from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster, open_mock_cluster
+from tests.backplane.observers import Flow, open_flow, open_nodes
+from trioroom.backplane.base import Lost
+from trioroom.errors import BackplaneError, BackplaneUnavailable
+from trioroom.testing.conformance import subscribed
+
+pytestmark = pytest.mark.kafka
+
+TOPIC = "trioroom.rooms"
+ROOMS = ("chat/a", "chat/b", "chat/c", "chat/d")
+AGAIN = 4.0  # seconds
+
+
+@pytest.fixture
+def cluster() -> Iterator[MockCluster]:
+    """The topic's partition n is led by broker n + 1."""
+    with open_mock_cluster() as opened:
+        opened.create_topic(TOPIC, 3, 3)
+        for partition in range(3):
+            opened.set_leader(TOPIC, partition, partition + 1)
+        yield opened
+
+
+@asynccontextmanager
+async def flow_through(cluster: MockCluster) -> AsyncIterator[Flow]:
+    """Between two nodes; in the end nobody was told of any loss."""
+    urls = [f"{cluster.url}?{PROMPT}"] * 2
+    async with open_nodes(*urls) as nodes, open_flow(nodes, ROOMS, failed_may_be_late=True) as flow:
+        yield flow
+        await flow.flows(2 * AGAIN)
+        await flow.becomes(True, within=AGAIN)
+    assert flow.noticed() == set()
+
+
+async def test_leaders_that_move_cost_nothing(cluster: MockCluster) -> None:
+    async with flow_through(cluster) as flow:
+        for shift in (1, 2):
+            for partition in range(3):
+                cluster.set_leader(TOPIC, partition, (partition + shift) % 3 + 1)
+            await flow.flows(AGAIN)
+        assert all(flow.failures(room) == 0 for room in ROOMS)
+
+
+async def test_broker_that_goes_takes_readiness_with_it_until_another_one_leads(cluster: MockCluster) -> None:
+    async with flow_through(cluster) as flow:
+        cluster.set_down(2)
+        await flow.becomes(False, within=3.0)
+        cluster.set_leader(TOPIC, 1, 3)
+        await flow.flows(AGAIN)
+        await flow.becomes(True, within=AGAIN)
+        cluster.set_up(2)
+
+
+async def test_all_brokers_away_for_a_while_cost_nothing(cluster: MockCluster) -> None:
+    async with flow_through(cluster) as flow:
+        cluster.set_down()
+        await flow.becomes(False, within=0.5)
+        await trio.sleep(1)
+        cluster.set_up()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NOT_ENOUGH_REPLICAS,
+        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    ],
+)
+async def test_writing_is_tried_again_and_nothing_is_lost_in_silence(error: int, cluster: MockCluster) -> None:
+    # Not all errors there are: sequence numbers are not the mock cluster's strength. After NOT_LEADER_FOR_PARTITION it
+    # takes the second try for a duplicate of what it has not written, after an answer that was lost it writes it twice.
+    async with flow_through(cluster) as flow:
+        cluster.push_errors(ApiKey.PRODUCE, *[error, 0, 0, error, error] * 3)
+        await flow.flows(AGAIN)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.UNKNOWN,
+        KafkaError._TRANSPORT,
+    ],
+)
+async def test_reading_goes_on_where_it_was(error: int, cluster: MockCluster) -> None:
+    async with flow_through(cluster) as flow:
+        cluster.push_errors(ApiKey.FETCH, *[error, 0, error, error] * 5)
+        await flow.flows(AGAIN)
+
+
+async def test_slow_brokers_are_waited_for(cluster: MockCluster) -> None:
+    async with flow_through(cluster) as flow:
+        cluster.set_round_trip(0.1)
+        await flow.flows(AGAIN)
+        assert all(map(flow.always_ready, (0, 1)))
+        cluster.set_round_trip(0.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (KafkaError.MSG_SIZE_TOO_LARGE, "raise max.message.bytes of topic trioroom.rooms, or lower"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, "allow this user Write on topic trioroom.rooms"),
+        (KafkaError.CLUSTER_AUTHORIZATION_FAILED, "allow this user Write on topic trioroom.rooms"),
+        (KafkaError.INVALID_RECORD, "the broker refused a publication"),
+    ],
+)
+async def test_what_is_refused_for_good_says_what_to_do(error: int, advice: str, cluster: MockCluster) -> None:
+    async with open_nodes(f"{cluster.url}?{PROMPT}") as (node,):
+        cluster.push_errors(ApiKey.PRODUCE, error)
+        with pytest.raises(BackplaneError, match=advice) as raised:
+            await node.publish("x", b"refused")
+        assert not isinstance(raised.value, BackplaneUnavailable)
+        with trio.fail_after(AGAIN):
+            while True:  # a client that keeps to it is replaced
+                try:
+                    await node.publish("x", b"accepted")
+                    break
+                except BackplaneError:
+                    await trio.sleep(0.05)
+
+
+async def test_records_that_are_gone_before_they_were_read_are_told(
+    cluster: MockCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "trioroom.backplane")
+    async with open_nodes(*[f"{cluster.url}?{PROMPT}"] * 2) as (here, there):
+        async with subscribed(here, ROOMS[0], 16) as deliveries:
+            await there.publish(ROOMS[0], b"before")
+            assert await deliveries.receive() == b"before"
+            cluster.push_errors(ApiKey.FETCH, *[KafkaError.OFFSET_OUT_OF_RANGE] * 8)
+            with trio.fail_after(2 * AGAIN):
+                while not isinstance(await deliveries.receive(), Lost):
+                    pass
+                await there.publish(ROOMS[0], b"after")
+                while await deliveries.receive() != b"after":
+                    pass
+    assert any("does not go on where we were" in message for message in caplog.messages)

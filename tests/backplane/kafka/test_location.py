@@ -1,0 +1,157 @@
+"""What a URL of Kafka may say, and that no password comes out of it in any message."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trioroom.backplane.kafka import KafkaSettings
+from trioroom.backplane.kafka.location import Endpoint, Location, parse_location
+
+PLAIN = {"security.protocol": "PLAINTEXT"}
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoints"),
+    [
+        ("kafka://", "127.0.0.1:9092"),
+        ("KAFKA://Host/", "host:9092"),
+        ("kafka://a,b:1,[::2]:3", "a:9092,b:1,[::2]:3"),
+    ],
+)
+def test_url_names_some_brokers(url: str, endpoints: str) -> None:
+    location = parse_location(url)
+    assert (str(location), location.access, location.settings) == (endpoints, PLAIN, KafkaSettings())
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol", "mechanism"),
+    [
+        ("kafka://m%40e:p%2Fw@host", "SASL_PLAINTEXT", "PLAIN"),
+        ("kafkas://m%40e:p%2Fw@host", "SASL_SSL", "PLAIN"),
+        ("kafkas://m%40e:p%2Fw@host?sasl_mechanism=scram-sha-512", "SASL_SSL", "SCRAM-SHA-512"),
+    ],
+)
+def test_user_and_password_are_for_sasl(url: str, protocol: str, mechanism: str) -> None:
+    access = parse_location(url).access
+    assert (access["security.protocol"], access["sasl.mechanism"]) == (protocol, mechanism)
+    assert (access["sasl.username"], access["sasl.password"]) == ("m@e", "p/w")
+
+
+def test_s_is_tls_that_verifies() -> None:
+    access = parse_location("kafkas://h?ssl_ca_certs=/ca&ssl_certfile=/cert&ssl_keyfile=/key&ssl_password=x").access
+    assert access == {
+        "security.protocol": "SSL",
+        "ssl.ca.location": "/ca",
+        "ssl.certificate.location": "/cert",
+        "ssl.key.location": "/key",
+        "ssl.key.password": "x",
+        "enable.ssl.certificate.verification": "true",
+        "ssl.endpoint.identification.algorithm": "https",
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "verified", "named"),
+    [
+        ("ssl_cert_reqs=required", "true", "https"),
+        ("ssl_cert_reqs=none", "false", "none"),
+        ("ssl_check_hostname=false", "true", "none"),
+        ("ssl_check_hostname=true&ssl_cert_reqs=none", "false", "none"),
+    ],
+)
+def test_tls_verifies_as_much_as_is_asked_for(query: str, verified: str, named: str) -> None:
+    access = parse_location(f"kafkas://h?{query}").access
+    assert access["enable.ssl.certificate.verification"] == verified
+    assert access["ssl.endpoint.identification.algorithm"] == named
+
+
+def test_settings_in_the_query_go_before_those_of_the_caller() -> None:
+    mine = KafkaSettings(timeout=9, linger=0.5)
+    location = parse_location("kafka://h?timeout=1.5&prefix=shop&partitions=3", mine)
+    assert location.settings == KafkaSettings(timeout=1.5, linger=0.5, prefix="shop", partitions=3)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("", "'that' is no scheme of a Kafka URL; write kafka://host:9092, or kafkas:// for TLS"),
+        ("host:9092", "'host' is no scheme"),
+        ("kafka:host", "'kafka' is no scheme"),
+        ("kafka+tls://host", "'kafka+tls' is no scheme"),
+        ("kafka://[::1", "this is no URL"),
+        ("kafka://host/topic", "has no path; the topic is named by ?prefix="),
+        ("kafka://host:x", "what begins with 'host' is no host and port; write host:9092"),
+        ("kafka://host:65536", "what begins with 'host' is no host and port"),
+        ("kafka://user@host", "SASL needs user and password"),
+        ("kafka://host?sasl_mechanism=PLAIN", "sasl_mechanism is for user and password"),
+        ("kafka://u:p@host?sasl_mechanism=GSSAPI", "is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
+        ("kafka://host?colour=red", "option 'colour' is not known; there are connect_timeout, "),
+        ("kafka://host?ssl_cert_reqs=none", "option 'ssl_cert_reqs' is for TLS; write kafkas:// with an s"),
+        ("kafkas://host?ssl_cert_reqs=optional", "ssl_cert_reqs='optional' is neither none nor required"),
+        ("kafkas://host?ssl_check_hostname=maybe", "ssl_check_hostname='maybe' is neither true nor false"),
+        ("kafka://host?timeout=soon", "timeout='soon' is no number"),
+        ("kafka://host?timeout=0", "'timeout' must be > 0"),
+        ("kafka://host#x", "the URL has a # or @ where none can stand"),
+    ],
+)
+def test_what_is_no_such_url_is_refused_with_advice(url: str, text: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  # the text is compared below
+        parse_location(url)
+    assert text in str(refused.value)
+
+
+def texts_of(exc: BaseException | None) -> str:
+    """All that a traceback would show."""
+    return "" if exc is None else f"{exc!s} {exc!r} {texts_of(exc.__cause__ or _context_of(exc))}"
+
+
+def _context_of(exc: BaseException) -> BaseException | None:
+    return None if exc.__suppress_context__ else exc.__context__
+
+
+KINDS = st.sampled_from(["kafka://", "kafkas://"])
+
+
+@given(KINDS, st.text(alphabet="/?#[]@:%&=\u2100\uff20 .x", max_size=4), st.sampled_from(["@host", "@h:x/y"]))
+@example("kafka://", "\u2100", "@host")  # NFKC makes a/c of it, which urllib refuses with the whole host part
+@example("kafka://", "/", "@host")
+def test_password_that_is_written_wrongly_is_never_named(kind: str, special: str, rest: str) -> None:
+    try:
+        location = parse_location(f"{kind}user:{SECRET}{special}{SECRET}{rest}")
+    except ValueError as exc:
+        assert SECRET not in texts_of(exc)  # noqa: PT017  # other text is a Location
+    else:
+        assert SECRET not in repr(location)
+
+
+def test_password_is_not_named_when_the_host_was_forgotten() -> None:
+    with pytest.raises(ValueError, match="'user' is no host and port") as refused:
+        parse_location(f"kafka://user:{SECRET}")
+    assert SECRET not in texts_of(refused.value)
+
+
+@given(KINDS, st.text(min_size=1), st.text(), st.text(max_size=20))
+def test_password_is_named_in_no_error_and_no_repr(kind: str, user: str, password: str, rest: str) -> None:
+    secret = f"{SECRET}{password}{SECRET}"
+    try:
+        location = parse_location(f"{kind}{quote(user, safe='')}:{quote(secret, safe='')}@host{rest}")
+    except ValueError as exc:
+        assert SECRET not in texts_of(exc)  # noqa: PT017  # other text is a Location
+    else:
+        assert location.access["sasl.password"].startswith(secret)  # the rest may have an @ too
+        assert SECRET not in repr(location)
+
+
+@given(st.one_of(st.text(), st.builds("{}{}".format, KINDS, st.text(alphabet="ah1@:/?#[]%,&=;.+ \\\n\0é"))))
+def test_any_text_gives_a_location_or_a_value_error(text: str) -> None:
+    try:
+        location = parse_location(text)
+    except ValueError:
+        return
+    assert isinstance(location, Location)
+    assert all(isinstance(endpoint, Endpoint) for endpoint in location.endpoints)

@@ -1,0 +1,225 @@
+"""Histories of rooms in the log: written as records, read from what this node has made of them (``history_view``)."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from trioroom._core.history import History, Page, Position
+from trioroom.backplane.kafka import history_records
+from trioroom.backplane.kafka.history_view import HistoryView, PartitionView
+from trioroom.backplane.kafka.listeners import Listeners
+from trioroom.backplane.kafka.log import Log
+from trioroom.backplane.kafka.records import HISTORY, UNKNOWN_OFFSET, Place, Record
+from trioroom.backplane.room_channel import RoomChannel
+from trioroom.errors import BackplaneUnavailable
+
+log = logging.getLogger("trioroom.backplane")
+
+
+class KafkaHistory:
+    """What `KafkaBackplane.history` is, and the handler of `HISTORY`.
+
+    Pages come from memory. Before that the log is read up to where it ends, for a room that nobody listens to here, and
+    whenever what is asked is where the history ends; else what comes of itself is enough.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._settings = log.settings
+        self._listeners = Listeners(log, HISTORY)
+        self._made: HistoryView | None = None  # once it is known how many partitions there are
+        self._lost: dict[int, tuple[str, int]] = {}  # which partitions are read anew, and the epoch and place before
+        self._stale: set[int] = set()  # those of them of which nothing has been read since
+        self._losses: Counter[int] = Counter()  # by partition
+        self._moved: dict[int, trio.Event] = {}  # by partition, while somebody waits for a record
+        self._warned = False
+
+    @property
+    def dense_offsets(self) -> bool:
+        """Rooms share those of their partition."""
+        return False
+
+    async def publish(
+        self, room: str, payload: bytes, history: History | None, publication_id: str | None = None
+    ) -> Position | None:
+        """Append it to the log; as `trioroom.backplane.base.HistoryStore.publish`.
+
+        Calls may overlap, and then share a request. With a ``publication_id`` it waits until this node has read it, for
+        another one may stand before it.
+
+        Raises:
+            ValueError: more than ``max_publication_bytes``.
+            BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not.
+            BackplaneError: the broker refused it.
+        """
+        self._settings.check_payload(payload)
+        partition = self._log.partition_of(HISTORY, room)
+        known = None
+        if history is not None:
+            self._check_ttl(room, history)
+        elif (known := await self._find_history(room, partition)) is None:
+            return None
+        headers = history_records.publication(history, known, publication_id, self._open(partition).epoch)
+        losses = self._losses[partition]
+        place = await self._log.produce(HISTORY, room, payload, headers)
+        offset = await self._offset_of(room, place, losses, publication_id)
+        return Position(self._open(partition).epoch_name, offset + 1)
+
+    async def _offset_of(self, room: str, place: Place, losses: int, publication_id: str | None) -> int:
+        """Of the first record with this id, which that at ``place`` may be."""
+        if publication_id is None:
+            if place.offset != UNKNOWN_OFFSET:
+                return place.offset
+            await self._wait_passed(place)
+            return self._log.place(place.partition) - 1  # which may be behind others too
+        if not await self._comes_round(place, losses):
+            return place.offset
+        if (first := self._views.first_use(room, publication_id)) is not None:
+            return first
+        if place.offset == UNKNOWN_OFFSET:
+            raise BackplaneUnavailable("the broker says that it has a publication and does not; retry later")
+        return place.offset  # more ids have been used since than are remembered
+
+    async def _comes_round(self, place: Place, losses: int) -> bool:
+        """False if the log has lost what it had confirmed: all are told of that, and nobody is to try again."""
+        with trio.move_on_after(self._settings.timeout):
+            if place.offset == UNKNOWN_OFFSET:
+                await self._log.caught_up(place.partition)
+            while self._losses[place.partition] == losses:
+                if self._log.place(place.partition) > place.offset:
+                    return True
+                await self._moved.setdefault(place.partition, trio.Event()).wait()
+            return False
+        raise self._late()
+
+    async def _find_history(self, room: str, partition: int) -> History | None:
+        if (known := self._views.history_of(room)) is None:
+            await self._log.caught_up(partition)
+            known = self._views.history_of(room)
+        return known
+
+    def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
+        """As `KafkaBackplane.subscribe`; what comes is `Kept` and `Lost`."""
+        return self._listeners.subscribe(room, channel)
+
+    async def read_after(
+        self, room: str, history: History, offset: int | None, limit: int, *, seen: Position | None = None
+    ) -> Page:
+        """As `trioroom.backplane.base.HistoryStore.read_after`; a round trip, if any, to find where the log ends."""
+        known, end = await self._get_ready(room, history, seen, to_end=offset is None)
+        return self._views.read_after(room, known, offset, limit, time.time(), end)
+
+    async def read_before(self, room: str, history: History, offset: int, limit: int) -> Page:
+        """The same backwards."""
+        known, end = await self._get_ready(room, history, None, to_end=False)
+        return self._views.read_before(room, known, offset, limit, time.time(), end)
+
+    async def _get_ready(
+        self, room: str, history: History, seen: Position | None, *, to_end: bool
+    ) -> tuple[History, int]:
+        """Have the view be as it has to be for a read; how much the room keeps, and how far the log has been read."""
+        await trio.lowlevel.checkpoint()
+        self._check_ttl(room, history)
+        partition, said = self._log.partition_of(HISTORY, room), self._views.bounded(history)
+        if self._views.history_of(room) != said:
+            await self._wait_passed(await self._log.produce(HISTORY, room, b"", history_records.say(history)))
+        elif to_end or room.encode() not in self._listeners or partition in self._lost or self._lacks(partition, seen):
+            await self._log.caught_up(partition)
+        if partition not in self._lost and (self._open(partition).cut_off or self._lacks(partition, seen)):
+            await self._begin_epoch(partition)
+        return self._views.history_of(room) or said, self._log.place(partition)
+
+    def _lacks(self, partition: int, seen: Position | None) -> bool:
+        """Whether it has not been read as far as we know it to be, or to have been."""
+        epoch = self._open(partition).epoch_name
+        return seen is not None and seen.epoch == epoch and seen.offset > self._log.place(partition)
+
+    async def _begin_epoch(self, partition: int) -> None:
+        """The log does not have what it had confirmed: nobody is to take what comes now for that."""
+        epoch = self._open(partition).epoch_name
+        log.warning(
+            "kafka: partition %d of the topic has lost records that it had confirmed; its rooms begin anew", partition,
+            extra={"partition": partition},
+        )  # fmt: skip
+        value, headers = history_records.begin_epoch(secrets.token_urlsafe(9), epoch)
+        await self._wait_passed(await self._log.produce(HISTORY, "", value, headers, partition))
+
+    async def _wait_passed(self, place: Place) -> None:
+        if place.offset == UNKNOWN_OFFSET:
+            return await self._log.caught_up(place.partition)
+        with trio.move_on_after(self._settings.timeout):
+            return await self._log.wait_passed(place)
+        raise self._late()
+
+    def _late(self) -> BackplaneUnavailable:
+        return BackplaneUnavailable(
+            f"a record has been written and has not come round within timeout={self._settings.timeout:g} s; retry later"
+        )
+
+    def _check_ttl(self, room: str, history: History) -> None:
+        window = self._settings.history_window
+        if history.ttl > window and not self._warned:
+            self._warned = True
+            log.warning(
+                "kafka: room %s wants to keep publications for %g s; they are kept for history_window=%g s", room,
+                history.ttl, window, extra={"room": room},
+            )  # fmt: skip
+
+    # -- the handler -------------------------------------------------------------------------------------
+
+    @property
+    def read_back(self) -> float:
+        """For what is kept, and for the ids that were used."""
+        return max(self._settings.history_window, self._settings.publication_id_ttl)
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Keep them, and hand them out."""
+        for record in records:
+            self._open(record.partition, record.offset)
+            kept = self._views.apply(record)
+            if kept is not None:
+                self._listeners.deliver(record.name, record.offset, kept)
+            self._wake(record.partition)
+
+    def _wake(self, partition: int) -> None:
+        if (moved := self._moved.pop(partition, None)) is not None:
+            moved.set()
+
+    def caught_up(self, partition: int) -> None:
+        """A log that ends before where we had read it was cut off: what others have of it nobody can vouch for."""
+        place = self._log.place(partition)
+        view = self._open(partition, place)
+        epoch, was = self._lost.pop(partition, ("", 0))
+        view.cut_off = view.epoch_name == epoch and place < was  # else another one has begun already
+
+    def lost(self, partition: int) -> None:
+        """Begin anew, as soon as it is known where."""
+        view = self._open(partition)
+        self._lost.setdefault(partition, (view.epoch_name, view.place))
+        self._stale.add(partition)
+        self._losses[partition] += 1
+        self._wake(partition)
+        self._listeners.lose(partition)
+
+    @property
+    def _views(self) -> HistoryView:
+        if self._made is None:
+            self._made = HistoryView(self._settings, self._log.partitions, self._listeners.lose)
+        return self._made
+
+    def _open(self, partition: int, at: int | None = None) -> PartitionView:
+        """What is known of it, from where reading began; after a loss that is ``at``, as only the reader can tell."""
+        if at is not None and partition in self._stale:
+            self._stale.discard(partition)
+            self._views.close(partition)
+            self._views.open(partition, self._log.incarnation, at)
+        elif partition not in self._views:
+            self._views.open(partition, self._log.incarnation, max(0, self._log.start(partition)))
+        return self._views[partition]

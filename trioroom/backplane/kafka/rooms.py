@@ -1,0 +1,60 @@
+"""Rooms without a history: what is read is handed to those who have subscribed, from their place on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+
+from trioroom.backplane.channel import Listener
+from trioroom.backplane.kafka.listeners import Listeners
+from trioroom.backplane.kafka.log import Log
+from trioroom.backplane.kafka.publication_ids import FirstUses
+from trioroom.backplane.kafka.records import PUBLICATION_ID, ROOM, Record
+
+
+class Rooms:
+    """The handler of `ROOM`."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._listeners = Listeners(log, ROOM)
+        self._ids: dict[int, FirstUses] = {}
+
+    @property
+    def read_back(self) -> float:
+        """For the ids that were used."""
+        return self._log.settings.publication_id_ttl
+
+    def take(self, records: Sequence[Record]) -> None:
+        """To those who subscribed; what has an id that was used is nobody's."""
+        for record in records:
+            if not (record.headers and self._was_used(record)):
+                self._listeners.deliver(record.name, record.offset, record.value)
+
+    def _was_used(self, record: Record) -> bool:
+        publication_id = record.header(PUBLICATION_ID)
+        if publication_id is None:
+            return False
+        ids = self._ids.get(record.partition)
+        if ids is None:
+            settings = self._log.settings
+            most = max(1, settings.max_publication_ids // self._log.partitions)
+            ids = self._ids[record.partition] = FirstUses(settings.publication_id_ttl, most)
+        return ids.first(record.name, publication_id, record.offset, record.timestamp) != record.offset
+
+    def caught_up(self, partition: int) -> None:
+        """Nobody waits for that here."""
+
+    def lost(self, partition: int) -> None:
+        """Tell all who subscribed; no id was used in what follows."""
+        self._ids.pop(partition, None)
+        self._listeners.lose(partition)
+
+    def subscribe(self, room: str, listener: Listener) -> AbstractAsyncContextManager[None]:
+        """Give ``listener`` what is published from when this is entered.
+
+        Raises:
+            BackplaneUnavailable: the broker does not answer within ``timeout``.
+            BackplaneError: it refuses us.
+        """
+        return self._listeners.subscribe(room, listener)
