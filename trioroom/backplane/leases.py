@@ -37,6 +37,7 @@ class Leases(ABC):
         """Whether we have one under this id, as far as we know."""
         self._given_up = ""  # the id that we want to be rid of
         self._looking = trio.Lock()
+        self._looked = -math.inf  # when the latest look has begun
         self._wake = trio.Event()
 
     async def hold(self) -> None:
@@ -58,19 +59,29 @@ class Leases(ABC):
         self._given_up = self.node
         self.look_soon()
 
-    async def look(self) -> None:
+    async def look(self, since: float = math.inf) -> None:
         """Renew ours and learn of the others; if ours had ended, or was given up, we are another node now.
 
         Raises as `hold` does.
+
+        Args:
+            since: one that has begun after this time will do; after an outage each room asks for one.
         """
         async with self._looking:
-            given_up = self._given_up == self.node
-            if not given_up and await self.renew():
+            if self._looked > since:
                 return
-            what = "is given up" if given_up else "has ended"
-            log.warning("%s: the lease of node %s %s", self.broker, self.node, what, extra={"node": self.node})
-            self.node, self.held = secrets.token_hex(8), False
-            await self.renew()
+            began = trio.current_time()
+            await self._look()
+            self._looked = began
+
+    async def _look(self) -> None:
+        given_up = self._given_up == self.node
+        if not given_up and await self.renew():
+            return
+        what = "is given up" if given_up else "has ended"
+        log.warning("%s: the lease of node %s %s", self.broker, self.node, what, extra={"node": self.node})
+        self.node, self.held = secrets.token_hex(8), False
+        await self.renew()
 
     @abstractmethod
     async def renew(self) -> bool:

@@ -132,10 +132,16 @@ async def test_bucket_that_is_missing_is_made(node: NatsBackplane, kept: Bucket)
     await until(nothing_is_there, "the server, which goes on answering for a moment, has deleted it")
 
 
+async def test_bucket_that_many_miss_is_made_once(node: NatsBackplane, kept: Bucket) -> None:
+    await kept.put_all(Put(f"key.{number}", b"") for number in range(500))
+    assert kept._made == 1
+    assert len(await contents(kept)) == 500
+
+
 async def test_bucket_of_another_configuration_is_brought_in_line(node: NatsBackplane, kept: Bucket) -> None:
     old = {**kept._config, "allow_msg_ttl": False, "max_msgs_per_subject": 5}
     await call_api(node._link.requests, "STREAM.CREATE.KV_trioroom_presence", old)
-    await kept._make()
+    await kept._make(0)
     await kept.put(Put("mark", b"", fades=True))
 
 

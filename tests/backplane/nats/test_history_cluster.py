@@ -108,3 +108,36 @@ async def test_servers_that_forget_all_end_the_epoch() -> None:
         assert page.position.epoch != before.epoch
         after = await node.publish(b"3")
         assert payloads(await node.read(0, seen=after)) == [b"3"]
+
+
+async def test_rooms_elsewhere_do_not_wait_for_a_stream_whose_only_server_is_away() -> None:
+    settings = attrs.evolve(SETTINGS, replicas=1, timeout=3)
+    async with open_nats_cluster() as cluster, open_node(cluster.url, settings=settings, deadline=90) as node:
+        rooms = {zlib.crc32(b"%d" % number) % 4: attrs.evolve(node, room=str(number)) for number in range(40)}
+        before = {part: await room.publish(b"1") for part, room in rooms.items()}
+        leaders = {part: await cluster.leader_of(f"trioroom_history_{part}") for part in rooms}
+        relay = await cluster.leader_of("trioroom_relay")
+        away = next(leader for leader in leaders.values() if leader not in (None, relay))
+        assert away is not None
+        away.kill()
+        for server in cluster.servers:
+            if server is not away:
+                await server.kick_clients()
+
+        async def publish(*parts: int) -> bool:
+            try:
+                return all([(await rooms[part].publish(b"2")).epoch == before[part].epoch for part in parts])
+            except BackplaneUnavailable:
+                return False
+
+        async def is_back() -> bool:
+            return node.backplane.ready and node.backplane.meters.outages > 0
+
+        await until(is_back, "the link is up again", 30)
+        await until(lambda: publish(*[part for part in rooms if leaders[part] is not away]), "the others go on", 30)
+        for part in rooms:
+            assert await publish(part) == (leaders[part] is not away)
+        await away.restart()
+        await until(lambda: publish(*rooms), "all rooms are there again", 40)
+        for part, room in rooms.items():
+            assert payloads(await room.read(before[part].offset - 1))[0] == b"1"

@@ -201,3 +201,16 @@ async def test_publications_around_restarts_are_all_there_or_their_loss_is_told(
             mine = [payload for payload in heard if payload and payload.startswith(b"%d " % number)]
             assert mine == [b"%d %d" % (number, index) for index in range(150)]
         nursery.cancel_scope.cancel()
+
+
+async def test_streams_that_somebody_removes_are_made_anew_by_who_publishes(nats_server: NatsServer) -> None:
+    settings = attrs.evolve(QUICK, history_streams=1, timeout=0.5)
+    async with open_node(nats_server.url, settings=settings) as node:
+        before = await node.publish(*[b"x"] * 9)
+        await nats_server.ask("$JS.API.STREAM.DELETE.trioroom_history_0")
+        with pytest.raises(BackplaneUnavailable, match="nobody at the broker answers"):
+            await node.publish(b"1")
+        after = await node.publish(b"2")
+        assert after.epoch != before.epoch
+        page = await node.read(0, seen=before)
+        assert (page.position, page.previous, payloads(page)) == (after, None, [b"2"])

@@ -31,7 +31,7 @@ class Record:
 class Scene:
     def __init__(self) -> None:
         self.epochs = Epochs("subject", ServerClock())
-        self.epochs.adopt(Epoch("e", 1, ""))
+        self.epochs.settled = self.epochs.adopt(Epoch("e", 1, ""))
         self.room = KeptRoom(b"room", epochs=self.epochs)
         self.record = Record()
         self.room.add(self.record)
@@ -89,6 +89,12 @@ def test_after_an_outage_nothing_is_concluded_from_what_came_before() -> None:
     scene.room.confirm()
     assert scene.take(9, 5) == [Kept("e", 9, b"x", 0.0, 5)]
     assert not scene.epochs.doubt
+
+
+def test_what_comes_before_the_epoch_is_known_is_left_to_be_read() -> None:
+    scene = Scene()
+    scene.epochs.settled = False
+    assert scene.take(5, 0) == [LOST]
 
 
 @pytest.mark.parametrize(("offset", "follows"), [("", ""), ("x", 1), (1, "x")])

@@ -32,6 +32,11 @@ def close_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removals, "CLOSE_TIMEOUT", 0.2)
 
 
+async def told_again(watcher: Watcher) -> None:
+    """Until it has been told of all rows once more than when it was opened."""
+    await watcher.wait(lambda: watcher.resyncs > 1)
+
+
 # -- of the server ---------------------------------------------------------------------------------
 
 
@@ -46,7 +51,7 @@ class Pair:
     async def agree(self) -> None:
         """Each knows the other's row, and what it knows it has been told again."""
         for watcher, user in zip(self.watchers, ("bob", "ann"), strict=True):
-            await watcher.wait(lambda watcher=watcher: watcher.resyncs > 1)  # type: ignore[misc]  # mypy#4226
+            await told_again(watcher)
             await watcher.wait_rows((user, b"1"))
 
     async def late_node_agrees(self, url: str) -> None:
@@ -120,7 +125,7 @@ async def test_rows_are_written_again_when_the_server_has_lost_them(nats_server:
             await pair.agree()
         # What was there under the ids of before is told to be gone, after what has taken its place.
         for watcher in pair.watchers:
-            await watcher.wait(lambda watcher=watcher: watcher.count == 1)  # type: ignore[misc]  # mypy#4226
+            await watcher.wait_count(1)
 
 
 async def test_stream_that_is_deleted_is_made_again(nats_server: NatsServer) -> None:

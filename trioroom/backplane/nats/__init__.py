@@ -2,7 +2,7 @@
 
 ``location`` says where and how, ``protocol`` is the wire, ``connection`` one connection, ``requests`` and
 ``subscriber`` are the two directions, ``link`` supervises both, ``streams`` asks for JetStream's streams. ``relay`` is
-the one through which rooms without a history go.
+the one through which rooms without a history go, ``bucket`` has who is present.
 """
 
 from trioroom.backplane.nats.backplane import NatsBackplane, open_nats

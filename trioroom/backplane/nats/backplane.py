@@ -34,7 +34,7 @@ class NatsBackplane:
 
     @property
     def history(self) -> NatsHistory:
-        """Publications of rooms that keep them: a stream for all."""
+        """Publications of rooms that keep them, spread over a few streams."""
         return self._history
 
     @property

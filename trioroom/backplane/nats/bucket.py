@@ -26,6 +26,7 @@ from trioroom.errors import BackplaneError, BackplaneUnavailable
 WRONG_LAST_SEQUENCE: Final = 10071
 """The key has been put or removed since."""
 _NOT_FOUND: Final = frozenset((10037, 10059))  # no such message, no such stream
+_READERS: Final = 16
 _PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
 _BATCH: Final = 1_000  # entries of one reply
 _BATCH_BYTES: Final = 1 << 20  # about, of one reply
@@ -67,11 +68,15 @@ class Bucket:
     def __init__(self, requests: Requests, settings: NatsSettings) -> None:
         self.told = f"{settings.prefix}.told."
         """Before the keys of what is told again."""
+        self.stream = f"KV_{settings.prefix}_presence"
+        """What it is."""
+        self.readers = trio.Semaphore(_READERS)
+        """For who reads a room: after an outage those are all, and replies to all at once would be more than the server
+        holds for a connection before it closes it, 64 MiB."""
         self._requests = requests
-        self._stream = f"KV_{settings.prefix}_presence"
         self._subjects = f"$KV.{settings.prefix}_presence."
         self._config = {
-            "name": self._stream,
+            "name": self.stream,
             "subjects": [f"{self._subjects}>"],
             "republish": {"src": f"{self._subjects}room.>", "dest": f"{self.told}room.>"},
             "retention": "limits",
@@ -85,16 +90,20 @@ class Bucket:
             "deny_delete": True,
         }
         self._making = trio.Lock()
+        self._made = 0
         # Of the requests that may wait, so that after an outage, when all rooms put all their rows, each of them waits
         # here for as long as it takes, and not there, where it fails after a while and is to be tried again.
         self._slots = trio.Semaphore(max(1, min(_PUTS_AT_ONCE, settings.max_queued_publications // 2)))
 
-    async def _make(self) -> None:
-        """Raises as `put` does."""
+    async def _make(self, made: int) -> None:
+        """Unless it has been since it was made so often. Raises as `put` does."""
         async with self._making:
+            if self._made != made:
+                return  # many may miss it at the same time
             told = await ensure_stream(self._requests, self._config)
             if not told.get("config", {}).get("allow_msg_ttl"):
                 raise BackplaneError("the NATS server is older than 2.11, which presence needs")
+            self._made += 1
 
     async def put(self, what: Put, *, after: int | None = None) -> int:
         """Its sequence number.
@@ -108,11 +117,11 @@ class Bucket:
         headers = dict(what.headers or {})
         if after is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(after)
-        subject = self._subjects + what.key
+        subject, made = self._subjects + what.key, self._made
         try:
             reply = await self._requests.ask(subject, what.payload, headers)
         except NoResponders:  # there is no such stream
-            await self._make()
+            await self._make(made)
             reply = await self._requests.ask_served(subject, what.payload, headers)
         return _integer(parse_answer(reply).get("seq"))
 
@@ -145,7 +154,7 @@ class Bucket:
         """Sequence number and payload, as the stream's leader knows them. Raises as `put` does."""
         try:
             answer = await call_api(
-                self._requests, f"STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._subjects + key}
+                self._requests, f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self._subjects + key}
             )
             message = answer["message"]
             return _integer(message["seq"]), base64.b64decode(message.get("data", ""))
@@ -178,7 +187,7 @@ class Bucket:
                 which, nothing = {"next_by_subj": subject}, "Message Not Found"
                 continue
             if end.status != _END_OF_BATCH and end.description != nothing:
-                raise BackplaneUnavailable(f"the broker does not tell what is in {self._stream}: {end.description}")
+                raise BackplaneUnavailable(f"the broker does not tell what is in {self.stream}: {end.description}")
             found = self._parse_all(replies)
             entries += found
             after = found[-1].sequence if found else after
@@ -187,18 +196,18 @@ class Bucket:
 
     async def _ask_batch(self, which: Mapping[str, object]) -> list[Message]:
         payload = json.dumps({**which, "batch": _BATCH, "max_bytes": _BATCH_BYTES}).encode()
-        subject = f"$JS.API.DIRECT.GET.{self._stream}"
+        subject, made = f"$JS.API.DIRECT.GET.{self.stream}", self._made
         try:
             return await self._requests.ask_many(subject, payload, last=_is_end)
         except NoResponders:
-            await self._make()
+            await self._make(made)
             return await self._requests.ask_many(subject, payload, last=_is_end)
 
     def _parse_all(self, replies: Iterable[Message]) -> list[Entry]:
         try:
             return [self._parse(reply, reply.headers.get("Nats-Subject", "")) for reply in replies]
         except ValueError as exc:
-            raise BackplaneUnavailable(f"what answers for {self._stream} is no stream: {exc}") from exc
+            raise BackplaneUnavailable(f"what answers for {self.stream} is no stream: {exc}") from exc
 
     def parse_told(self, message: Message) -> Entry:
         """What has come on a subject that begins with `told`.
@@ -221,7 +230,7 @@ class Bucket:
     async def purge(self, keys: str) -> None:
         """All whose keys match go, and nobody is told. Raises as `put` does."""
         try:
-            await call_api(self._requests, f"STREAM.PURGE.{self._stream}", {"filter": self._subjects + keys})
+            await call_api(self._requests, f"STREAM.PURGE.{self.stream}", {"filter": self._subjects + keys})
         except JetStreamError as exc:
             if exc.err_code not in _NOT_FOUND:
                 raise

@@ -105,6 +105,8 @@ class Epochs:
         self._clock = clock
         self._current: Epoch | None = None
         self._latest: Position | None = None  # of all rooms, the last one that was confirmed to this node
+        self.settled = False
+        """It is the server's that we are connected to."""
         self.doubt = False
         """Something that was confirmed is not there any more; the next reader begins another epoch."""
 
@@ -124,14 +126,15 @@ class Epochs:
 
     async def settle(self, stream: HistoryStream, incarnation: str) -> None:
         """Have the stream, in an epoch that is the server's and has all that was confirmed to us."""
-        while True:
+        self.settled = False
+        while not self.settled:
             epoch = self.parse(await self._find_record(stream))
             if epoch is None or await self._is_lacking(epoch, stream):
                 await self.begin_anew(stream, epoch, incarnation)
             elif epoch.incarnation != incarnation:
                 await self._write(stream, epoch, incarnation, goes_on=True)
-            elif self.adopt(epoch):
-                return
+            else:
+                self.settled = self.adopt(epoch)
 
     async def _find_record(self, stream: HistoryStream) -> Stored | None:
         if self._current is not None:

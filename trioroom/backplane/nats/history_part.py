@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Final
 
@@ -19,7 +20,9 @@ from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.subjects import Names
 from trioroom.backplane.subscriptions import Subscriptions
+from trioroom.errors import BackplaneUnavailable
 
+log = logging.getLogger("trioroom.backplane")
 _CLOCK_INTERVAL: Final = 60.0  # seconds; clocks drift apart, and the server's may be set
 _LOOKS: Final = 8  # at a leader that seems to lack something: a new one may not have come to the end yet
 _LOOK_INTERVAL: Final = 0.25  # seconds
@@ -33,6 +36,8 @@ class HistoryPart:
         self._link = link
         self._settings = settings
         self._number = number
+        self._name = names.history(number)
+        self._settling = trio.Lock()
         self._keep, self._kept = names.keep(number), names.kept(number)
         self._clock = ServerClock()
         self._epochs = Epochs(f"{self._keep}epoch", self._clock)
@@ -40,15 +45,34 @@ class HistoryPart:
         self.subscriptions = Subscriptions(link, settings.timeout, partial(KeptRoom, epochs=self._epochs))
         """By `delivered`."""
         link.add(EpochChannel(f"{self._kept}epoch".encode(), epochs=self._epochs))
-        leaders = names.leaders_of(names.history(number)).encode()
+        leaders = names.leaders_of(self._name).encode()
         link.add(StreamLeaders(leaders, lose=self._lose))
 
     def _lose(self) -> None:
         self._link.lose(lambda channel: isinstance(channel, KeptRoom) and channel.epochs is self._epochs)
 
     async def settle(self, requests: Requests) -> None:
-        """Have the stream, and know its epoch, before anything else."""
+        """Have the stream, and know its epoch, on a new connection.
+
+        In a cluster other rooms do not wait for a stream that has no leader now; who comes to one of its own does.
+        """
+        self._epochs.settled = False
+        try:
+            with trio.fail_after(self._settings.timeout):
+                await self._settle(requests)
+        except (BackplaneUnavailable, trio.TooSlowError) as exc:
+            if not self._link.server.cluster:
+                raise BackplaneUnavailable(f"JetStream does not answer for {self._name}: {exc}") from exc
+            fields = {"stream": self._name, "reason": str(exc) or "no answer"}
+            log.warning("nats: stream %s cannot be used now: %s", *fields.values(), extra=fields)
+
+    async def _settle(self, requests: Requests) -> None:
         await self._epochs.settle(HistoryStream(requests, self._settings, self._number), self._incarnation)
+
+    async def _wait_settled(self) -> None:
+        async with self._settling:
+            if not self._epochs.settled:
+                await self._settle(self._link.requests)
 
     @property
     def _incarnation(self) -> str:
@@ -73,7 +97,13 @@ class HistoryPart:
             BackplaneUnavailable: as `trioroom.backplane.nats.streams.append`.
         """
         headers = {} if message_id is None else {"Nats-Msg-Id": f"{token}:{message_id}"}
-        return self._epochs.confirm(await self._stream.append(self._subject(token), payload, headers))
+        if not self._epochs.settled:
+            await self._wait_settled()
+        try:
+            return self._epochs.confirm(await self._stream.append(self._subject(token), payload, headers))
+        except NoResponders:
+            self._epochs.settled = False  # somebody may have removed it
+            raise
 
     async def wait_heard(self, token: str) -> None:
         """The server that has the stream may not know of a subscription yet, but gets this request after it."""
@@ -90,13 +120,16 @@ class HistoryPart:
     async def _find_end(self, subject: str, seen: Position | None) -> tuple[Epoch, Stored]:
         """The room's latest message, in the epoch that has all which was confirmed."""
         looks = 0
+        if not self._epochs.settled:
+            await self._wait_settled()
         while True:
             try:
                 record, last = await self._stream.ask_lasts(f"{self._keep}epoch", subject)
             except NoResponders:
                 record = last = None
             if (epoch := self._epochs.parse(record)) is None:
-                await self.settle(self._link.requests)  # somebody has removed it
+                self._epochs.settled = False  # somebody has removed it
+                await self._wait_settled()
             elif last is None:
                 # So that the room has a place, which those who come to it know again.
                 await self._stream.append_next(subject, 0, b"", {MARK: "1"})

@@ -140,7 +140,7 @@ class HistoryStream:
         try:
             answer = await call_api(self._requests, f"STREAM.MSG.GET.{self._name}", {"last_by_subj": subject})
         except JetStreamError as exc:
-            if exc.err_code != _NOT_FOUND:
+            if exc.err_code not in (_NOT_FOUND, NOT_THERE):
                 raise
             return None
         return _parse_answer(answer["message"])

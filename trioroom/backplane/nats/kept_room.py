@@ -34,6 +34,8 @@ class KeptRoom(NatsChannel):
             offset, follows = int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"])
         except (KeyError, ValueError):
             return  # not from the stream, so that it has no place in the order
+        if not self.epochs.settled:
+            return self.deliver(Lost("backplane"))  # who reads it settles that
         if self.latest and (offset <= self.latest or 0 < follows < self.latest):
             self.epochs.doubt |= offset > self.latest  # else it may come twice, from two leaders of a cluster
             self.deliver(Lost("backplane"))

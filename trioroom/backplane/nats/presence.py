@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import count
 
 import trio
@@ -20,8 +21,9 @@ from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.presence_leases import NatsLeases
 from trioroom.backplane.nats.presence_seat import Seat, ToldRoom, remove_rows
 from trioroom.backplane.nats.presence_table import keys_of_room
+from trioroom.backplane.nats.relay import StreamLeaders
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.subjects import token_of
+from trioroom.backplane.nats.subjects import Names, token_of
 from trioroom.backplane.removals import Removals
 from trioroom.backplane.subscriptions import Subscriptions
 
@@ -31,6 +33,9 @@ class NatsPresence:
 
     def __init__(self, link: Link, settings: NatsSettings) -> None:
         self._bucket = Bucket(link.requests, settings)
+        # What the leader before has taken and not told of, nobody does.
+        lose = partial(link.lose, lambda channel: isinstance(channel, ToldRoom))
+        link.add(StreamLeaders(Names.leaders_of(self._bucket.stream).encode(), lose=lose))
         self._timeout = settings.timeout
         self._subscriptions = Subscriptions(link, settings.timeout, ToldRoom)
         self._leases = NatsLeases(self._bucket, settings.presence_lease)

@@ -8,7 +8,6 @@ all rooms, and then the key; a key that is still there after a while has lost wh
 
 from __future__ import annotations
 
-import logging
 import math
 from datetime import datetime
 from itertools import islice
@@ -23,7 +22,6 @@ from trioroom.backplane.nats.presence_table import keys_of_node
 from trioroom.backplane.nats.streams import JetStreamError
 from trioroom.errors import BackplaneUnavailable
 
-log = logging.getLogger("trioroom.backplane")
 _DEAD: Final = b"0"
 _ALL: Final = "node.*"
 _MAX_LEASE: Final = 86_400.0  # seconds; as the setting

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -32,8 +31,8 @@ from trioroom.backplane.own_rows import OwnRows
 from trioroom.backplane.refreshing import Refreshing
 from trioroom.errors import BackplaneUnavailable
 
-log = logging.getLogger("trioroom.backplane")
-_PAUSE: Final = 0.05  # seconds until a server of a cluster that was behind is asked again
+_ATTEMPTS: Final = 20  # at an answer that has our mark: a server of a cluster may be behind
+_PAUSE: Final = 0.05  # seconds between two of them
 
 
 async def remove_rows(bucket: Bucket, room: str, seat: str) -> None:
@@ -186,10 +185,11 @@ class Seat:
             BackplaneUnavailable: the broker cannot be reached.
             BackplaneError: it refuses.
         """
-        self._incoming.begin()
-        self._reading.begin()
-        table = await self._read_table()
-        dead = await self._look_at_leases(table.rows())
+        async with self._bucket.readers:
+            self._incoming.begin()
+            self._reading.begin()
+            table = await self._read_table()
+            dead = await self._look_at_leases(table.rows(), trio.current_time())
         self._incoming.finish(table)
         there = {seat: rows for seat, rows in table.rows().items() if node_of(seat) not in dead}
         self._correct([there.pop(name, {}) for name in self.own.names])
@@ -205,21 +205,26 @@ class Seat:
         """
         name = self.own.names[-1]
         mark = await self._bucket.put(put_of_mark(self._room, name, gone=False))
-        with trio.move_on_after(self._timeout):
+        await self._hear_mark(name, mark)
+        for _ in range(_ATTEMPTS):
+            entries = await self._bucket.read(keys_of_room(self._room))  # a large room may take longer than a timeout
+            table = Table(change for entry in entries if (change := parse_change(entry)) is not None)
+            if table.opened.get(name, 0) >= mark:
+                return table
+            await trio.sleep(_PAUSE)
+        raise BackplaneUnavailable("the server of the broker that answers is behind the others; retry later")
+
+    async def _hear_mark(self, name: str, mark: int) -> None:
+        with trio.move_on_after(self._timeout) as scope:
             while not self._incoming.missed and self._incoming.opened.get(name, 0) < mark:
                 self._heard = trio.Event()
                 await self._heard.wait()
-            while True:
-                changes = map(parse_change, await self._bucket.read(keys_of_room(self._room)))
-                table = Table(change for change in changes if change is not None)
-                if table.opened.get(name, 0) >= mark:
-                    return table
-                await trio.sleep(_PAUSE)
-        raise BackplaneUnavailable(
-            f"what is put into the bucket of presence does not come out within timeout={self._timeout:g} s; retry later"
-        )
+        if scope.cancelled_caught:
+            raise BackplaneUnavailable(
+                f"what is put into the bucket of presence is not heard within timeout={self._timeout:g} s; retry later"
+            )
 
-    async def _look_at_leases(self, seats: Rows) -> set[str]:
+    async def _look_at_leases(self, seats: Rows, since: float) -> set[str]:
         """Nodes without a lease, whose rows are removed: who wrote a row had one before.
 
         Also when rows of ours have vanished: others have removed them, or the broker lost them. Do we live?
@@ -228,7 +233,7 @@ class Seat:
         unknown = {node_of(seat) for seat in seats} - ours - self._leases.live.keys()
         vanished = self.own.compare(seats.get(self.own.names[-1], {})) - self.own.dirty.keys()
         if unknown or vanished:
-            await self._leases.look()
+            await self._leases.look(since)
             self.follow_node()
             unknown -= self._leases.live.keys()
             await self.remove_nodes(unknown)

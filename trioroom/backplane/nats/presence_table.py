@@ -74,7 +74,7 @@ def put_of_row(room: str, seat: str, user: str, info: bytes | None, write: int, 
     """Of a row, or of its removal. ``room`` is a token."""
     token = token_of(user)
     if len(token) > _MAX_TOKEN:
-        token = "=" + hashlib.sha256(user.encode()).hexdigest()  # no escape, as those are in capitals
+        token = "=" + hashlib.sha256(user.encode()).hexdigest()  # longer than what is no digest
     payload = msgspec.msgpack.encode(_Row(write, of, user, info))
     return Put(f"room.{room}.{seat}.{token}", payload, fades=info is None)
 

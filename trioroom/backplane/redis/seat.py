@@ -133,30 +133,31 @@ class Seat:
             reply = await READ.run(self._topology, [self._table], lambda _: [])
         except ResponseError as exc:
             raise BackplaneError(f"the broker refuses to tell who is present: {exc}") from exc
+        now = trio.current_time()
         version, seats = parse_rows(reply)
-        seats = await self._without_dead(seats)
-        await self._correct([seats.pop(name, {}) for name in self.own.names])
+        seats = await self._without_dead(seats, now)
+        await self._correct([seats.pop(name, {}) for name in self.own.names], now)
         self.nodes = {node_of(seat) for seat in seats}
         self._listener.resynced(seats)  # also after a loss meanwhile, when it is read again: who opens waits for one
         self._apply(self._incoming.finish(version))
 
-    async def _without_dead(self, seats: Rows) -> Rows:
+    async def _without_dead(self, seats: Rows, since: float) -> Rows:
         """``seats`` without those of nodes that have no lease; who wrote a row had one before."""
         ours = {node_of(name) for name in self.own.names}
         unknown = {node_of(seat) for seat in seats} - ours - self._leases.live.keys()
         if unknown:
-            await self._leases.look()
+            await self._leases.look(since)
             self.follow_node()
             for node in unknown - self._leases.live.keys():
                 await remove_rows(self._topology, self._table, f"{node}.")
                 seats = {seat: rows for seat, rows in seats.items() if node_of(seat) != node}
         return seats
 
-    async def _correct(self, there: list[Mapping[str, bytes]]) -> None:
+    async def _correct(self, there: list[Mapping[str, bytes]], since: float) -> None:
         *old, now = there
         wrong = self.own.compare(now)
         if wrong - self.own.dirty.keys():  # others have removed them, or the broker lost them: do we live?
-            await self._leases.look()
+            await self._leases.look(since)
             self.follow_node()
         if wrong or any(old):
             self.own.mark(wrong)
