@@ -168,8 +168,26 @@ async def test_records_that_go_together_stand_in_their_order(mock_cluster: MockC
         async with open_kafka(mock_cluster.url, settings=attrs.evolve(SETTINGS, max_queued_publications=100)) as node:
             keys = [b"x%d" % number for number in range(1_000)]  # more than there is room for at once
             await node.presence._log.produce_all(0, [(key, b"") for key in keys])
-            await node.presence._log.produce_all(0, [])
             assert [key for key, _ in await log.records() if key.startswith(b"x")] == keys
+
+
+async def test_topic_with_more_partitions_is_used_as_if_it_had_one(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("trioroom.rooms", 1, 3)
+    mock_cluster.create_topic("trioroom.presence", 4, 3)
+    watcher = Watcher()
+    with trio.fail_after(30):
+        async with (
+            open_kafka(mock_cluster.url, settings=SETTINGS) as here,
+            open_kafka(mock_cluster.url, settings=SETTINGS) as there,
+            here.presence.open(ROOM, Watcher(), 0.02) as seat,
+            there.presence.open(ROOM, watcher, 0.02),
+        ):
+            for number in range(20):
+                seat.put(f"user {number}", b"1")
+            await watcher.wait_count(20)
+            kept = await PresenceLog(mock_cluster.bootstrap).kept()  # of the first partition
+            assert sum(isinstance(each, Row) for each in kept) == 20
+            assert sum(isinstance(each, Beat) for each in kept) == 2
 
 
 async def test_group_of_records_of_which_one_is_refused_is_refused(mock_cluster: MockCluster) -> None:
