@@ -145,7 +145,7 @@ async def test_records_that_are_gone_before_they_were_read_are_told(
         async with subscribed(here, ROOMS[0], 16) as deliveries:
             await there.publish(ROOMS[0], b"before")
             assert await deliveries.receive() == b"before"
-            cluster.push_errors(ApiKey.FETCH, *[KafkaError.OFFSET_OUT_OF_RANGE] * 8)
+            cluster.push_errors(ApiKey.FETCH, *[KafkaError.OFFSET_OUT_OF_RANGE] * 16)  # for presence too
             with trio.fail_after(2 * AGAIN):
                 while not isinstance(await deliveries.receive(), Lost):
                     pass

@@ -251,7 +251,8 @@ class Link:
     def _went_down(self, reason: str) -> None:
         first = self.failure is None and self._topic is None  # that is for who opens the backplane to tell
         if reason != self.failure and not first:
-            log.warning("kafka: %s; trying again", reason, extra={"endpoint": str(self._location)})
+            fields = {"endpoint": str(self._location)}
+            log.warning("kafka: %s%s; trying again", self._location.plan.label, reason, extra=fields)
         self.failure = self.producer.trouble = reason
         if self.producer.down_since is None:
             self.producer.down_since = trio.current_time()
