@@ -33,6 +33,7 @@ log = logging.getLogger("trioroom.backplane")
 Answer = TypeVar("Answer")
 _FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to KafkaSettings.max_backoff
 _SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
+CHECK_SECONDS = 30.0  # between two looks whether somebody has added partitions, which nothing else would tell
 _PROGRESS_SECONDS = 5.0  # between two lines in the log about reading back
 
 
@@ -166,7 +167,7 @@ class Link:
                 log.info("kafka: reading the log back, %d of %d records to go", behind, whole)
 
     async def _keep_probing(self) -> None:
-        settings = self.settings
+        settings, checked_at = self.settings, trio.current_time()
         while True:
             self._suspicion = trio.Event()
             if self.ready:
@@ -182,6 +183,9 @@ class Link:
             else:
                 self._went_down(failure)
             with trio.move_on_after(settings.probe_interval if self.ready else _FIRST_BACKOFF):
+                if self.ready and trio.current_time() - checked_at > CHECK_SECONDS:
+                    checked_at = trio.current_time()
+                    await self._check_topic()  # that it cannot be asked now is no news
                 await self._suspicion.wait()
 
     async def _probe(self) -> str | None:
@@ -256,7 +260,8 @@ class Link:
     def _went_down(self, reason: str) -> None:
         first = self.failure is None and self._topic is None  # that is for who opens the backplane to tell
         if reason != self.failure and not first:
-            log.warning("kafka: %s; trying again", reason, extra={"endpoint": str(self._location)})
+            fields = {"endpoint": str(self._location)}
+            log.warning("kafka: %s%s; trying again", self._location.plan.label, reason, extra=fields)
         self.failure = self.producer.trouble = reason
         if self.producer.down_since is None:
             self.producer.down_since = trio.current_time()

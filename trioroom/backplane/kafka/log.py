@@ -97,14 +97,14 @@ class Log:
             partition = partition_of(key, self.partitions)
         return await self._link.producer.produce(partition, key, value, headers)
 
-    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Append records of one partition, keys with their values, in this order; a value of None is a tombstone's.
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> Place:
+        """Append records to one partition, keys with their values, in this order; a value of None is a tombstone's.
 
-        Raises as `produce` does; then any of them may have gone out.
+        Returns the place of the last one; there has to be one. Raises as `produce` does: then any may have gone out.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         self._link.producer.check_up()
-        await self._link.producer.produce_all(partition, records)
+        return await self._link.producer.produce_all(partition, records)
 
     async def wait_passed(self, place: Place) -> None:
         """Until the record there has been given to its handler; always a checkpoint.

@@ -18,6 +18,8 @@ class TopicPlan:
     """If we are the ones to make it."""
     config: dict[str, str]
     """Likewise, in Kafka's words."""
+    label: str = ""
+    """Before what the log says of the link to it, as there is more than one."""
 
 
 def rooms_plan(settings: KafkaSettings) -> TopicPlan:
@@ -31,6 +33,7 @@ def presence_plan(settings: KafkaSettings) -> TopicPlan:
         f"{settings.prefix}.presence",
         1,
         {**_config(settings), "cleanup.policy": "compact", "segment.ms": _milliseconds(_SEGMENT)},
+        label="presence: ",
     )
 
 

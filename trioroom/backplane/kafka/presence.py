@@ -22,7 +22,7 @@ from trioroom.backplane.kafka.presence_follower import Follower
 from trioroom.backplane.kafka.presence_records import Gone, Row, SeatId, Statement, write
 from trioroom.backplane.kafka.presence_seat import Seat
 from trioroom.backplane.kafka.presence_table import News, SeatGone
-from trioroom.backplane.kafka.records import PRESENCE
+from trioroom.backplane.kafka.records import PRESENCE, Place
 from trioroom.backplane.own_rows import AT_ONCE
 from trioroom.backplane.removals import Removals
 
@@ -37,7 +37,7 @@ class KafkaPresence:
         self._log = log
         self._bulk = trio.Semaphore(_WRITES_AT_ONCE)
         self._follower = Follower(log, self._tell, self._resync)
-        self._beats = Beats(log, self._follower, self._write)
+        self._beats = Beats(log, self._follower, self._append, self._write)
         self._removals = Removals("kafka", self._remove, self._change_id)
         self._numbers = count(1)
         self._seats: dict[str, dict[Seat, None]] = {}  # by room
@@ -79,10 +79,14 @@ class KafkaPresence:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def _write(self, statements: Sequence[Statement]) -> None:
+    async def _append(self, statements: Sequence[Statement]) -> Place:
         records = [(PRESENCE + name.encode(), value) for name, value in map(write, statements)]
+        return await self._log.produce_all(0, records)  # whatever the number of partitions: there is one order
+
+    async def _write(self, statements: Sequence[Statement]) -> None:
         async with self._bulk:
-            await self._log.produce_all(0, records)
+            if statements:
+                await self._append(statements)
 
     async def _remove(self, _: bytes, name: str) -> None:
         """What is left of a closed seat: at once for all who see it, and then row by row."""

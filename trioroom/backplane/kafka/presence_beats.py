@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 
 import trio
 
 from trioroom.backplane.kafka.log import Log
 from trioroom.backplane.kafka.presence_follower import Follower
-from trioroom.backplane.kafka.presence_records import Beat, Dead, write
+from trioroom.backplane.kafka.presence_records import Beat, Dead, Statement
 from trioroom.backplane.kafka.presence_seat import Write
 from trioroom.backplane.kafka.presence_watch import Watch
-from trioroom.backplane.kafka.records import PRESENCE, UNKNOWN_OFFSET
+from trioroom.backplane.kafka.records import UNKNOWN_OFFSET, Place
 from trioroom.backplane.leases import RETRY_INTERVAL
 from trioroom.backplane.own_rows import AT_ONCE
 from trioroom.backplane.removals import CLOSE_TIMEOUT
@@ -23,13 +24,16 @@ log = logging.getLogger("trioroom.backplane")
 
 
 class Beats:
-    """`run` keeps them up. ``write`` is for what is long, and is not to hold up a beat."""
+    """`run` keeps them up. ``append`` is for what is not to wait for what others write, ``write`` for what is long."""
 
-    def __init__(self, log: Log, follower: Follower, write: Write) -> None:
+    def __init__(
+        self, log: Log, follower: Follower, append: Callable[[Sequence[Statement]], Awaitable[Place]], write: Write
+    ) -> None:
         self.node = secrets.token_hex(8)
         """Our id; another one after others have taken this one for dead."""
         self._log = log
         self._follower = follower
+        self._append = append
         self._write = write
         self._lease = log.settings.presence_lease
         self._watch = Watch(self._lease)
@@ -55,7 +59,7 @@ class Beats:
         finally:
             with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 try:
-                    await self._log.produce(PRESENCE, *write(Beat(self.node, lives=False)))
+                    await self._append([Beat(self.node, lives=False)])
                 except BackplaneError as exc:
                     log.debug("kafka: cannot say that node %s is gone: %s", self.node, exc)
 
@@ -75,15 +79,15 @@ class Beats:
     async def _beat(self) -> bool:
         """Say that we live, and that others do not if we find them so. Returns whether our beat came round."""
         sent = trio.current_time()
-        place = await self._log.produce(PRESENCE, *write(Beat(self.node, lives=True)))
+        place = await self._append([Beat(self.node, lives=True)])
         with trio.move_on_after(self._log.settings.timeout) as waiting:
             await self._log.wait_passed(place)
         if waiting.cancelled_caught or place.offset == UNKNOWN_OFFSET or not self._follower.is_whole:
             return False
         self._watch.returned(trio.current_time())
-        for name in list(self._watch.silent(self._follower.table.nodes, sent)):
-            if name != self.node:
-                await self._log.produce(PRESENCE, *write(Dead(name, is_dead=True)))
+        silent = [name for name in self._watch.silent(self._follower.table.nodes, sent) if name != self.node]
+        if silent:
+            await self._append([Dead(name, is_dead=True) for name in silent])
         return True
 
     async def _keep_clean(self) -> None:

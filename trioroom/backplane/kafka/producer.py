@@ -51,13 +51,17 @@ class _Group:
     """Records that one writer awaits together."""
 
     left: int
+    place: Place | None = None
+    """Of the last one."""
     error: Exception | None = None
     settled: trio.Event = attrs.field(factory=trio.Event)
 
     def take(self, result: outcome.Outcome[Place]) -> None:
         """One has been answered."""
         self.left -= 1
-        if isinstance(result, outcome.Error) and isinstance(result.error, Exception):
+        if isinstance(result, outcome.Value):
+            self.place = result.value
+        elif isinstance(result, outcome.Error) and isinstance(result.error, Exception):
             self.error = self.error or result.error
         if not self.left:
             self.settled.set()
@@ -113,19 +117,19 @@ class Producer:
         place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
         return place
 
-    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Append keys with their values, in this order; returns when the broker has confirmed all. A checkpoint.
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> Place:
+        """Append keys with their values, in this order; returns where the last one stands, when all are confirmed.
 
-        Raises as `produce` does, when all have been answered: then any of them may have gone out.
+        There has to be one. Raises as `produce` does, when all have been answered: then any may have gone out.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         group = _Group(len(records))
         for key, value in records:
             (await self._enqueue(partition, key, value)).tell = group.take
-        if records:
-            await group.settled.wait()
-        if group.error is not None:
-            raise group.error
+        await group.settled.wait()
+        if group.error is not None or group.place is None:
+            raise group.error or ValueError("no records")
+        return group.place
 
     async def _enqueue(self, partition: int, key: bytes, value: bytes | None, headers: Headers = ()) -> _Pending:
         """Hand it to the client, when there is room; no checkpoint where there is some."""
@@ -204,6 +208,9 @@ class Producer:
             while not self._stopping and self._fatal is None:
                 client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
                 self._hand_over(token)
+        except confluent_kafka.KafkaException as exc:  # a fatal error, which the error callback is not told
+            self._hand_over(token)
+            self._fatal = exc.args[0].str()
         finally:
             self._client = None  # ours is the last reference then: it ends here, and not in Trio's thread
         if self._fatal is not None:
