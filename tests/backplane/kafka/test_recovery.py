@@ -91,4 +91,4 @@ async def test_members_are_told_that_a_log_without_an_id_was_cut_off(noida: Noid
         await noida.restart()
         await trio.sleep(4.0)
         await stage.settle(20.0)
-        check(stage, most_gaps=8)  # one for each epoch, and for who comes back while the next one begins
+        check(stage, most_gaps=4)  # one for each epoch, and for who comes back while the next one begins

@@ -180,11 +180,15 @@ class KafkaHistory:
         return max(self._settings.history_window, self._settings.publication_id_ttl)
 
     def take(self, records: Sequence[Record]) -> None:
-        """Keep them, and hand them out."""
+        """Keep them, and hand them out.
+
+        Not while a partition is read anew, and not before another epoch has begun if one has to: each that is handed
+        out and then is of an epoch that has ended would be a loss of its own to the room. It is told one `Lost`.
+        """
         for record in records:
-            self._open(record.partition, record.offset)
+            view = self._open(record.partition, record.offset)
             kept = self._views.apply(record)
-            if kept is not None:
+            if kept is not None and record.partition not in self._lost and not view.cut_off:
                 self._listeners.deliver(record.name, record.offset, kept)
             self._wake(record.partition)
 
@@ -196,8 +200,10 @@ class KafkaHistory:
         """A log that ends before where we had read it was cut off: what others have of it nobody can vouch for."""
         place = self._log.place(partition)
         view = self._open(partition, place)
-        epoch, was = self._lost.pop(partition, ("", 0))
-        view.cut_off = view.epoch_name == epoch and place < was  # else another one has begun already
+        if (before := self._lost.pop(partition, None)) is not None:
+            epoch, was = before
+            view.cut_off = view.epoch_name == epoch and place < was  # else another one has begun already
+            self._listeners.lose(partition)  # what has been read meanwhile
 
     def lost(self, partition: int) -> None:
         """Begin anew, as soon as it is known where."""
