@@ -21,6 +21,7 @@ offset by time                         right                          of the las
 fetch of an offset beyond the end      OFFSET_OUT_OF_RANGE            nothing comes, and no error
 fetch that waits                       is woken by what comes         is not: it takes half of ``fetch.wait.max.ms``
 records deleted on demand              yes                            no: that takes the connection down
+records of several writers at once     all are read                   now and then a fetch leaves one out for good
 retention                              yes                            no
 compaction                             no                             no
 kept when it is killed                 what is older than 1 s         nothing

@@ -1,6 +1,7 @@
-"""The contract of backplanes, on two servers that speak Kafka's protocol and on librdkafka's mock cluster.
+"""The contract of backplanes, on noida and on librdkafka's mock cluster: neither is Apache Kafka.
 
-None of them is Apache Kafka: see `tests.backplane.kafka.servers`.
+Not on tansu: when several nodes write at once it now and then answers a reader without a record that others get, which
+no client can notice. See `tests.backplane.kafka.servers`.
 """
 
 from __future__ import annotations

@@ -21,15 +21,14 @@ from trioroom.testing.conformance import subscribed
 pytestmark = pytest.mark.kafka
 
 ROOMS = ("chat/a", "chat/b", "chat/c", "chat/d")
-EVERYBODY = {(node, room) for node in (0, 1) for room in ROOMS}
 NOTICED = 1.0 + 2.0  # probe_interval + probe_timeout
 AGAIN = 4.0  # seconds from the server's return until traffic flows: max_backoff, connect_timeout, and 1
 
 
 @asynccontextmanager
 async def flow_through(server: KafkaServer) -> AsyncIterator[Flow]:
-    """Between two nodes."""
-    urls = [f"{server.url}?{PROMPT}&partitions=4"] * 2
+    """Between two nodes; one only on tansu, which loses records when several write at once."""
+    urls = [f"{server.url}?{PROMPT}&partitions=4"] * (1 if isinstance(server, TansuServer) else 2)
     async with open_nodes(*urls) as nodes, open_flow(nodes, ROOMS, failed_may_be_late=True) as flow:
         yield flow
 
@@ -47,14 +46,24 @@ async def test_restarted_server_that_kept_the_log_costs_nothing(noida: NoidaServ
     assert flow.noticed() == set()
 
 
-async def test_server_that_comes_back_empty_is_told_to_all(tansu: TansuServer) -> None:
+async def test_server_that_comes_back_empty_is_told(tansu: TansuServer) -> None:
     async with flow_through(tansu) as flow:
         tansu.kill()
         await flow.becomes(False, within=0.5)
         await tansu.restart()
         await flow.flows(2 * AGAIN)
         await flow.becomes(True, within=0.5)
-    assert flow.noticed() == EVERYBODY
+    assert flow.noticed() == {(0, room) for room in ROOMS}
+
+
+async def test_server_that_comes_back_empty_and_names_no_incarnation_is_told_to_all(noida: NoidaServer) -> None:
+    async with flow_through(noida) as flow:
+        noida.forget()
+        await flow.becomes(False, within=0.5)
+        await noida.restart()
+        await flow.flows(2 * AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert flow.noticed() == {(node, room) for node in (0, 1) for room in ROOMS}
 
 
 async def test_stopped_server_costs_nothing(noida: NoidaServer) -> None:
