@@ -11,12 +11,10 @@ Contenders take turns; each figure is the median of its rounds, with the lowest 
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
 
 import trio
@@ -34,84 +32,37 @@ from tests.benchmarks.redis_clients import (
     take_turns,
     versions,
 )
-from trioroom._core.history import History, Kept
+from tests.benchmarks.two_nodes import with_history, with_ids, without_history
 from trioroom.backplane.base import Lost
 from trioroom.backplane.redis import open_redis
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.testing.conformance import subscribed
-from trioroom.testing.histories import listening
 
-ROOM = "bench"
-KEPT = History(1_000)
+OpenNodes = Callable[[str, Received], AbstractAsyncContextManager[Publish]]
+
 ROOMS = 100_000
 RATE = 1_000  # publications per second, of which the latency is told
 
 
-@asynccontextmanager
-async def heard(subscription: RoomChannel, received: Received) -> AsyncIterator[None]:
-    """Give what comes to ``received`` while the context is open."""
-
-    async def listen() -> None:
-        while True:
-            batch = [await subscription.receive()]  # and then all that waits, as a room's pump does
-            with suppress(trio.WouldBlock):
-                while True:
-                    batch.append(subscription.receive_nowait())
-            assert not any(isinstance(delivery, Lost) for delivery in batch), "lost"
-            received([each.payload if isinstance(each, Kept) else each for each in batch if not isinstance(each, Lost)])
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listen)
-        yield
-        nursery.cancel_scope.cancel()
+def url_at(port: int) -> str:
+    """Of the script's own server."""
+    return f"redis://127.0.0.1:{port}"
 
 
-@asynccontextmanager
-async def two_nodes(port: int, received: Received) -> AsyncIterator[Publish]:
-    """What is published on one is heard on the other."""
-    url = f"redis://127.0.0.1:{port}"
-    async with open_redis(url) as here, open_redis(url) as there, subscribed(there, ROOM, 65_536) as subscription:
-        async with heard(subscription, received):
-            yield partial(here.publish, ROOM)
-
-
-@asynccontextmanager
-async def two_nodes_with_ids(port: int, received: Received) -> AsyncIterator[Publish]:
-    """The same, and none goes out twice."""
-    url = f"redis://127.0.0.1:{port}"
-    session, numbers = secrets.token_hex(8), itertools.count()
-    async with open_redis(url) as here, open_redis(url) as there, subscribed(there, ROOM, 65_536) as subscription:
-
-        async def publish(payload: bytes) -> None:
-            await here.publish(ROOM, payload, f"{session}/{next(numbers)}")
-
-        async with heard(subscription, received):
-            yield publish
-
-
-@asynccontextmanager
-async def two_nodes_with_history(port: int, received: Received) -> AsyncIterator[Publish]:
-    """The same, and the latest are kept."""
-    url = f"redis://127.0.0.1:{port}"
-    async with open_redis(url) as here, open_redis(url) as there:
-
-        async def publish(payload: bytes) -> None:
-            await here.history.publish(ROOM, payload, KEPT)
-
-        async with listening(there.history, ROOM, max_publications=65_536) as subscription:
-            async with heard(subscription, received):
-                yield publish
+def rate_of(open_nodes: OpenNodes, port: int, publishers: int) -> dict[str, float]:
+    """Publications in a second."""
+    return {"per second": trio.run(publication_rate, partial(open_nodes, url_at(port)), publishers)}
 
 
 async def latency(port: int) -> dict[str, float]:
     """At a steady rate, and with nothing else to do."""
-    waited = statistics.quantiles(await latencies(two_nodes, port, RATE), n=100)
+    waited = statistics.quantiles(await latencies(partial(without_history, url_at(port)), RATE), n=100)
     return {f"p50 ms at {RATE}/s": waited[49], f"p99 ms at {RATE}/s": waited[98]}
 
 
 async def restoring(port: int) -> dict[str, float]:
     """Seconds from losing the connection until all rooms have been told their gap."""
-    async with open_redis(f"redis://127.0.0.1:{port}") as node, AsyncExitStack() as rooms:
+    async with open_redis(url_at(port)) as node, AsyncExitStack() as rooms:
         subscriptions: list[RoomChannel] = []
 
         async def subscribe(number: int) -> None:
@@ -135,13 +86,13 @@ async def restoring(port: int) -> dict[str, float]:
 CONTENDERS: dict[str, Callable[[int], dict[str, float]]] = {
     "pipeline": lambda port: {"per second": pipeline_rate(port, subscribe=True)},
     "pipeline-alone": lambda port: {"per second": pipeline_rate(port, subscribe=False)},
-    "awaited, 1": lambda port: {"per second": trio.run(publication_rate, awaited, port, 1)},
-    "awaited, 64": lambda port: {"per second": trio.run(publication_rate, awaited, port, 64)},
-    "trioroom, 1": lambda port: {"per second": trio.run(publication_rate, two_nodes, port, 1)},
-    "trioroom, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes, port, 64)},
-    "trioroom, ids, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes_with_ids, port, 64)},
-    "trioroom, history, 1": lambda port: {"per second": trio.run(publication_rate, two_nodes_with_history, port, 1)},
-    "trioroom, history, 64": lambda port: {"per second": trio.run(publication_rate, two_nodes_with_history, port, 64)},
+    "awaited, 1": lambda port: {"per second": trio.run(publication_rate, partial(awaited, port), 1)},
+    "awaited, 64": lambda port: {"per second": trio.run(publication_rate, partial(awaited, port), 64)},
+    "trioroom, 1": lambda port: rate_of(without_history, port, 1),
+    "trioroom, 64": lambda port: rate_of(without_history, port, 64),
+    "trioroom, ids, 64": lambda port: rate_of(with_ids, port, 64),
+    "trioroom, history, 1": lambda port: rate_of(with_history, port, 1),
+    "trioroom, history, 64": lambda port: rate_of(with_history, port, 64),
     "latency": lambda port: trio.run(latency, port),
     "restoring": lambda port: trio.run(restoring, port),
 }

@@ -26,6 +26,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -41,10 +42,12 @@ PUBLISHERS = (1, 64)
 WARM_UP, SECONDS = 0.2, 1.0  # of each measurement of a rate
 LATENCY_RATE, LATENCY_SECONDS = 200, 3
 POLL = 0.1  # seconds until a blocked thread sees that it should end
+STRAGGLERS = 10.0  # seconds for what has been confirmed to be heard; a subscriber may be slower than its publishers
 
 Received = Callable[[Sequence[bytes]], None]
 Publish = Callable[[bytes], Awaitable[None]]
-OpenClient = Callable[[int, Received], AbstractAsyncContextManager[Publish]]
+Opening = Callable[[Received], AbstractAsyncContextManager[Publish]]
+OpenClient = Callable[[int, Received], AbstractAsyncContextManager[Publish]]  # at a port
 
 
 # redis-py, blocking
@@ -259,46 +262,96 @@ async def stream_hiredis(port: int, received: Received) -> AsyncIterator[Publish
 # Measuring
 
 
-async def publication_rate(open_client: OpenClient, port: int, publishers: int) -> float:
-    """Publications received in a second, while ``publishers`` tasks publish one after another."""
-    count = 0
+class PublicationsLost(Exception):
+    """What was confirmed was not heard, or more than once."""
 
-    def received(payloads: Sequence[bytes]) -> None:
-        nonlocal count
-        count += len(payloads)
+
+async def publication_rate(opening: Opening, publishers: int, seconds: float = SECONDS) -> float:
+    """Publications received in a second, while ``publishers`` tasks publish one after another.
+
+    Raises:
+        PublicationsLost: not all that were confirmed have come.
+    """
+    heard = Heard()
+    confirmed = 0
+    publishing = True
 
     async def keep_publishing() -> None:
-        while True:
+        nonlocal confirmed
+        while publishing:
             await publish(payload)
+            confirmed += 1
 
     payload = bytes(PAYLOAD_BYTES)
-    async with open_client(port, received) as publish, trio.open_nursery() as nursery:
-        for _ in range(publishers):
-            nursery.start_soon(keep_publishing)
-        await trio.sleep(WARM_UP)
-        started, counted = time.perf_counter(), count
-        await trio.sleep(SECONDS)
-        rate = (count - counted) / (time.perf_counter() - started)
-        nursery.cancel_scope.cancel()
+    async with opening(heard.add) as publish:
+        await publish(payload)  # the first one may take longer: a producer asks for its id
+        await heard.wait_for(1)
+        confirmed = 1
+        async with trio.open_nursery() as nursery:
+            for _ in range(publishers):
+                nursery.start_soon(keep_publishing)
+            await trio.sleep(WARM_UP)
+            started, counted = time.perf_counter(), heard.count
+            await trio.sleep(seconds)
+            rate = (heard.count - counted) / (time.perf_counter() - started)
+            publishing = False
+        await heard.wait_for(confirmed)
     return rate
 
 
-async def latencies(open_client: OpenClient, port: int, rate: int = LATENCY_RATE) -> list[float]:
-    """Milliseconds from before a publication until it is received, at ``rate`` a second."""
+async def latencies(opening: Opening, rate: int = LATENCY_RATE, seconds: float = LATENCY_SECONDS) -> list[float]:
+    """Milliseconds from before a publication until it is received, at ``rate`` a second, however long each takes.
+
+    Raises:
+        PublicationsLost: not all that were confirmed have come.
+    """
     waited: list[float] = []
+    heard = Heard()
     stamp = struct.Struct("d")
 
     def received(payloads: Sequence[bytes]) -> None:
         now = time.perf_counter()
         waited.extend((now - stamp.unpack_from(payload)[0]) * 1000 for payload in payloads)
+        heard.add(payloads)
 
-    async with open_client(port, received) as publish:
-        started = trio.current_time()
-        for number in range(rate * LATENCY_SECONDS):
-            await trio.sleep_until(started + number / rate)
-            await publish(stamp.pack(time.perf_counter()).ljust(PAYLOAD_BYTES, b"\0"))
-        await trio.sleep(POLL)
+    async def publish_now() -> None:
+        await publish(stamp.pack(time.perf_counter()).ljust(PAYLOAD_BYTES, b"\0"))
+
+    count = max(2, round(rate * seconds))
+    async with opening(received) as publish:
+        await publish_now()  # as in `publication_rate`
+        await heard.wait_for(1)
+        waited.clear()
+        async with trio.open_nursery() as nursery:
+            started = trio.current_time()
+            for number in range(count):
+                await trio.sleep_until(started + number / rate)
+                nursery.start_soon(publish_now)
+        await heard.wait_for(count + 1)
     return waited
+
+
+class Heard:
+    """How many have come, all in all."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._more = trio.Event()
+
+    def add(self, payloads: Sequence[bytes]) -> None:
+        """More have."""
+        self.count += len(payloads)
+        self._more.set()
+
+    async def wait_for(self, confirmed: int) -> None:
+        """Until all ``confirmed`` have, and a moment for what comes twice."""
+        with trio.move_on_after(STRAGGLERS):
+            while self.count < confirmed:
+                self._more = trio.Event()
+                await self._more.wait()
+        await trio.sleep(POLL)
+        if self.count != confirmed:
+            raise PublicationsLost(f"{confirmed:,} publications were confirmed and {self.count:,} heard")
 
 
 CONTENDERS: dict[str, OpenClient | None] = {
@@ -316,10 +369,10 @@ def take_turn(name: str, port: int) -> dict[str, float]:
     open_client = CONTENDERS[name]
     if open_client is None:
         return {"per second": pipeline_rate(port, subscribe=name == "pipeline")}
-    rates = {f"per second, {n:2}": trio.run(publication_rate, open_client, port, n) for n in PUBLISHERS}
+    rates = {f"per second, {n:2}": trio.run(publication_rate, partial(open_client, port), n) for n in PUBLISHERS}
     if open_client is awaited:  # nobody's choice: its rates say enough
         return rates
-    waited = statistics.quantiles(trio.run(latencies, open_client, port), n=100)
+    waited = statistics.quantiles(trio.run(latencies, partial(open_client, port)), n=100)
     return {**rates, "p50 ms": waited[49], "p99 ms": waited[98]}
 
 

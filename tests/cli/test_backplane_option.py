@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.processes import free_port
 from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_remote_peer, run
@@ -46,7 +47,9 @@ async def test_embedded_one_lives_and_ends_with_its_server() -> None:
         assert "Traceback" not in command.output
 
 
-@pytest.mark.parametrize("url", ["nats://127.0.0.1", "redis//127.0.0.1", "redis://127.0.0.1:port", ""])
+@pytest.mark.parametrize(
+    "url", ["pulsar://127.0.0.1", "redis//127.0.0.1", "redis://127.0.0.1:port", "nats://127.0.0.1:port", ""]
+)
 def test_wrong_url_is_told_in_one_line(url: str) -> None:
     for command in (("demo", "--port", "0"), ("publish", "chat/a", "x")):
         result = run(*command, "--backplane", url)
@@ -63,8 +66,9 @@ def complaint(output: str) -> str:
 
 
 @pytest.mark.parametrize("command", [("demo", "--port", "0"), ("publish", "chat/a", "x")])
-async def test_unreachable_broker_is_told_in_one_line(command: tuple[str, ...]) -> None:
-    async with open_command(*command, "--backplane", f"redis://127.0.0.1:{free_port()}") as process:
+@pytest.mark.parametrize("scheme", ["redis", "nats"])
+async def test_unreachable_broker_is_told_in_one_line(scheme: str, command: tuple[str, ...]) -> None:
+    async with open_command(*command, "--backplane", f"{scheme}://127.0.0.1:{free_port()}") as process:
         assert await process.wait_ended() == 1
     assert "refused" in complaint(process.output)
 
@@ -78,6 +82,17 @@ async def test_wrong_password_is_told_in_one_line_that_does_not_tell_it(command:
                 assert await process.wait_ended() == 1
             assert "wrong-one" not in process.output
             assert complaint(process.output)
+
+
+@pytest.mark.nats
+async def test_nats_that_refuses_us_is_told_in_one_line_that_does_not_tell_the_password() -> None:
+    async with open_nats_server("authorization { user: me, password: right }") as server:
+        for login in ("", "me:wrong-one@", "wrong-one@"):
+            url = server.url.replace("://", f"://{login}")
+            async with open_command("demo", "--port", "0", "--backplane", url) as process:
+                assert await process.wait_ended() == 1
+            assert "wrong-one" not in process.output
+            assert "the server refused us" in complaint(process.output)
 
 
 def test_missing_extra_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,18 +90,23 @@ def test_application_that_cannot_be_imported_is_a_fault(
 # -- the backplane ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("url", ["nats://127.0.0.1", "redis://127.0.0.1:port", "redis://127.0.0.1?colour=red"])
+@pytest.mark.parametrize(
+    "url",
+    ["pulsar://127.0.0.1", "redis://127.0.0.1:port", "redis://127.0.0.1?colour=red", "nats://127.0.0.1?colour=red"],
+)
 def test_url_that_is_none_is_a_fault(url: str) -> None:
     result = run("demo", "--check-config", "--backplane", url)
     assert result.exit_code == 2
     assert "Error: --backplane: " in result.stderr
 
 
-def test_broker_that_is_away_is_a_warning() -> None:
-    result = run("demo", "--check-config", "--backplane", f"redis://:s3cret@127.0.0.1:{free_port()}")
+@pytest.mark.parametrize(("scheme", "name"), [("redis", "Redis"), ("nats", "NATS")])
+def test_broker_that_is_away_is_a_warning(scheme: str, name: str) -> None:
+    result = run("demo", "--check-config", "--backplane", f"{scheme}://me:s3cret@127.0.0.1:{free_port()}")
     assert result.exit_code == 0
-    assert "Warning: cannot use the Redis backplane: " in result.stderr
+    assert f"Warning: cannot use the {name} backplane: " in result.stderr
     assert "refused; this would keep a server from starting" in result.stderr
+    assert f'backplane = "{scheme}://***@127.0.0.1:' in result.stdout
     assert "s3cret" not in result.output
 
 

@@ -30,6 +30,18 @@ SECRET = "s3cret"
         ("redis://:s3@cret@redis", "redis://***"),
         ("redis://[s3cret@redis", "redis://***"),
         ("chat:s3cret@redis", "***"),
+        ("nats://nats.internal:4222", "nats://nats.internal:4222"),
+        ("nats://s3cret@nats.internal", "nats://***@nats.internal"),
+        ("nats+tls://chat:s3cret@a:4222,b?prefix=shop", "nats+tls://***@a:4222,b?prefix=shop"),
+        ("nats://chat:s3cret@a,chat:s3cret@b", "nats://***"),
+        ("nats://nats?token=s3cret&nkey_seed=s3cret", "nats://nats?token=***&nkey_seed=***"),
+        ("nats://nats?Jwt=s3cret&credentials=/run/chat.creds", "nats://nats?Jwt=***&credentials=/run/chat.creds"),
+        ("kafka://a:9092,b:9092?topic=shop", "kafka://a:9092,b:9092?topic=shop"),
+        ("kafka+tls://chat:s3cret@a:9092,b", "kafka+tls://***@a:9092,b"),
+        ("kafka+tls://a?sasl_password=s3cret&topic=shop", "kafka+tls://a?sasl_password=***&topic=shop"),
+        ("kafka+tls://a?sasl.password=s3cret&oauthbearer.token=s3cret", "kafka+tls://a?sasl.password=***&oauthbearer.token=***"),
+        ("kafka+tls://a?tls_key_pem=s3cret&tls_keyfile=/run/a.key", "kafka+tls://a?tls_key_pem=***&tls_keyfile=/run/a.key"),
+        ("kafka://chat:s3/cret@a:9092", "kafka://***"),
     ],
 )  # fmt: skip
 def test_url_is_shown_without_what_opens_it(url: str, shown: str) -> None:

@@ -184,7 +184,10 @@ async def test_signal_before_anybody_is_served_ends_it(pids: Path) -> None:
 def test_workers_without_a_link_are_a_usage_error() -> None:
     result = run("demo", "--workers", "2")
     assert result.exit_code == 2
-    complaint = "Error: --workers 2 needs a backplane that links them; add --backplane embedded, or redis://...\n"
+    complaint = (
+        "Error: --workers 2 needs a backplane that links them; add --backplane embedded, or the URL of a broker, such "
+        "as redis://HOST\n"
+    )
     assert result.output.endswith(complaint)
 
 

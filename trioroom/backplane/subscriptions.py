@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
 from trioroom.backplane.channel import Channel, Listener
 from trioroom.errors import BackplaneUnavailable
 
+Chosen = TypeVar("Chosen", bound=Channel, contravariant=True)
+Kind = TypeVar("Kind", bound=Channel)
 
-class Subscriber(Protocol):
+
+class Subscriber(Protocol[Chosen]):
     """What listens to the broker."""
 
-    def add(self, channel: Channel) -> None:
+    def add(self, channel: Chosen, /) -> None:
         """Listen for it, and tell it when it is live."""
         ...
 
-    def remove(self, channel: Channel) -> None:
+    def remove(self, channel: Chosen, /) -> None:
         """Listen for it no longer."""
         ...
 
 
-class Subscriptions:
+class Subscriptions(Generic[Kind]):
     """One `Channel` for each name, however many listen to it."""
 
-    def __init__(self, subscriber: Subscriber, timeout: float) -> None:
+    def __init__(self, subscriber: Subscriber[Kind], timeout: float, make_channel: Callable[[bytes], Kind]) -> None:
+        """``make_channel`` makes one of its name: what becomes of what comes may differ."""
         self._subscriber = subscriber
         self._timeout = timeout
-        self._channels: dict[bytes, Channel] = {}
+        self._make_channel = make_channel
+        self._channels: dict[bytes, Kind] = {}
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -45,7 +50,7 @@ class Subscriptions:
         """
         channel = self._channels.get(name)
         if channel is None:
-            channel = self._channels[name] = Channel(name)
+            channel = self._channels[name] = self._make_channel(name)
             channel.add(listener)
             self._subscriber.add(channel)
         else:

@@ -14,9 +14,10 @@ from trioroom._core.causes import leaves_of
 from trioroom.app import App, check_rooms
 from trioroom.cli.config_file import SETTINGS
 from trioroom.cli.configuration import configurable, configuration_of, origin_of
-from trioroom.cli.run import ServeOptions, WrongBackplane, open_link
+from trioroom.cli.run import ServeOptions, open_link
 from trioroom.cli.secret_options import SecretOption
 from trioroom.cli.workers import check_linked, check_ports
+from trioroom.errors import BackplaneUnavailable
 
 _BACKPLANE_TIMEOUT = 10.0  # seconds for what may be several addresses, each with a timeout of its own
 
@@ -72,8 +73,8 @@ async def _check_backplane(app: App | None, url: str) -> None:
     except ValueError as exc:
         raise click.UsageError(str(exc)) from exc
     except click.ClickException as exc:
-        if isinstance(exc, WrongBackplane) or url == "embedded":
-            raise
+        if url == "embedded" or not isinstance(exc.__cause__, BackplaneUnavailable):
+            raise  # whatever machine this is
         configuration.warnings.append(f"{exc.format_message()}; this would keep a server from starting")
     except trio.TooSlowError:
         configuration.warnings.append(f"no answer from the backplane within {_BACKPLANE_TIMEOUT:g} s")

@@ -12,6 +12,8 @@ import click
 from trioroom.cli.environment import FILE_SUFFIX
 
 _HIDDEN = "***"
+_SECRET_NAMES = re.compile("password|passphrase|secret|token|seed|jwt|pem")
+"""Options in the query of a broker's URL whose values open something; those of files, such as ``keyfile``, do not."""
 
 
 class SecretOption(click.Option):
@@ -83,6 +85,8 @@ def redact_url(url: str) -> str:
     except ValueError:
         return f"{scheme}://{_HIDDEN}"
     _, at, hosts = parts.netloc.rpartition("@")
-    options = [(name, _HIDDEN if "password" in name else value) for name, value in parse_qsl(parts.query, True)]
+    options = [
+        (name, _HIDDEN if _SECRET_NAMES.search(name.lower()) else value) for name, value in parse_qsl(parts.query, True)
+    ]
     query = f"?{urlencode(options, safe='*/:,')}" if options else ""
     return f"{scheme}://{_HIDDEN + at if at else ''}{hosts}{parts.path}{query}"

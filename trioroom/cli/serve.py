@@ -7,6 +7,7 @@ import logging
 import ssl
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from trioroom._core.api_key import ApiKey
 from trioroom._core.causes import leaves_of
 from trioroom._net.gc_policy import server_gc_policy
 from trioroom.app import App
+from trioroom.backplane.open import import_backplane
 from trioroom.cli.config_file import load_config_file
 from trioroom.cli.configuration import CommandLineOption, ConfiguredCommand, configuration_of, is_check
 from trioroom.cli.dumps import ignore_dump_signal
@@ -33,14 +35,12 @@ from trioroom.cli.setting_sources import collect_settings
 from trioroom.cli.signals import ignore_signals
 from trioroom.cli.tls import survive_hangups, tls_files
 from trioroom.cli.workers import serve_with_workers
+from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.configuration")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 _PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
-
-_LOADED_FOR_FORKS = ("trioroom.backplane.redis", "encodings.idna")
-"""What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
 
 
 _EPILOG = (
@@ -131,7 +131,7 @@ def _server_options(command: Command) -> Command:
         ),
         click.option(
             "--backplane", default="memory", metavar="URL", cls=SecretUrlOption,
-            help="What links servers: redis://HOST and its kin, or embedded, a Valkey for this one and its workers.",
+            help="What links servers: redis://HOST, nats://HOST, kafka://HOST; embedded: a Valkey for these workers.",
         ),
         click.option(
             "--api-key", cls=SecretOption, callback=_check_api_key, metavar="KEY",
@@ -203,8 +203,7 @@ def _run(app: App, *, check_config: bool, **chosen: Any) -> None:
 def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | None) -> None:
     """In this process, or in each of its forks."""
     if options.fork_server:
-        for name in _LOADED_FOR_FORKS:
-            importlib.import_module(name)
+        _load_for_forks(options.backplane)
     with server_gc_policy():
         if options.fork_server:
             port = fork_workers()
@@ -212,6 +211,13 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
                 return
             options = attrs.evolve(options, port=port)
         trio.run(serve_until_signal, app, options, ssl_context)
+
+
+def _load_for_forks(url: str) -> None:
+    """What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
+    importlib.import_module("encodings.idna")
+    with suppress(ValueError, BackplaneError):  # each of them says so itself
+        import_backplane(url)
 
 
 def _load_tls(options: ServeOptions) -> ssl.SSLContext | None:

@@ -61,7 +61,8 @@ def check_linked(options: ServeOptions) -> None:
     """Raise click.UsageError if there are workers and nothing that makes one server of them."""
     if options.workers > 1 and options.backplane == "memory":
         raise click.UsageError(
-            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or redis://..."
+            f"--workers {options.workers} needs a backplane that links them; add --backplane embedded, or the URL of a "
+            "broker, such as redis://HOST"
         )
 
 

@@ -24,6 +24,7 @@ def new_topic(broker: KafkaServer | MockCluster) -> str:
     prefix = f"test{next(_numbers)}"
     if isinstance(broker, MockCluster):
         broker.create_topic(f"{prefix}.rooms", _PARTITIONS, len(broker.brokers))
+        broker.create_topic(f"{prefix}.presence", 1, len(broker.brokers))
     return f"{broker.url}?{PROMPT}&partitions={_PARTITIONS}&prefix={prefix}"
 
 

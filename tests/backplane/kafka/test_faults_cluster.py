@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -29,6 +29,7 @@ def cluster() -> Iterator[MockCluster]:
     """The topic's partition n is led by broker n + 1."""
     with open_mock_cluster() as opened:
         opened.create_topic(TOPIC, 3, 3)
+        opened.create_topic("trioroom.presence", 1, 3)
         for partition in range(3):
             opened.set_leader(TOPIC, partition, partition + 1)
         yield opened
@@ -152,3 +153,14 @@ async def test_records_that_are_gone_before_they_were_read_are_told(
                 while await deliveries.receive() != b"after":
                     pass
     assert any("does not go on where we were" in message for message in caplog.messages)
+
+
+async def test_writer_with_a_fatal_error_is_replaced(cluster: MockCluster) -> None:
+    """librdkafka has no order any more that it could keep, and raises that where it is polled."""
+    with trio.fail_after(30):
+        async with open_nodes(f"{cluster.url}?{PROMPT}") as [node]:
+            await node.publish("room", b"1")
+            cluster.push_errors(ApiKey.PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
+            with suppress(BackplaneUnavailable):
+                await node.publish("room", b"2")
+            await node.publish("room", b"3")

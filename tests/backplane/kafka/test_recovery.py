@@ -76,7 +76,7 @@ async def test_members_that_reconnect_at_random_lose_nothing_while_the_broker_is
 
 
 async def test_members_are_told_that_the_log_is_gone(noida: NoidaServer) -> None:
-    """Though noida gives topics no ids, so that only what the nodes have read tells. (Tansu, which does, loses records.)"""
+    """By what the nodes have read: noida gives topics no ids. (Tansu does, and now and then loses a record.)"""
     async with open_stage(f"{noida.url}?{QUICK}", 10, 0.02, seed=5, opening=open_backplane) as stage:
         await trio.sleep(2.0)
         noida.forget()

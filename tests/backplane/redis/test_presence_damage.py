@@ -11,7 +11,8 @@ import trio
 
 from tests.backplane.redis.servers import RedisServer
 from trioroom.backplane.base import PresenceSeat
-from trioroom.backplane.redis import open_redis, presence_scripts
+from trioroom.backplane.leases import RETRY_INTERVAL
+from trioroom.backplane.redis import open_redis
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
@@ -78,7 +79,7 @@ async def test_flood_of_damaged_messages_is_no_flood_of_reads_and_none_of_the_lo
             await trio.sleep(0.005)
             ours.put("ann", b"%d" % number)
         await watcher.wait_rows(("ann", b"199"))
-        most = 2 + (trio.current_time() - began) / presence_scripts.RETRY_INTERVAL
+        most = 2 + (trio.current_time() - began) / RETRY_INTERVAL
         assert watcher.resyncs - resyncs <= most
         assert len(warnings(caplog)) == 2
 

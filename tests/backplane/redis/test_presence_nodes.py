@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
 
+from tests.backplane.presence_course import ROOM, Course
+from tests.backplane.presence_node import open_process
 from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
-from trioroom.backplane.base import PresenceSeat
+from trioroom.backplane import refreshing
 from trioroom.backplane.redis import RedisSettings, open_redis
-from trioroom.backplane.redis import seat as seat_module
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
-ROOM = "room/a"
 LEASE = 1.5
 SETTINGS = RedisSettings(presence_lease=LEASE, probe_interval=0.2, probe_timeout=1.0, max_backoff=0.1, timeout=2.0)
 
@@ -30,25 +27,14 @@ async def server() -> AsyncIterator[RedisServer]:
         yield opened
 
 
-@asynccontextmanager
-async def open_process(url: str, rows: int, name: str) -> AsyncIterator[trio.Process]:
-    command = [sys.executable, "-m", "tests.backplane.redis.presence_node", url, ROOM, str(rows), name]
-    async with trio.open_nursery() as nursery:
-        process: trio.Process = await nursery.start(_run_process, command)
-        yield process
-        process.kill()
-
-
-async def _run_process(command: list[str], *, task_status: trio.TaskStatus[trio.Process]) -> None:
-    process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL)
-    task_status.started(process)
-    await process.wait()
-
-
 async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(server: RedisServer) -> None:
     watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
     with trio.fail_after(20):
-        async with open_redis(url) as here, here.presence.open(ROOM, watcher, 0.1), open_process(url, 1_000, "a") as a:
+        async with (
+            open_redis(url) as here,
+            here.presence.open(ROOM, watcher, 0.1),
+            open_process(url, ROOM, 1_000, "a") as a,
+        ):
             await watcher.wait_count(1_000)
             a.kill()
             began = trio.current_time()
@@ -68,7 +54,7 @@ async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(ser
         async with (
             open_redis(url) as here,
             here.presence.open(ROOM, watcher, 0.1) as seat,
-            open_process(url, 100, "a") as a,
+            open_process(url, ROOM, 100, "a") as a,
         ):
             seat.put("ours", b"null")
             await watcher.wait_count(100)
@@ -104,55 +90,11 @@ async def test_flushed_table_is_written_again_by_those_who_are_there(server: Red
             assert one.gone == two.gone == [] or (one.count, two.count) == (1, 1)
 
 
-class Course:
-    """Nodes that come and go at random; what they put is the truth."""
-
-    def __init__(self, server: RedisServer, nursery: trio.Nursery, seed: int) -> None:
-        self.server, self.nursery = server, nursery
-        self.random = random.Random(seed)
-        self.nodes: dict[int, tuple[PresenceSeat, Watcher, dict[str, bytes], trio.CancelScope]] = {}
-        self.numbers = iter(range(1_000))
-
-    async def open_node(self) -> None:
-        await self.nursery.start(self._run_node, next(self.numbers))
-
-    async def _run_node(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
-        with trio.CancelScope() as scope:
-            async with open_redis(self.server.url, settings=SETTINGS) as backplane:
-                watcher = Watcher()
-                async with backplane.presence.open(ROOM, watcher, 0.02) as seat:
-                    self.nodes[number] = (seat, watcher, {}, scope)
-                    task_status.started()
-                    await trio.sleep_forever()
-
-    def close_node(self) -> None:
-        if len(self.nodes) > 1:
-            _, _, _, scope = self.nodes.pop(self.random.choice(list(self.nodes)))
-            scope.cancel()
-
-    def change(self) -> None:
-        seat, _, rows, _ = self.random.choice(list(self.nodes.values()))
-        for _ in range(self.random.randrange(1, 20)):
-            user = f"user {self.random.randrange(30)}"
-            if self.random.random() < 0.5:
-                seat.remove(user)
-                rows.pop(user, None)
-            else:
-                rows[user] = b"%d" % self.random.randrange(1_000)
-                seat.put(user, rows[user])
-
-    async def agree(self) -> None:
-        """Each node knows exactly what the others have put."""
-        for number, (_, watcher, _, _) in self.nodes.items():
-            others = [row for key, node in self.nodes.items() if key != number for row in node[2].items()]
-            await watcher.wait_rows(*others)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_all_agree_in_the_end_whatever_happens(server: RedisServer, seed: int) -> None:
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            course = Course(server, nursery, seed)
+            course = Course(lambda: open_redis(server.url, settings=SETTINGS), nursery, seed)
             for _ in range(3):
                 await course.open_node()
             for step in range(40):
@@ -217,7 +159,7 @@ async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer
 async def test_rooms_that_were_opened_together_are_not_read_again_together(
     server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seat_module, "_REFRESH_INTERVAL", 1.0)
+    monkeypatch.setattr(refreshing, "_REFRESH_INTERVAL", 1.0)
     times: list[float] = []
 
     class Timed(Watcher):

@@ -12,7 +12,8 @@ import trio
 from tests.backplane.processes import until
 from tests.backplane.proxy import Proxy, open_proxy
 from tests.backplane.redis.servers import RedisServer
-from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis, removals
+from trioroom.backplane import removals
+from trioroom.backplane.redis import RedisBackplane, RedisSettings, open_redis
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis

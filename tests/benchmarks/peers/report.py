@@ -71,7 +71,7 @@ def markdown(results: Results, plots: str | None) -> str:
             if plots is not None
         ),
         "What took part:",
-        _table(["", "versions"], [[name, told] for name, told in results.versions.items()]),
+        table(["", "versions"], [[name, told] for name, told in results.versions.items()]),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -98,7 +98,7 @@ def _rates(results: Results) -> str:
             told = "" if measured is None else number(measured, figure)
             cells.append(told if ratio is None or name == FIRST else f"{told} ({ratio:.2f})")
         rows.append([name, *cells])
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _latencies(results: Results) -> str:
@@ -107,11 +107,12 @@ def _latencies(results: Results) -> str:
     for name in results.versions:
         measured = [(results.of(load).get(name), load.figures[1:]) for load in loads]
         rows.append([name, *(" / ".join(number(m, f) for f in figures) if m else "" for m, figures in measured)])
-    return _table(["", *(f"{load.scenario}, {load.title}" for load in loads)], rows) if loads else ""
+    return table(["", *(f"{load.scenario}, {load.title}" for load in loads)], rows) if loads else ""
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    rule = ["---", *("---:" for _ in heads[1:])] if len(heads) > 2 else ["---", "---"]  # figures to the right
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    """In Markdown; figures to the right."""
+    rule = ["---", *("---:" for _ in heads[1:])] if len(heads) > 2 else ["---", "---"]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
 
 
@@ -145,14 +146,14 @@ def ahead(results: Results) -> Iterator[str]:
                 yield f"- {heading(figure, load)}: {', '.join(better)}"
 
 
-def write_into(page: Path, text: str) -> None:
+def write_into(page: Path, text: str, mark: str = BEGIN) -> None:
     """Put the results between their marks in a page, in place of those there.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    before, begin, rest = page.read_text("utf-8").partition(BEGIN)
+    before, begin, rest = page.read_text("utf-8").partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN!r} and {END!r} to put the results between")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", "utf-8")
+        raise ValueError(f"{page} has no {mark!r} and {END!r} to put the results between")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}", "utf-8")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Iterator
@@ -12,6 +10,7 @@ from pathlib import Path
 import attrs
 import msgspec
 
+from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.peers.contenders import CONTENDERS
 from tests.benchmarks.peers.loads import LOADS, Figure, Load
 from tests.benchmarks.peers.serving import pinned
@@ -88,16 +87,6 @@ def load_results(file: Path) -> Results:
 def new_results(rounds: int, duration: float, versions: dict[str, str], missing: dict[str, str]) -> Results:
     """Of a run that begins now, on this machine."""
     cores = "server and load on a core each" if pinned() else "server and load not pinned to cores"
-    machine = f"{platform.system()} {platform.release()}, {_processor()}, {os.cpu_count()} CPUs, {cores}"
+    machine = f"{describe_machine()}, {cores}"
     date = time.strftime("%Y-%m-%d", time.gmtime())
     return Results(machine, date, rounds, duration, versions, missing)
-
-
-def _processor() -> str:
-    """Its model, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return next(iter(models), platform.machine())

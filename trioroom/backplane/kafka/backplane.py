@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
+import attrs
 import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
-from trioroom.backplane.base import HistoryStore, PresenceStore
+from trioroom.backplane.base import HistoryStore
 from trioroom.backplane.kafka.history import KafkaHistory
-from trioroom.backplane.kafka.location import parse_location
+from trioroom.backplane.kafka.location import Location, parse_location
 from trioroom.backplane.kafka.log import Log
+from trioroom.backplane.kafka.plans import presence_plan
+from trioroom.backplane.kafka.presence import KafkaPresence
+from trioroom.backplane.kafka.presence_watch import BEATS
 from trioroom.backplane.kafka.records import HISTORY, PUBLICATION_ID, ROOM
 from trioroom.backplane.kafka.rooms import Rooms
 from trioroom.backplane.kafka.settings import KafkaSettings
@@ -23,9 +27,10 @@ from trioroom.errors import BackplaneUnavailable
 class KafkaBackplane:
     """Records of one topic, which every node reads all of; get it from `open_kafka`."""
 
-    def __init__(self, log: Log) -> None:
-        """Before ``log`` runs, as what is built on it has to see it from the start."""
+    def __init__(self, log: Log, presence_log: Log) -> None:
+        """Before they run, as what is built on them has to see them from the start."""
         self._log = log
+        self._presence = KafkaPresence(presence_log)
         self._rooms = Rooms(log)
         self._history = KafkaHistory(log)
         log.add_handler(ROOM, self._rooms)
@@ -37,9 +42,9 @@ class KafkaBackplane:
         return self._history
 
     @property
-    def presence(self) -> PresenceStore | None:
-        """None: not yet."""
-        return None
+    def presence(self) -> KafkaPresence:
+        """In a topic of its own, which all nodes read all of."""
+        return self._presence
 
     @property
     def meters(self) -> LinkMeters:
@@ -93,12 +98,20 @@ async def open_kafka(url: str, *, settings: KafkaSettings | None = None) -> Asyn
     """
     location = parse_location(url, settings)
     changed = trio.Event()
-    log = Log(location, lambda: changed.set())
-    backplane = KafkaBackplane(log)
-    async with run_in_background(log.run):
-        while not log.ready:
-            if log.failure is not None:
-                raise BackplaneUnavailable(f"cannot use the Kafka backplane: {log.failure}")
+    logs = [Log(each, lambda: changed.set()) for each in (location, _for_presence(location))]
+    backplane = KafkaBackplane(*logs)
+    async with run_in_background(logs[0].run), run_in_background(logs[1].run):
+        while not all(log.ready for log in logs):
+            if failures := [log.failure for log in logs if log.failure is not None]:
+                raise BackplaneUnavailable(f"cannot use the Kafka backplane: {failures[0]}")
             await changed.wait()
             changed = trio.Event()
-        yield backplane
+        async with run_in_background(backplane.presence.run):
+            yield backplane
+
+
+def _for_presence(location: Location) -> Location:
+    settings = location.settings
+    # Nobody waits for what goes wrong here before the next beat, and each probe is a record that new nodes read.
+    settings = attrs.evolve(settings, probe_interval=max(settings.probe_interval, settings.presence_lease / BEATS))
+    return attrs.evolve(location, settings=settings, plan=presence_plan(settings))

@@ -10,7 +10,7 @@ told.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -77,9 +77,9 @@ class Log:
         return self._link.reader.starts.get(partition, -1)
 
     async def produce(
-        self, kind: bytes, name: str, value: bytes, headers: Headers = (), partition: int | None = None
+        self, kind: bytes, name: str, value: bytes | None, headers: Headers = (), partition: int | None = None
     ) -> Place:
-        """Append a record; returns its `Place` when the broker has confirmed it. Always a checkpoint.
+        """Append a record, a tombstone for None; returns its `Place` when the broker has confirmed it. A checkpoint.
 
         Cancelled, it may or may not be written. Calls may overlap; those of one task keep their order.
 
@@ -96,6 +96,15 @@ class Log:
         if partition is None:
             partition = partition_of(key, self.partitions)
         return await self._link.producer.produce(partition, key, value, headers)
+
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> Place:
+        """Append records to one partition, keys with their values, in this order; a value of None is a tombstone's.
+
+        Returns the place of the last one; there has to be one. Raises as `produce` does: then any may have gone out.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._link.producer.check_up()
+        return await self._link.producer.produce_all(partition, records)
 
     async def wait_passed(self, place: Place) -> None:
         """Until the record there has been given to its handler; always a checkpoint.

@@ -7,6 +7,7 @@ cross to Trio in groups.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -42,7 +43,28 @@ class _Pending:
 
     size: int
     since: float
-    writer: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
+    tell: Callable[[outcome.Outcome[Place]], None] | None = None  # None once told, or when nobody wants to know
+
+
+@attrs.define(eq=False)
+class _Group:
+    """Records that one writer awaits together."""
+
+    left: int
+    place: Place | None = None
+    """Of the last one."""
+    error: Exception | None = None
+    settled: trio.Event = attrs.field(factory=trio.Event)
+
+    def take(self, result: outcome.Outcome[Place]) -> None:
+        """One has been answered."""
+        self.left -= 1
+        if isinstance(result, outcome.Value):
+            self.place = result.value
+        elif isinstance(result, outcome.Error) and isinstance(result.error, Exception):
+            self.error = self.error or result.error
+        if not self.left:
+            self.settled.set()
 
 
 _Report = tuple[_Pending, "KafkaError | None", int, "int | None"]  # with partition and offset
@@ -85,6 +107,32 @@ class Producer:
             BackplaneError: the broker refuses it, as it will again.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
+        pending = await self._enqueue(partition, key, value, headers)
+        pending.tell = partial(trio.lowlevel.reschedule, trio.lowlevel.current_task())
+
+        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
+            pending.tell = None  # it is out of our hands, and counts until there is an answer
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
+        return place
+
+    async def produce_all(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> Place:
+        """Append keys with their values, in this order; returns where the last one stands, when all are confirmed.
+
+        There has to be one. Raises as `produce` does, when all have been answered: then any may have gone out.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        group = _Group(len(records))
+        for key, value in records:
+            (await self._enqueue(partition, key, value)).tell = group.take
+        await group.settled.wait()
+        if group.error is not None or group.place is None:
+            raise group.error or ValueError("no records")
+        return group.place
+
+    async def _enqueue(self, partition: int, key: bytes, value: bytes | None, headers: Headers = ()) -> _Pending:
+        """Hand it to the client, when there is room; no checkpoint where there is some."""
         if self._client is None or self._is_full:
             await self._wait_for_room()
         if self._closed:
@@ -105,14 +153,7 @@ class Producer:
         self._bytes += pending.size
         if not self._is_full:
             self._full.unpark()  # the next one: a large publication may have kept out many small ones
-        pending.writer = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            pending.writer = None  # it is out of our hands, and counts until there is an answer
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        place: Place = await trio.lowlevel.wait_task_rescheduled(abort)
-        return place
+        return pending
 
     def check_up(self) -> None:
         """Raise BackplaneUnavailable if nothing has come through for longer than ``timeout``."""
@@ -167,6 +208,9 @@ class Producer:
             while not self._stopping and self._fatal is None:
                 client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
                 self._hand_over(token)
+        except confluent_kafka.KafkaException as exc:  # a fatal error, which the error callback is not told
+            self._hand_over(token)
+            self._fatal = exc.args[0].str()
         finally:
             self._client = None  # ours is the last reference then: it ends here, and not in Trio's thread
         if self._fatal is not None:
@@ -231,7 +275,7 @@ class Producer:
             for pending in self._pending:
                 if pending.since > oldest:
                     break
-                if pending.writer is not None:
+                if pending.tell is not None:
                     text = f"the broker has not confirmed a publication {within}{self._because}; retry later"
                     _wake(pending, outcome.Error(BackplaneUnavailable(text)))  # its place stays: an answer will come
 
@@ -268,6 +312,6 @@ def _config(location: Location, on_error: OnError) -> Config:
 
 
 def _wake(pending: _Pending, result: outcome.Outcome[Place]) -> None:
-    if pending.writer is not None:
-        trio.lowlevel.reschedule(pending.writer, result)
-        pending.writer = None
+    if pending.tell is not None:
+        tell, pending.tell = pending.tell, None
+        tell(result)

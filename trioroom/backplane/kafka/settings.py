@@ -18,8 +18,9 @@ class KafkaSettings:
     """Names, bounds and deadlines. Times are seconds."""
 
     prefix: str = attrs.field(default="trioroom", validator=_PREFIX)
-    """Before the name of the topic, ``prefix.rooms``, so that several apps share one Kafka; an ACL needs Read, Write
-    and Describe on the topics with this prefix, Create to have us make them, and IdempotentWrite before Kafka 3.0."""
+    """Before the names of the topics, ``prefix.rooms`` and ``prefix.presence``, so that several apps share one Kafka;
+    an ACL needs Read, Write and Describe on the topics with this prefix, Create to have us make them, and
+    IdempotentWrite before Kafka 3.0."""
     partitions: int = attrs.field(default=8, validator=_COUNT)
     """Of the topic, if we are the ones to make it: what it can be spread over brokers by. A topic that is there is
     used as it is. Each node probes each of them, once in ``probe_interval``."""
@@ -66,6 +67,14 @@ class KafkaSettings:
     history_window: float = attrs.field(default=600.0, validator=_SECONDS)
     """How far back a node reads the log when it starts, and so the longest that a publication is kept for, whatever the
     ``ttl`` of its room. Longer takes longer to start. The same on all nodes."""
+    presence_lease: float = attrs.field(default=30.0, validator=[validators.ge(1.0), *_SECONDS])
+    """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:
+    a node that stops for longer, or has no way to the broker, is taken for dead and comes back as another one. Longer
+    than nodes take to come back after an outage of the broker, which is some seconds."""
+    max_presence_bytes: int = attrs.field(default=1 << 28, validator=_COUNT)
+    """Of memory for who is present in all rooms of all nodes, as each node holds all of that: a user takes 150 bytes
+    beside its id and info, and each room on each node 700. Who is too many is not shown, and the log says so; each row
+    is written again once a day, and is shown if there is room then."""
 
     def check_payload(self, payload: bytes) -> None:
         """Raise ValueError if ``payload`` has more than ``max_publication_bytes``."""

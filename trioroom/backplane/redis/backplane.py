@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
+from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.cluster import Cluster
 from trioroom.backplane.redis.history import RedisHistory, milliseconds
 from trioroom.backplane.redis.history_scripts import PUBLISH_ONCE
@@ -29,7 +30,7 @@ class RedisBackplane:
         self._topology = topology
         self._settings = settings
         self._prefix = f"{settings.prefix}:room:".encode()
-        self._subscriptions = Subscriptions(topology, settings.timeout)
+        self._subscriptions = Subscriptions(topology, settings.timeout, Channel)
         self._history = RedisHistory(topology, self._subscriptions, settings)
         self._presence = RedisPresence(topology, self._subscriptions, settings)
 

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Delivery, Lost
-from trioroom.backplane.channel import Listener
+from trioroom.backplane.channel import Channel, Listener
 from trioroom.backplane.redis.history_scripts import PUBLISH, READ
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.redis.topology import Topology
@@ -27,7 +27,7 @@ _PAGE_BYTES = 1 << 20  # of payload; scripts hold up all others at the server
 class RedisHistory:
     """What `RedisBackplane.history` is."""
 
-    def __init__(self, topology: Topology, subscriptions: Subscriptions, settings: RedisSettings) -> None:
+    def __init__(self, topology: Topology, subscriptions: Subscriptions[Channel], settings: RedisSettings) -> None:
         self._topology = topology
         self._subscriptions = subscriptions
         self._settings = settings

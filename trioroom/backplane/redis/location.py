@@ -11,6 +11,7 @@ import attrs
 from redis.connection import parse_url
 
 from trioroom.backplane.redis.settings import RedisSettings
+from trioroom.backplane.url import refuse_torn, refuse_unknown, take_settings, tls_context
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -19,9 +20,6 @@ _SCHEMES = (
 )  # fmt: skip
 _LOGIN_OPTIONS = {"username", "password", "db", "protocol", "client_name"}
 _SENTINEL_OPTIONS = {"sentinel_username", "sentinel_password"}
-_TLS_OPTIONS = {
-    "ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password", "ssl_cert_reqs", "ssl_check_hostname",
-}  # fmt: skip
 
 
 class Mode(enum.Enum):
@@ -82,15 +80,16 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
     kind, _, mode_name = parts.scheme.partition("+")
     mode = Mode[(mode_name or "server").upper()]
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    settings = _take_settings(options, settings or RedisSettings())
+    settings = take_settings(options, settings or RedisSettings())
     sentinel_login = _take_sentinel_login(options, parts.scheme)
-    _refuse_unknown(options, tls=kind == "rediss")
+    names = attrs.fields_dict(RedisSettings).keys() | _LOGIN_OPTIONS
+    refuse_unknown(options, names, None if kind == "rediss" else "rediss:// with a second s")
     master, path = _split_path(parts, mode)
     user, _, hosts = parts.netloc.rpartition("@")
     endpoints = (Endpoint("", 0, unquote(path)),) if kind == "unix" else _endpoints(parts.scheme, hosts, mode)
     plain = f"{kind}://{user}@{'' if kind == 'unix' else 'host'}{path}?{urlencode(options)}"
     known: dict[str, Any] = parse_url(plain)  # type: ignore[no-untyped-call]  # it has no types
-    tls = _tls_context(known) if kind == "rediss" else None
+    tls = tls_context(known) if kind == "rediss" else None
     return Location(mode, endpoints, _login(known), sentinel_login, master, tls, settings)
 
 
@@ -103,30 +102,8 @@ def _split(url: str) -> SplitResult:
         raise ValueError(
             f"{parts.scheme or 'that'!r} is no scheme of a Redis URL; write redis://host:6379, for example"
         )
-    _refuse_torn(parts)
+    refuse_torn(parts)
     return parts
-
-
-def _refuse_torn(parts: SplitResult) -> None:
-    """Before anything of it is named: a ``/``, ``?`` or ``#`` in a password ends the host and what is before it."""
-    path = "" if parts.scheme == "unix" else parts.path
-    if parts.fragment or "@" in path or ("@" in parts.query and "@" not in parts.netloc):
-        raise ValueError(
-            "the URL has a # or @ where none can stand; in user and password write / as %2F, ? as %3F, # as %23"
-        )
-
-
-def _take_settings(options: dict[str, str], settings: RedisSettings) -> RedisSettings:
-    """``settings`` with those that stand in ``options``, which are taken out."""
-    chosen: dict[str, Any] = {}
-    for name, field in attrs.fields_dict(RedisSettings).items():
-        if (text := options.pop(name, None)) is not None:
-            kind: Any = type(field.default)
-            try:
-                chosen[name] = kind(text)
-            except ValueError as exc:
-                raise ValueError(f"{name}={text!r} is no number") from exc
-    return attrs.evolve(settings, **chosen)
 
 
 def _take_sentinel_login(options: dict[str, str], scheme: str) -> Login:
@@ -138,15 +115,6 @@ def _take_sentinel_login(options: dict[str, str], scheme: str) -> Login:
             f"sentinel_username and sentinel_password belong to a redis+sentinel:// URL, not to {scheme}://"
         )
     return Login(**taken)
-
-
-def _refuse_unknown(options: dict[str, str], *, tls: bool) -> None:
-    names = attrs.fields_dict(RedisSettings).keys() | _LOGIN_OPTIONS
-    if unknown := options.keys() - names - _TLS_OPTIONS:
-        name = repr(min(unknown)) if min(unknown).isidentifier() else "in the query"  # else it may be of a password
-        raise ValueError(f"option {name} is not known; there are {', '.join(sorted(names | _TLS_OPTIONS))}")
-    if not tls and (misplaced := options.keys() & _TLS_OPTIONS):
-        raise ValueError(f"option {min(misplaced)!r} is for TLS; write rediss:// with a second s")
 
 
 def _split_path(parts: SplitResult, mode: Mode) -> tuple[str, str]:
@@ -187,19 +155,3 @@ def _endpoint(text: str, default_port: int) -> Endpoint:
     except ValueError:  # what follows the colon may be a password: its @host was forgotten
         host = text.partition(":")[0]
         raise ValueError(f"what begins with {host!r} is no host and port; write host:{default_port}") from None
-
-
-def _tls_context(options: dict[str, Any]) -> ssl.SSLContext:
-    """As redis-py's ``SSLConnection`` would make it: the peer is verified unless ``ssl_cert_reqs=none``."""
-    try:
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"), capath=options.get("ssl_ca_path"))
-        if (certfile := options.get("ssl_certfile")) is not None:
-            context.load_cert_chain(certfile, options.get("ssl_keyfile"), options.get("ssl_password"))
-    except OSError as exc:
-        raise ValueError(f"cannot use the certificates that the URL names: {exc}") from exc
-    requirement = options.get("ssl_cert_reqs", "required")
-    if requirement not in ("none", "optional", "required"):
-        raise ValueError(f"ssl_cert_reqs={requirement!r} is neither none, optional nor required")
-    context.check_hostname = options.get("ssl_check_hostname", True) and requirement != "none"
-    context.verify_mode = ssl.VerifyMode[f"CERT_{requirement.upper()}"]
-    return context

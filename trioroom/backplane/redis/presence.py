@@ -15,23 +15,24 @@ import trio
 
 from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
-from trioroom.backplane.redis.leases import Leases
-from trioroom.backplane.redis.removals import Removals
-from trioroom.backplane.redis.seat import Seat
+from trioroom.backplane.channel import Channel
+from trioroom.backplane.redis.leases import RedisLeases
+from trioroom.backplane.redis.seat import Seat, remove_rows
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.redis.topology import Topology
+from trioroom.backplane.removals import Removals
 from trioroom.backplane.subscriptions import Subscriptions
 
 
 class RedisPresence:
     """What `RedisBackplane.presence` is. `run` keeps this node's lease while there are seats."""
 
-    def __init__(self, topology: Topology, subscriptions: Subscriptions, settings: RedisSettings) -> None:
+    def __init__(self, topology: Topology, subscriptions: Subscriptions[Channel], settings: RedisSettings) -> None:
         self._topology = topology
         self._subscriptions = subscriptions
         self._prefix = settings.prefix
-        self._leases = Leases(topology, settings.prefix, settings.presence_lease)
-        self._removals = Removals(topology, self._leases.give_up_id)
+        self._leases = RedisLeases(topology, settings.prefix, settings.presence_lease)
+        self._removals = Removals("redis", self._remove, self._leases.give_up_id)
         self._seats: dict[Seat, None] = {}
         self._numbers = count(1)
 
@@ -55,7 +56,10 @@ class RedisPresence:
                     yield seat
             finally:
                 del self._seats[seat]
-                await self._removals.close(table, seat.names)
+                await self._removals.close(table, seat.own.names)
+
+    async def _remove(self, table: bytes, seat: str) -> None:
+        await remove_rows(self._topology, table, f"{seat}/")
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -13,9 +13,6 @@ from trioroom.backplane.redis.scripts import Script
 LASTING: Final = 86_400_000
 """Milliseconds that a table is kept after its last change or look: rows that nobody is there to remove go with it."""
 
-RETRY_INTERVAL: Final = 0.5
-"""Seconds between two attempts to run one of them while the broker is away."""
-
 # The number of the next change. If somebody has made of ``v`` what does not count it begins anew, and all who follow
 # read the table; what HINCRBY raises for another reason, HSET raises too.
 _NEXT = """

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-import random
-from collections.abc import Collection, Iterable, Mapping
-from itertools import islice
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Delivery, PresenceListener
-from trioroom.backplane.redis.leases import Leases
-from trioroom.backplane.redis.presence_scripts import READ, RETRY_INTERVAL, WRITE
-from trioroom.backplane.redis.removals import remove_rows
+from trioroom.backplane.leases import Leases
+from trioroom.backplane.own_rows import OwnRows
+from trioroom.backplane.redis.presence_scripts import READ, REMOVE, WRITE
 from trioroom.backplane.redis.table import Change, Gone, Incoming, Rows, field_of, node_of, parse_rows
 from trioroom.backplane.redis.topology import Topology
-from trioroom.errors import BackplaneError, BackplaneUnavailable
+from trioroom.backplane.refreshing import Refreshing
+from trioroom.errors import BackplaneError
 
-log = logging.getLogger("trioroom.backplane")
-_ROWS_AT_ONCE = 1_000  # of one write: a script holds up all others at the server
-_REFRESH_INTERVAL = 8 * 3600.0  # seconds after which, jittered, the table is read lest it expire at the server
+
+async def remove_rows(topology: Topology, table: bytes, prefix: str) -> None:
+    """Those whose fields begin so: ``SEAT/`` of a seat that is closed, ``NODE.`` of a node that is dead.
+
+    Raises:
+        BackplaneUnavailable: the broker cannot be reached.
+        BackplaneError: it refuses.
+    """
+    try:
+        await REMOVE.run(topology, [table], lambda _: [topology.words.publish, table, prefix])
+    except ResponseError as exc:
+        raise BackplaneError(f"the broker refuses to remove who is not present: {exc}") from exc
 
 
 class Seat:
@@ -29,8 +36,8 @@ class Seat:
     def __init__(
         self, topology: Topology, leases: Leases, table: bytes, number: int, listener: PresenceListener, interval: float
     ) -> None:
-        self.names = [f"{leases.node}.{number}"]
-        """What it was called under each id that the node has had; the last one counts."""
+        self.own = OwnRows("redis", f"{leases.node}.{number}", interval)
+        """What is ours, and under which names."""
         self.nodes: set[str] = set()
         """Of others that have rows here."""
         self._topology = topology
@@ -38,71 +45,31 @@ class Seat:
         self._table = table  # its key and its channel
         self._number = number
         self._listener = listener
-        self._interval = interval
-        self._rows: dict[str, bytes] = {}  # what ought to be there
-        self._dirty: dict[str, None] = {}  # users whose rows may be other ones there
         self._incoming = Incoming(table)
-        self._changed = trio.Event()
-        self._stale = trio.Event()
+        self._reading = Refreshing("redis", self.read)
 
     # -- our rows ------------------------------------------------------------------------------
 
     def put(self, user: str, info: bytes) -> None:
         """See `PresenceSeat`."""
-        self._rows[user] = info
-        self._mark(user)
+        self.own.put(user, info)
 
     def remove(self, user: str) -> None:
         """See `PresenceSeat`."""
-        if self._rows.pop(user, None) is not None:
-            self._mark(user)
-
-    def _mark(self, user: str) -> None:
-        self._dirty[user] = None
-        self._changed.set()
+        self.own.remove(user)
 
     def follow_node(self) -> None:
-        """If the node is another one now, write everything again under its id; what was under the old one goes then."""
-        name = f"{self._leases.node}.{self._number}"
-        if name != self.names[-1]:
-            self.names.append(name)
-            self._dirty.update(dict.fromkeys(self._rows))
-            self._changed.set()
+        """If the node is another one now, be so too."""
+        self.own.rename(f"{self._leases.node}.{self._number}")
 
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write)
-            nursery.start_soon(self._read_when_stale)
+            nursery.start_soon(self.own.run, self._write, self._remove)
+            nursery.start_soon(self._reading.run)
 
-    async def _write(self) -> None:
-        """Until cancelled, bring the table in line, at most once per interval."""
-        while True:
-            await self._changed.wait()
-            self._changed = trio.Event()
-            try:
-                while self._dirty:
-                    await self._write_some()
-                while len(self.names) > 1:
-                    await remove_rows(self._topology, self._table, f"{self.names[0]}/")
-                    del self.names[0]
-            except BackplaneUnavailable:
-                self._changed.set()
-                await trio.sleep(RETRY_INTERVAL)
-            except BackplaneError as exc:
-                log.warning("redis: %s; trying again", exc)
-                self._changed.set()
-                await trio.sleep(10 * RETRY_INTERVAL)
-            await trio.sleep(self._interval)
-
-    async def _write_some(self) -> None:
-        users = list(islice(self._dirty, _ROWS_AT_ONCE))
-        for user in users:
-            del self._dirty[user]
-        put = {user: self._rows[user] for user in users if user in self._rows}
-        removed = [user for user in users if user not in put]
-        seat = self.names[-1]
-        change = Change(seat, put, removed).encode()
+    async def _write(self, seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
+        change = Change(seat, dict(put), list(removed)).encode()
         rows = [part for user, info in put.items() for part in (field_of(seat, user), info)]
         fields = [field_of(seat, user) for user in removed]
         words = self._topology.words
@@ -112,11 +79,11 @@ class Seat:
                 [self._table],
                 lambda _: [words.publish, self._table, change, len(put), *rows, *fields],
             )
-        except BaseException as exc:
-            self._dirty.update(dict.fromkeys(users))  # it may be there or not
-            if isinstance(exc, ResponseError):
-                raise BackplaneError(f"the broker refuses rows of who is present: {exc}") from exc
-            raise
+        except ResponseError as exc:
+            raise BackplaneError(f"the broker refuses rows of who is present: {exc}") from exc
+
+    async def _remove(self, seat: str) -> None:
+        await remove_rows(self._topology, self._table, f"{seat}/")
 
     # -- the others' rows ----------------------------------------------------------------------
 
@@ -131,20 +98,20 @@ class Seat:
         for change in changes:
             if isinstance(change, Gone):
                 self._take_gone(change.seat)
-            elif change.seat not in self.names:
+            elif change.seat not in self.own.names:
                 self._meet(change.seat)
                 self._listener.rows_changed(change.seat, change.put, change.removed)
         if self._incoming.missed:
-            self._stale.set()
+            self._reading.expect()
 
     def _expect_read(self) -> None:
         self._incoming.lose()
-        self._stale.set()
+        self._reading.expect()
 
     def _take_gone(self, seat: str) -> None:
-        if seat == self.names[-1]:  # others think that we are dead
+        if seat == self.own.names[-1]:  # others think that we are dead
             self._expect_read()
-        elif seat not in self.names:
+        elif seat not in self.own.names:
             self._listener.seat_gone(seat)
 
     def _meet(self, seat: str) -> None:
@@ -152,18 +119,6 @@ class Seat:
         self.nodes.add(node)
         if node not in self._leases.live:
             self._leases.look_soon()
-
-    async def _read_when_stale(self) -> None:
-        """Until cancelled: read the table when something is missing, and from time to time."""
-        while True:
-            with trio.move_on_after(_REFRESH_INTERVAL * random.uniform(0.5, 1)):  # rooms may have opened together
-                await self._stale.wait()
-            try:
-                await self.read()
-            except BackplaneError as exc:
-                log.debug("redis: cannot read who is present: %s", exc)
-                self._stale.set()
-            await trio.sleep(RETRY_INTERVAL)  # a stream of noise is not to become one of reads
 
     async def read(self) -> None:
         """All rows, as the listener is to know them; ours are corrected if need be.
@@ -173,21 +128,21 @@ class Seat:
             BackplaneError: it refuses.
         """
         self._incoming.begin()
-        self._stale = trio.Event()
+        self._reading.begin()
         try:
             reply = await READ.run(self._topology, [self._table], lambda _: [])
         except ResponseError as exc:
             raise BackplaneError(f"the broker refuses to tell who is present: {exc}") from exc
         version, seats = parse_rows(reply)
         seats = await self._without_dead(seats)
-        await self._correct([seats.pop(name, {}) for name in self.names])
+        await self._correct([seats.pop(name, {}) for name in self.own.names])
         self.nodes = {node_of(seat) for seat in seats}
         self._listener.resynced(seats)  # also after a loss meanwhile, when it is read again: who opens waits for one
         self._apply(self._incoming.finish(version))
 
     async def _without_dead(self, seats: Rows) -> Rows:
         """``seats`` without those of nodes that have no lease; who wrote a row had one before."""
-        ours = {node_of(name) for name in self.names}
+        ours = {node_of(name) for name in self.own.names}
         unknown = {node_of(seat) for seat in seats} - ours - self._leases.live.keys()
         if unknown:
             await self._leases.look()
@@ -199,13 +154,12 @@ class Seat:
 
     async def _correct(self, there: list[Mapping[str, bytes]]) -> None:
         *old, now = there
-        wrong = {user for user in {*self._rows, *now} if self._rows.get(user) != now.get(user)}
-        if wrong - self._dirty.keys():  # others have removed them, or the broker lost them: do we live?
+        wrong = self.own.compare(now)
+        if wrong - self.own.dirty.keys():  # others have removed them, or the broker lost them: do we live?
             await self._leases.look()
             self.follow_node()
         if wrong or any(old):
-            self._dirty.update(dict.fromkeys(wrong))
-            self._changed.set()
+            self.own.mark(wrong)
 
     async def remove_dead(self, seen: Collection[str]) -> None:
         """After a look at the leases, of nodes that we had met before it: the rows of those that have none."""

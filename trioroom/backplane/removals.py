@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Final
 
 import trio
-from redis.exceptions import ResponseError
 
-from trioroom.backplane.redis.presence_scripts import REMOVE, RETRY_INTERVAL
-from trioroom.backplane.redis.topology import Topology
+from trioroom.backplane.leases import RETRY_INTERVAL
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
@@ -20,38 +18,30 @@ MAX_OWED: Final = 1_000  # seats, of some 300 bytes each; a node with more costs
 AT_ONCE: Final = 100  # attempts, as one by one each would wait for the server of a cluster that is away
 
 
-async def remove_rows(topology: Topology, table: bytes, prefix: str) -> None:
-    """Those whose fields begin so: ``SEAT/`` of a seat that is closed, ``NODE.`` of a node that is dead.
-
-    Raises:
-        BackplaneUnavailable: the broker cannot be reached.
-        BackplaneError: it refuses.
-    """
-    try:
-        await REMOVE.run(topology, [table], lambda _: [topology.words.publish, table, prefix])
-    except ResponseError as exc:
-        raise BackplaneError(f"the broker refuses to remove who is not present: {exc}") from exc
-
-
 class Removals:
     """What the broker still has of seats that are closed. As long as our node lives nobody else would remove it.
 
-    ``give_up_id`` is called when that is too much to remember: the node is to become another one, so that the lease of
-    this one ends and the others remove all that is left of it.
+    ``remove`` takes a table and a seat, and raises `BackplaneError`. ``give_up_id`` is called when that is too much to
+    remember: the node is to become another one, so that the lease of this one ends and the others remove all that is
+    left of it.
     """
 
-    def __init__(self, topology: Topology, give_up_id: Callable[[], None]) -> None:
-        self._topology = topology
+    def __init__(
+        self, broker: str, remove: Callable[[bytes, str], Awaitable[None]], give_up_id: Callable[[], None]
+    ) -> None:
+        """``broker`` is its name in the log."""
+        self._broker = broker
+        self._remove = remove
         self._give_up_id = give_up_id
-        self._owed: dict[tuple[bytes, str], None] = {}  # table and prefix, in the order in which they are tried
+        self._owed: dict[tuple[bytes, str], None] = {}  # table and seat, in the order in which they are tried
         self._added = trio.Event()
         self._refusal = ""  # the last one that was logged
 
     async def close(self, table: bytes, seats: Sequence[str]) -> None:
         """The rows of ``seats`` go now if the broker takes no longer than `CLOSE_TIMEOUT`, and else by `run`."""
-        left = [(table, f"{seat}/") for seat in seats]
+        left = [(table, seat) for seat in seats]
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
-            while left and await self._remove(*left[0]):
+            while left and await self._try(*left[0]):
                 del left[0]
         for each in left:
             self._owe(each)
@@ -61,7 +51,9 @@ class Removals:
             self._owed[each] = None
             self._added.set()
             return
-        log.warning("redis: more than %d rooms with presence were closed while the broker was away", MAX_OWED)
+        log.warning(
+            "%s: more than %d rooms with presence were closed while the broker was away", self._broker, MAX_OWED
+        )
         self._owed.clear()
         self._give_up_id()
 
@@ -79,21 +71,21 @@ class Removals:
                     await trio.sleep(RETRY_INTERVAL)
 
     async def _settle(self, each: tuple[bytes, str]) -> None:
-        removed = await self._remove(*each)
+        removed = await self._try(*each)
         if each in self._owed:  # it may have been given up meanwhile
             del self._owed[each]
             if not removed:
                 self._owed[each] = None
 
-    async def _remove(self, table: bytes, prefix: str) -> bool:
+    async def _try(self, table: bytes, seat: str) -> bool:
         """Whether it has been done."""
         try:
-            await remove_rows(self._topology, table, prefix)
+            await self._remove(table, seat)
         except BackplaneUnavailable:
             return False  # the link has said so
         except BackplaneError as exc:
             if str(exc) != self._refusal:
                 self._refusal = str(exc)
-                log.warning("redis: %s; trying again", exc)
+                log.warning("%s: %s; trying again", self._broker, exc)
             return False
         return True

@@ -1,4 +1,4 @@
-"""A server in a process of its own, to be stopped and killed: ``python -m tests.backplane.redis.control_node URL``.
+"""A server in a process of its own, to be stopped and killed: ``python -m tests.backplane.control_node URL``.
 
 Prints its port once it serves.
 """
@@ -10,7 +10,7 @@ import sys
 import trio
 
 import trioroom
-from trioroom.backplane.redis import open_redis
+from trioroom.backplane.open import open_backplane
 
 
 class Club(trioroom.Room):
@@ -34,7 +34,10 @@ def make_app() -> trioroom.App:
 
 async def main(url: str) -> None:
     """Until killed."""
-    async with open_redis(url) as backplane, trioroom.open_server(make_app(), port=0, backplane=backplane) as server:
+    async with (
+        open_backplane(url) as backplane,
+        trioroom.open_server(make_app(), port=0, backplane=backplane) as server,
+    ):
         print(server.port, flush=True)
         await trio.sleep_forever()
 

@@ -1,0 +1,56 @@
+"""One node's view of one room's history, in few words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import attrs
+import trio
+
+from trioroom._core.history import History, Page, Position
+from trioroom.backplane.nats import NatsBackplane, NatsSettings, open_nats
+
+ROOM = "hall/a"
+KEPT = History(5)
+
+
+@attrs.frozen
+class HistoryNode:
+    """What `open_node` makes."""
+
+    backplane: NatsBackplane
+    room: str = ROOM
+    history: History = KEPT
+
+    async def publish(self, *payloads: bytes) -> Position:
+        """In turn; the position of the last one."""
+        for payload in payloads:
+            position = await self.backplane.history.publish(self.room, payload, self.history)
+        assert position is not None
+        return position
+
+    async def read(self, after: int | None = 0, limit: int = 100, seen: Position | None = None) -> Page:
+        return await self.backplane.history.read_after(self.room, self.history, after, limit, seen=seen)
+
+    async def read_before(self, offset: int, limit: int = 100) -> Page:
+        return await self.backplane.history.read_before(self.room, self.history, offset, limit)
+
+
+@asynccontextmanager
+async def open_node(
+    url: str, history: History = KEPT, settings: NatsSettings | None = None, deadline: float = 30.0
+) -> AsyncIterator[HistoryNode]:
+    """A node, for so many seconds at most."""
+    with trio.fail_after(deadline):
+        async with open_nats(url, settings=settings) as backplane:
+            yield HistoryNode(backplane, history=history)
+
+
+def payloads(page: Page) -> list[bytes]:
+    """Of one epoch, in turn, and each with what it follows."""
+    assert {kept.epoch for kept in page.kept} <= {page.position.epoch}
+    for before, kept in zip(page.kept, page.kept[1:], strict=False):
+        assert kept.place_before == before.offset
+    assert all(page.start < kept.offset <= page.position.offset for kept in page.kept)
+    return [kept.payload for kept in page.kept]

@@ -1,0 +1,317 @@
+"""Outages of the broker, short and long, with and without its data: who was there before is there after it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import attrs
+import pytest
+import trio
+
+from tests.backplane.nats.servers import NatsServer
+from tests.backplane.processes import until
+from tests.backplane.proxy import Proxy, open_proxy
+from trioroom.backplane import removals
+from trioroom.backplane.base import PresenceSeat
+from trioroom.backplane.nats import NatsBackplane, NatsSettings, open_nats
+from trioroom.backplane.nats.presence_table import put_of_row
+from trioroom.backplane.nats.streams import call_api
+from trioroom.errors import BackplaneUnavailable
+from trioroom.testing.presence_conformance import Watcher
+
+pytestmark = pytest.mark.nats
+ROOM = "room/a"
+STAYS = "room/stays"
+SETTINGS = NatsSettings(probe_interval=0.2, probe_timeout=0.5, max_backoff=0.1, timeout=1.0)  # a lease of 30 seconds
+INTERVAL = 0.02
+
+
+@pytest.fixture(autouse=True)
+def close_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(removals, "CLOSE_TIMEOUT", 0.2)
+
+
+# -- of the server ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Pair:
+    """Two nodes with a row each."""
+
+    nodes: list[NatsBackplane]
+    seats: list[PresenceSeat]
+    watchers: list[Watcher]
+
+    async def agree(self) -> None:
+        """Each knows the other's row, and what it knows it has been told again."""
+        for watcher, user in zip(self.watchers, ("bob", "ann"), strict=True):
+            await watcher.wait(lambda watcher=watcher: watcher.resyncs > 1)  # type: ignore[misc]  # mypy#4226
+            await watcher.wait_rows((user, b"1"))
+
+    async def late_node_agrees(self, url: str) -> None:
+        """And so does who comes now."""
+        late = Watcher()
+        async with open_nats(url, settings=SETTINGS) as node, node.presence.open(ROOM, late, INTERVAL):
+            await late.wait_rows(("ann", b"1"), ("bob", b"1"))
+
+
+@asynccontextmanager
+async def open_pair(server: NatsServer, settings: NatsSettings = SETTINGS) -> AsyncIterator[Pair]:
+    with trio.fail_after(25):
+        async with AsyncExitStack() as stack:
+            nodes = [await stack.enter_async_context(open_nats(server.url, settings=settings)) for _ in range(2)]
+            watchers = [Watcher(), Watcher()]
+            seats = [
+                await stack.enter_async_context(node.presence.open(ROOM, watcher, INTERVAL))
+                for node, watcher in zip(nodes, watchers, strict=True)
+            ]
+            for seat, other, user in zip(seats, reversed(watchers), ("ann", "bob"), strict=True):
+                seat.put(user, b"1")
+                await other.wait_rows((user, b"1"))
+            yield Pair(nodes, seats, watchers)
+
+
+async def test_rows_are_there_after_a_restart_and_nobody_was_told_to_be_gone(nats_server: NatsServer) -> None:
+    async with open_pair(nats_server) as pair:
+        ids = [node.presence._leases.node for node in pair.nodes]
+        await nats_server.restart()
+        await pair.agree()
+        assert pair.watchers[0].gone == pair.watchers[1].gone == []
+        assert [node.presence._leases.node for node in pair.nodes] == ids
+        await pair.late_node_agrees(nats_server.url)
+
+
+async def test_outage_that_is_longer_than_all_leases_makes_nobody_dead(nats_server: NatsServer) -> None:
+    async with open_pair(nats_server, attrs.evolve(SETTINGS, presence_lease=1.0)) as pair:
+        ids = [node.presence._leases.node for node in pair.nodes]
+        nats_server.kill()
+        await trio.sleep(2.5)
+        await nats_server.restart()
+        await pair.agree()
+        await trio.sleep(2.5)
+        assert pair.watchers[0].gone == pair.watchers[1].gone == []
+        assert [node.presence._leases.node for node in pair.nodes] == ids
+
+
+async def test_node_that_dies_in_an_outage_is_found_dead_after_it(nats_server: NatsServer) -> None:
+    watcher = Watcher()
+    settings = attrs.evolve(SETTINGS, presence_lease=1.0)
+    with trio.fail_after(25):
+        async with open_nats(nats_server.url, settings=settings) as here, here.presence.open(ROOM, watcher, INTERVAL):
+            async with open_nats(nats_server.url, settings=settings) as there:
+                async with there.presence.open(ROOM, Watcher(), INTERVAL) as seat:
+                    seat.put("ann", b"1")
+                    await watcher.wait_count(1)
+                    nats_server.kill()
+            await trio.sleep(1.5)
+            await nats_server.restart()
+            with trio.fail_after(5):
+                await watcher.wait_count(0)
+
+
+@pytest.mark.parametrize("storage", ["file", "memory"])
+async def test_rows_are_written_again_when_the_server_has_lost_them(nats_server: NatsServer, storage: str) -> None:
+    async with open_pair(nats_server, attrs.evolve(SETTINGS, storage=storage)) as pair:
+        if storage == "file":
+            nats_server.forget()
+        await nats_server.restart()
+        with trio.fail_after(5):
+            await pair.agree()
+        # What was there under the ids of before is told to be gone, after what has taken its place.
+        for watcher in pair.watchers:
+            await watcher.wait(lambda watcher=watcher: watcher.count == 1)  # type: ignore[misc]  # mypy#4226
+
+
+async def test_stream_that_is_deleted_is_made_again(nats_server: NatsServer) -> None:
+    async with open_pair(nats_server, attrs.evolve(SETTINGS, presence_lease=2.0)) as pair:
+        await call_api(pair.nodes[0]._link.requests, "STREAM.DELETE.KV_trioroom_presence")
+        pair.seats[0].put("late", b"1")
+        with trio.fail_after(5):
+            await pair.watchers[1].wait_rows(("ann", b"1"), ("late", b"1"))
+        pair.seats[0].remove("late")
+        with trio.fail_after(10):
+            await pair.watchers[1].wait_rows(("ann", b"1"))
+            await pair.watchers[0].wait_rows(("bob", b"1"))
+            late = Watcher()
+            async with pair.nodes[0].presence.open(ROOM, late, INTERVAL):
+                await late.wait_rows(("ann", b"1"), ("bob", b"1"))
+
+
+async def test_rows_of_one_room_that_others_have_removed_are_written_again(nats_server: NatsServer) -> None:
+    async with open_pair(nats_server) as pair:
+        await pair.nodes[0].presence._bucket.purge("room.>")
+        late = Watcher()
+        for seat in pair.nodes[0].presence._seats, pair.nodes[1].presence._seats:
+            for each in seat:
+                await each.read()
+        async with pair.nodes[0].presence.open(ROOM, late, INTERVAL):
+            await late.wait_rows(("ann", b"1"), ("bob", b"1"))
+
+
+async def test_room_cannot_be_opened_without_the_broker(nats_server: NatsServer) -> None:
+    with trio.fail_after(20):
+        async with open_nats(nats_server.url, settings=SETTINGS) as here:
+            nats_server.kill()
+            with pytest.raises(BackplaneUnavailable):
+                async with here.presence.open(ROOM, Watcher(), INTERVAL):
+                    pass
+
+
+# -- of one node -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Scene:
+    """Two nodes, of which one is behind a proxy."""
+
+    behind: NatsBackplane
+    proxy: Proxy
+    witness: NatsBackplane
+
+    @asynccontextmanager
+    async def watched(self, room: str) -> AsyncIterator[Watcher]:
+        """What the witness knows of the room."""
+        watcher = Watcher()
+        async with self.witness.presence.open(room, watcher, INTERVAL):
+            yield watcher
+
+    async def close_in_an_outage(self, *rooms: str) -> None:
+        """Open rooms behind the proxy, put a row there that the witness sees, and close them when it is too late."""
+        async with AsyncExitStack() as watching:
+            watchers = [await watching.enter_async_context(self.watched(room)) for room in rooms]
+            async with trio.open_nursery() as nursery:
+                for room, watcher in zip(rooms, watchers, strict=True):
+                    await nursery.start(self._hold, room, watcher)
+                self.proxy.black_hole()
+                nursery.cancel_scope.cancel()
+
+    async def _hold(self, room: str, watcher: Watcher, *, task_status: trio.TaskStatus[None]) -> None:
+        async with self.behind.presence.open(room, Watcher(), INTERVAL) as seat:
+            seat.put("ghost", b"1")
+            await watcher.wait_count(1)
+            task_status.started()
+            await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def open_scene(server: NatsServer, settings: NatsSettings = SETTINGS) -> AsyncIterator[Scene]:
+    with trio.fail_after(25):
+        async with open_proxy(server.port) as proxy:
+            url = f"nats://127.0.0.1:{proxy.port}"
+            async with (
+                open_nats(server.url, settings=settings) as witness,
+                open_nats(url, settings=settings) as behind,
+            ):
+                yield Scene(behind, proxy, witness)
+
+
+async def test_rows_of_a_room_that_was_closed_in_an_outage_go_when_it_is_over(nats_server: NatsServer) -> None:
+    async with open_scene(nats_server) as scene, scene.behind.presence.open(STAYS, Watcher(), INTERVAL):
+        async with scene.watched(ROOM) as watcher:
+            await scene.close_in_an_outage(ROOM)
+            assert watcher.rows() == [("ghost", b"1")]
+            await trio.sleep(1.5)  # attempts fail, and the link is given up
+            assert watcher.gone == []
+            scene.proxy.heal()
+            with trio.fail_after(5):
+                await watcher.wait_count(0)
+            assert len(watcher.gone) == 1
+
+
+async def test_room_that_is_opened_again_meanwhile_shows_no_ghosts(nats_server: NatsServer) -> None:
+    async with open_scene(nats_server) as scene, scene.behind.presence.open(STAYS, Watcher(), INTERVAL):
+        await scene.close_in_an_outage(ROOM)
+        scene.proxy.heal()
+        again = Watcher()
+        async with scene.watched(ROOM) as watcher, scene.behind.presence.open(ROOM, again, INTERVAL) as seat:
+            seat.put("ann", b"2")
+            with trio.fail_after(5):
+                await again.wait_rows()
+                await watcher.wait_rows(("ann", b"2"))
+
+
+async def test_node_that_was_cut_off_for_longer_than_its_lease_comes_back(nats_server: NatsServer) -> None:
+    async with open_scene(nats_server, attrs.evolve(SETTINGS, presence_lease=1.0)) as scene:
+        here = Watcher()
+        async with (
+            scene.watched(ROOM) as watcher,
+            scene.watched(STAYS),
+            scene.behind.presence.open(ROOM, here, INTERVAL) as seat,
+            scene.witness.presence.open(ROOM, Watcher(), INTERVAL) as stays,
+        ):
+            stays.put("bob", b"1")
+            seat.put("ann", b"1")
+            await watcher.wait_rows(("ann", b"1"), ("bob", b"1"))
+            await here.wait_rows(("bob", b"1"))
+            scene.proxy.black_hole()
+            await watcher.wait_rows(("bob", b"1"))
+            seat.put("ann", b"2")
+            stays.put("bob", b"2")
+            assert here.rows() == [("bob", b"1")]
+            scene.proxy.heal()
+            with trio.fail_after(5):
+                await watcher.wait_rows(("ann", b"2"), ("bob", b"2"))
+                await here.wait_rows(("bob", b"2"))
+            assert len(watcher.gone) == 1
+
+
+async def test_more_than_a_node_can_remember_goes_with_its_lease_and_nothing_else_does(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removals, "MAX_OWED", 3)
+    rooms = [f"room/{number}" for number in range(5)]
+    counts = set()
+
+    async def watch(watcher: Watcher) -> None:
+        while True:
+            counts.add(watcher.count)
+            await watcher.wait_changed()
+
+    async with open_scene(nats_server, attrs.evolve(SETTINGS, presence_lease=6.0)) as scene, AsyncExitStack() as stack:
+        seat = await stack.enter_async_context(scene.behind.presence.open(STAYS, Watcher(), INTERVAL))
+        stays = await stack.enter_async_context(scene.watched(STAYS))
+        seat.put("stays", b"1")
+        await stays.wait_count(1)
+        [before] = stays.seats
+        watchers = [await stack.enter_async_context(scene.watched(room)) for room in rooms]
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(watch, stays)
+        await scene.close_in_an_outage(*rooms)
+        scene.proxy.heal()
+        with trio.fail_after(6 + 5):
+            for watcher in watchers:
+                await watcher.wait_count(0)
+        assert before not in stays.seats, "the node is the same one"
+        nursery.cancel_scope.cancel()
+    assert counts <= {1, 2}, "who stayed was gone for a moment"
+
+
+async def test_seat_is_open_when_its_table_was_read_also_if_the_link_breaks_meanwhile(nats_server: NatsServer) -> None:
+    watcher, opened = Watcher(), trio.Event()
+
+    async def open_seat(node: NatsBackplane) -> None:
+        async with node.presence.open(ROOM, watcher, INTERVAL):
+            assert watcher.resyncs, "entered before the first resynced"
+            opened.set()
+            await watcher.wait_rows(("ann", b"1"))
+
+    async with open_scene(nats_server) as scene, scene.witness.presence.open(ROOM, Watcher(), INTERVAL) as seat:
+        node = scene.behind
+        async with node.presence.open(STAYS, Watcher(), INTERVAL), trio.open_nursery() as nursery:
+            # A row of an unknown node has the reader look at the leases, and there we hold it up.
+            bucket = scene.witness.presence._bucket
+            await bucket.put(put_of_row(ROOM, "dead.1", "ghost", b"1", 1, 1))
+            async with node.presence._leases._looking:
+                nursery.start_soon(open_seat, node)
+
+                async def waits() -> bool:
+                    return node.presence._leases._looking.statistics().tasks_waiting > 0
+
+                await until(waits, "the table is read")
+                scene.proxy.reset()
+                await node._link.wait_changed()
+                while not node.ready:
+                    await node._link.wait_changed()
+            await opened.wait()
+            seat.put("ann", b"1")

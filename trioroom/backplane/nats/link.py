@@ -1,0 +1,256 @@
+"""One connection to one of the servers, supervised, and a probe.
+
+The probe has to come round within its time, or the link is given up: a connection that is open and silent may have lost
+its other end or a proxy's state, and nothing else would ever tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final, TypeAlias
+
+import trio
+
+from trioroom._core.backoff import Backoff
+from trioroom._core.causes import first_of
+from trioroom._core.meters import LinkMeters
+from trioroom.backplane.nats.channel import NatsChannel
+from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
+from trioroom.backplane.nats.location import Endpoint, Location
+from trioroom.backplane.nats.probe import Probe
+from trioroom.backplane.nats.protocol import Control, LinkLost, Message
+from trioroom.backplane.nats.requests import Requests, link_closed
+from trioroom.backplane.nats.servers import Servers
+from trioroom.backplane.nats.subscriber import Subscriber
+from trioroom.errors import BackplaneError
+
+log = logging.getLogger("trioroom.backplane")
+_FIRST_BACKOFF: Final = 0.05  # seconds; doubles with each failure up to NatsSettings.max_backoff
+_SETTLED: Final = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
+_INBOX_SID: Final = 1
+_OWN_INBOX_SID: Final = 2
+_MAX_OWN: Final = 256  # requests of the link's own and of hooks; they ask a few things at a time
+_VIOLATION: Final = re.compile(r"Permissions Violation for (Publish|Subscription) to \"([^\"]*)\"")
+
+Hook: TypeAlias = Callable[[Requests], Awaitable[None]]
+"""Asks by what it is given, which goes beside the queue of publications. Whatever `BackplaneError` it raises gives the
+connection up, and the next one tries again."""
+
+
+class Link:
+    """`run` keeps it up until cancelled. Requests and channels outlive what happens to the connections."""
+
+    def __init__(self, location: Location) -> None:
+        settings = location.settings
+        self.meters = LinkMeters()
+        """What it has counted."""
+        self.requests = Requests(
+            _INBOX_SID, settings.timeout, settings.max_queued_publications, settings.max_queued_bytes, self.meters
+        )
+        self.ready = False
+        """Publications come round."""
+        self.failure: str | None = None
+        """Why it is down; None while it is up, or was never tried."""
+        self.server = ServerInfo()
+        """What the server says of itself that we are connected to, or were last."""
+        self._location = location
+        self._servers = Servers(location.endpoints)
+        self._hooks: list[Hook] = []
+        self._confirmations: list[Hook] = []
+        # Beside the queue of the others, which waits until rooms are live.
+        self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
+        self._subscriber = Subscriber(settings.max_publication_bytes)
+        self._changed = trio.Event()
+        self._endpoint: Endpoint | None = None  # that we are connected to
+        self._attempts = 0  # that have come to something, good or bad
+        self._probe = Probe(settings, self._own, self.meters)
+        self.add(self._probe.channel)
+
+    # -- for who uses it ---------------------------------------------------------------------------
+
+    def on_connection(self, hook: Hook) -> None:
+        """Have ``hook`` run on each new connection, before any channel is live or what waits is sent.
+
+        Those that were given first run first.
+        """
+        self._hooks.append(hook)
+
+    def confirm_by(self, hook: Hook) -> None:
+        """Have ``hook`` run after each batch of subscriptions, before they are live.
+
+        In a cluster a server hears of subscriptions at another one a little later. When one of them has answered what
+        was asked after that, it has heard of them. The link asks the one that has the relay; who takes messages from
+        another stream asks that one.
+        """
+        self._confirmations.append(hook)
+
+    def add(self, channel: NatsChannel) -> None:
+        """Listen to the subject that is its name, and tell it when it is live."""
+        self._subscriber.add(channel)
+
+    def remove(self, channel: NatsChannel) -> None:
+        """Listen to it no longer."""
+        self._subscriber.remove(channel)
+
+    def lose(self) -> None:
+        """Something may have been lost at the broker: all channels that are live tell so."""
+        self._subscriber.lose()
+
+    async def wait_changed(self) -> None:
+        """Until it has come up or gone down."""
+        await self._changed.wait()
+
+    # -- its life ----------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect, and again whenever it is lost; only cancelling ends it."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.requests.expire)
+                nursery.start_soon(self._own.expire)
+                await self._keep_alive()
+        finally:  # nothing would expire any more
+            self.requests.give_up(link_closed)
+            self._own.give_up(link_closed)
+
+    async def _keep_alive(self) -> None:
+        backoff = Backoff(first=_FIRST_BACKOFF, most=self._location.settings.max_backoff, settled=_SETTLED)
+        while True:
+            began = trio.current_time()
+            try:
+                await self._live()
+            except* BackplaneError as group:
+                self._went_down(str(first_of(group)))
+            finally:
+                self.ready = False
+            await trio.sleep(backoff.after(trio.current_time() - began, random.random()))
+
+    def _went_down(self, reason: str) -> None:
+        failure = f"{self._endpoint}: {reason}" if self._endpoint is not None else reason
+        # Once for each reason; the very first failure is for who opens the backplane to tell.
+        if failure != self.failure and self._attempts:
+            log.warning("nats: %s; trying again", failure, extra={"endpoint": self._endpoint})
+        self._attempts += 1
+        self.failure = self.requests.trouble = failure
+        self._set_ready(False)
+        self._tell_change()
+
+    def _set_ready(self, ready: bool) -> None:
+        self.meters.outages += self.ready and not ready
+        came_up, self.ready = ready and not self.ready, ready
+        if came_up:
+            fields = {"endpoint": self._endpoint, "rooms": len(self._subscriber.channels) - 1}
+            log.info("nats: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
+            self.failure = self.requests.trouble = None
+            self._attempts += 1
+            self._tell_change()
+
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _live(self) -> None:
+        """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
+        async with self._open_any() as connection, trio.open_nursery() as nursery:
+            self.server = connection.info
+            nursery.start_soon(self._receive, connection)
+            nursery.start_soon(connection.answer_pings)
+            await nursery.start(self._own.run, connection)
+            for hook in self._hooks:
+                await hook(self._own)
+            self._probe.begin()
+            nursery.start_soon(self._subscriber.run, connection, self._confirm)
+            await self._wait_restored(connection)
+            if self._probe.channel.refusal is not None:
+                raise LinkLost(str(self._probe.channel.refusal))
+            # Not before, so that we hear what has waited.
+            await nursery.start(self.requests.run, connection)
+            await self._probe.keep_probing(self._set_ready, self._traffic)
+
+    def _traffic(self) -> tuple[int, int]:
+        return self._subscriber.heard, self.requests.answered + self._own.answered
+
+    @asynccontextmanager
+    async def _open_any(self) -> AsyncIterator[NatsConnection]:
+        """A connection to the first server that takes us."""
+        location, failures = self._location, list[str]()
+        self._endpoint = None
+        async with AsyncExitStack() as stack:
+            for endpoint in self._servers.in_turn():
+                opening = open_connection(
+                    endpoint,
+                    location.login,
+                    location.tls,
+                    location.settings.connect_timeout,
+                    self._servers.hostname_of(endpoint),
+                )
+                try:
+                    connection = await stack.enter_async_context(opening)
+                    break
+                except LinkLost as exc:
+                    failures.append(f"{endpoint}: {exc}")
+            else:
+                raise LinkLost("; ".join(failures))
+            self._endpoint = endpoint
+            self._servers.learn(endpoint, connection.info)
+            yield connection
+
+    async def _wait_restored(self, connection: NatsConnection) -> None:
+        """As long as it takes, while something comes."""
+        timeout, received = self._location.settings.probe_timeout, -1
+        while received != connection.received:
+            received = connection.received
+            with trio.move_on_after(timeout):
+                return await self._subscriber.wait_restored()
+        raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
+
+    async def _confirm(self) -> int:
+        # Not a PING, which only tells of the server we are connected to: in a cluster it is the one with the stream
+        # that has to know of a subscription, and what we publish gets there after it.
+        number = await self._probe.pass_by()
+        for hook in self._confirmations:
+            await hook(self._own)
+        return number
+
+    # -- what comes --------------------------------------------------------------------------------
+
+    async def _receive(self, connection: NatsConnection) -> None:
+        while True:
+            replies: list[Message] = []
+            for event in await connection.receive():
+                if isinstance(event, Control):
+                    self._heed(event, connection)
+                elif event.sid == _INBOX_SID:
+                    replies.append(event)
+                elif event.sid == _OWN_INBOX_SID:
+                    self._own.take([event])
+                else:
+                    self._subscriber.take(event)
+            if replies:
+                self.requests.take(replies)
+
+    def _heed(self, event: Control, connection: NatsConnection) -> None:
+        if event.word == b"INFO" and self._endpoint is not None:
+            self._servers.learn(self._endpoint, connection.info)
+            if connection.info.leaving and self._servers.has_others:
+                raise LinkLost("the server is about to close (lame duck mode)")
+        elif event.word == b"-ERR":
+            self._take_error(event.argument.decode(errors="replace").strip("'"))
+
+    def _take_error(self, text: str) -> None:
+        violation = _VIOLATION.match(text)
+        if violation is None:
+            raise LinkLost(f"the server says: {text}")
+        subject = violation[2].encode()
+        if violation[1] == "Subscription":
+            refused = self._subscriber.refuse(subject, text)
+        else:
+            error = partial(BackplaneError, f"the broker refuses a publication: {text}")
+            refused = self._own.refuse(subject, error) or self.requests.refuse(subject, error)
+        if not refused:
+            log.warning("nats: the server says: %s", text)

@@ -1,0 +1,109 @@
+"""JetStream's interface: requests to subjects of the server, answered in JSON.
+
+See https://docs.nats.io/reference/reference-protocols/nats_api_reference.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import trio
+
+from trioroom.backplane.nats.protocol import Message
+from trioroom.backplane.nats.requests import NoResponders, Requests
+from trioroom.errors import BackplaneError, BackplaneUnavailable
+
+NAME_IN_USE: Final = 10058
+"""The stream is there with another configuration."""
+_ID_IN_PROCESS: Final = 10158  # the first publication with this Nats-Msg-Id is on its way to the other servers
+_PAUSE: Final = 0.02  # seconds, until they have it
+_WITHOUT_JETSTREAM: Final = frozenset((10039, 10076))  # not for this account, not at all
+_NO_JETSTREAM: Final = (
+    "the NATS server runs without JetStream, which gives the publications of a room one order; start it with "
+    "`nats-server -js`, or put jetstream {} into its configuration"
+)
+
+
+class JetStreamError(BackplaneError):
+    """The server has answered with an error, as it will again; ``err_code`` says which."""
+
+    def __init__(self, description: str, err_code: int) -> None:
+        super().__init__(description)
+        self.err_code = err_code
+
+
+def parse_answer(reply: Message) -> dict[str, Any]:
+    """What JetStream answers, be it to a publication or to a request of its interface.
+
+    Raises:
+        JetStreamError: it refuses.
+        BackplaneUnavailable: it cannot now, for want of a leader, say; or what came is no answer of JetStream.
+    """
+    try:
+        answer: dict[str, Any] = json.loads(reply.payload)
+        error: dict[str, Any] | None = answer.get("error")
+        if error is None:
+            return answer
+        code, err_code = int(error.get("code", 0)), int(error.get("err_code", 0))
+        description = str(error.get("description", "no description"))
+    except (AttributeError, TypeError, ValueError, RecursionError) as exc:
+        raise BackplaneUnavailable(f"the broker answered {reply.payload[:80]!r}, which is not JetStream's") from exc
+    if err_code in _WITHOUT_JETSTREAM:
+        raise JetStreamError(_NO_JETSTREAM, err_code)
+    if code == 503:
+        raise BackplaneUnavailable(f"JetStream cannot do it now: {description}; retry later")
+    raise JetStreamError(f"JetStream refuses: {description}", err_code)
+
+
+async def call_api(requests: Requests, name: str, body: Mapping[str, object] | None = None) -> dict[str, Any]:
+    """Ask ``$JS.API.<name>``; the answer.
+
+    Raises:
+        JetStreamError: the server refuses, or has no JetStream.
+        BackplaneUnavailable: as `Requests.ask`, or JetStream cannot do it now.
+    """
+    payload = b"" if body is None else json.dumps(body).encode()
+    try:
+        return parse_answer(await requests.ask(f"$JS.API.{name}", payload))
+    except NoResponders as exc:
+        raise BackplaneUnavailable(_NO_JETSTREAM) from exc
+
+
+async def append(
+    requests: Requests, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Publish to a stream; what it says of it, such as ``seq``, once it is as safe as the stream can make it.
+
+    Raises:
+        JetStreamError: the server refuses.
+        BackplaneUnavailable: as `Requests.ask_served`, or JetStream cannot do it now.
+    """
+    deadline = trio.current_time() + requests.timeout
+    while True:
+        try:
+            return parse_answer(await requests.ask_served(subject, payload, headers))
+        except JetStreamError as exc:
+            if exc.err_code != _ID_IN_PROCESS or trio.current_time() + _PAUSE > deadline:
+                raise
+        await trio.sleep(_PAUSE)
+
+
+async def ensure_stream(requests: Requests, config: Mapping[str, object]) -> dict[str, Any]:
+    """Have a stream of this configuration, made or updated if need be; what the server says of it.
+
+    That is ``config``, ``created`` and ``state`` among others. ``config`` names all that matters, ``name`` included:
+    what it leaves out becomes the server's default.
+
+    Raises:
+        JetStreamError: the server refuses the configuration, or has no JetStream.
+        BackplaneUnavailable: as `call_api`.
+    """
+    name = config["name"]
+    try:
+        return await call_api(requests, f"STREAM.CREATE.{name}", config)
+    except JetStreamError as exc:
+        if exc.err_code != NAME_IN_USE:
+            raise
+    return await call_api(requests, f"STREAM.UPDATE.{name}", config)
