@@ -133,6 +133,7 @@ async def test_log_that_has_lost_a_node_s_place_but_not_what_was_before_it_begin
     mock_cluster: MockCluster,
 ) -> None:
     mock_cluster.create_topic("trioroom.rooms", 2, 3)
+    mock_cluster.create_topic("trioroom.presence", 1, 3)
     async with open_nodes(f"{mock_cluster.url}?{PROMPT}") as (node,), listening(history_of(node)) as channel:
         positions = await publish_numbers(history_of(node), 3)
         assert [position_of(await next_kept(channel)) for _ in positions] == positions
@@ -151,6 +152,7 @@ async def test_log_that_has_lost_a_node_s_place_but_not_what_was_before_it_begin
 
 async def test_log_that_went_on_without_a_node_goes_on_in_its_epoch(mock_cluster: MockCluster) -> None:
     mock_cluster.create_topic("trioroom.rooms", 1, 1)
+    mock_cluster.create_topic("trioroom.presence", 1, 3)
     async with open_nodes(f"{mock_cluster.url}?{PROMPT}&probe_timeout=30") as (node,):
         async with listening(history_of(node)) as channel:
             first = await publish(history_of(node), b"first")
