@@ -18,6 +18,7 @@ from trioroom.backplane.kafka.records import HISTORY as HISTORY_KIND
 from trioroom.backplane.kafka.records import Place
 from trioroom.backplane.open import open_backplane
 from trioroom.backplane.room_channel import RoomChannel
+from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import ROOM
 from trioroom.testing.histories import HISTORY, history_of, listening, position_of, publish, publish_numbers
 
@@ -128,8 +129,11 @@ async def test_broker_that_comes_back_empty_ends_the_epoch_and_all_are_told(tans
         assert position_of(await next_kept(channel)) == new
 
 
-async def test_log_that_went_on_without_a_node_is_read_anew_and_nothing_comes_twice(mock_cluster: MockCluster) -> None:
+async def test_log_that_has_lost_a_node_s_place_but_not_what_was_before_it_begins_an_epoch(
+    mock_cluster: MockCluster,
+) -> None:
     mock_cluster.create_topic("trioroom.rooms", 2, 3)
+    mock_cluster.create_topic("trioroom.presence", 1, 3)
     async with open_nodes(f"{mock_cluster.url}?{PROMPT}") as (node,), listening(history_of(node)) as channel:
         positions = await publish_numbers(history_of(node), 3)
         assert [position_of(await next_kept(channel)) for _ in positions] == positions
@@ -138,9 +142,32 @@ async def test_log_that_went_on_without_a_node_is_read_anew_and_nothing_comes_tw
             while await channel.receive() != Lost("backplane"):
                 pass
         last = positions[-1]
-        page = await history_of(node).read_after(ROOM, HISTORY, last.offset, 10, seen=last)
-        assert (page.position.epoch, page.kept) == (last.epoch, ()), "it has all that we had"
-        assert [position_of(kept) for kept in (await read_all(node)).kept] == positions
+        page = await read_until_up(node, last)
+        assert page.position.epoch != last.epoch, "it may have been cut off, and be another one from there on"
+        assert page.kept == ()
+        new = await publish(history_of(node), b"new")
+        assert position_of(await next_kept(channel)) == new
+        assert new.epoch == page.position.epoch
+
+
+async def test_log_that_went_on_without_a_node_goes_on_in_its_epoch(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("trioroom.rooms", 1, 1)
+    mock_cluster.create_topic("trioroom.presence", 1, 3)
+    async with open_nodes(f"{mock_cluster.url}?{PROMPT}&probe_timeout=30") as (node,):
+        async with listening(history_of(node)) as channel:
+            first = await publish(history_of(node), b"first")
+            assert position_of(await next_kept(channel)) == first
+            mock_cluster.push_errors(ApiKey.FETCH, *[KafkaError.UNKNOWN_LEADER_EPOCH] * 20)  # it cannot read
+            positions = await publish_numbers(history_of(node), 5)
+            mock_cluster.delete_records("trioroom.rooms", 0, positions[2].offset)
+            mock_cluster.clear_errors(ApiKey.FETCH)
+            with trio.fail_after(10):
+                while await channel.receive() != Lost("backplane"):
+                    pass
+            page = await read_until_up(node, first)
+            assert page.position.epoch == first.epoch
+            assert page.start > first.offset
+            assert [position_of(kept) for kept in page.kept] == positions[3:]
 
 
 async def test_publication_that_the_log_confirmed_and_lost_is_not_tried_again(tansu: TansuServer) -> None:
@@ -154,6 +181,15 @@ async def test_publication_that_the_log_confirmed_and_lost_is_not_tried_again(ta
             nursery.start_soon(tansu.restart)
             with trio.fail_after(4):  # before the timeout
                 assert await store._comes_round(far, store._losses[partition]) is False
+
+
+async def read_until_up(node: Backplane, seen: Position) -> Page:
+    with trio.fail_after(20):
+        while True:
+            try:
+                return await history_of(node).read_after(ROOM, HISTORY, seen.offset, 10, seen=seen)
+            except BackplaneUnavailable:
+                await trio.sleep(0.1)
 
 
 async def next_kept(channel: RoomChannel) -> Kept:

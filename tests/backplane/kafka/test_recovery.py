@@ -77,20 +77,12 @@ async def test_members_that_reconnect_at_random_lose_nothing_while_the_broker_is
         check(stage, most_gaps=0)
 
 
-async def test_members_are_told_that_the_log_is_gone(tansu: TansuServer) -> None:
-    async with open_stage(partial(open_backplane, f"{tansu.url}?{QUICK}"), 10, 0.02, seed=5) as stage:
-        await trio.sleep(1.0)
-        await tansu.restart()
-        await trio.sleep(4.0)
-        await stage.settle(20.0)
-        check(stage, most_gaps=2)
-
-
-async def test_members_are_told_that_a_log_without_an_id_was_cut_off(noida: NoidaServer) -> None:
+async def test_members_are_told_that_the_log_is_gone(noida: NoidaServer) -> None:
+    """By what the nodes have read: noida gives topics no ids. (Tansu does, and now and then loses a record.)"""
     async with open_stage(partial(open_backplane, f"{noida.url}?{QUICK}"), 10, 0.02, seed=5) as stage:
         await trio.sleep(2.0)
         noida.forget()
         await noida.restart()
         await trio.sleep(4.0)
         await stage.settle(20.0)
-        check(stage, most_gaps=8)  # one for each epoch, and for who comes back while the next one begins
+        check(stage, most_gaps=4)  # one for each epoch, and for who comes back while the next one begins

@@ -130,9 +130,11 @@ class KafkaHistory:
         partition, said = self._log.partition_of(HISTORY, room), self._views.bounded(history)
         if self._views.history_of(room) != said:
             await self._wait_passed(await self._log.produce(HISTORY, room, b"", history_records.say(history)))
-        elif to_end or room.encode() not in self._listeners or partition in self._lost or self._lacks(partition, seen):
+        elif to_end or room.encode() not in self._listeners or self._lacks(partition, seen):
             await self._log.caught_up(partition)
-        if partition not in self._lost and (self._open(partition).cut_off or self._lacks(partition, seen)):
+        while partition in self._lost:
+            await self._log.caught_up(partition)
+        if self._open(partition).cut_off or self._lacks(partition, seen):
             await self._begin_epoch(partition)
         return self._views.history_of(room) or said, self._log.place(partition)
 
@@ -180,11 +182,15 @@ class KafkaHistory:
         return max(self._settings.history_window, self._settings.publication_id_ttl)
 
     def take(self, records: Sequence[Record]) -> None:
-        """Keep them, and hand them out."""
+        """Keep them, and hand them out.
+
+        Not while a partition is read anew, and not before another epoch has begun if one has to: each that is handed
+        out and then is of an epoch that has ended would be a loss of its own to the room. It is told one `Lost`.
+        """
         for record in records:
-            self._open(record.partition, record.offset)
+            view = self._open(record.partition, record.offset)
             kept = self._views.apply(record)
-            if kept is not None:
+            if kept is not None and record.partition not in self._lost and not view.cut_off:
                 self._listeners.deliver(record.name, record.offset, kept)
             self._wake(record.partition)
 
@@ -193,11 +199,16 @@ class KafkaHistory:
             moved.set()
 
     def caught_up(self, partition: int) -> None:
-        """A log that ends before where we had read it was cut off: what others have of it nobody can vouch for."""
+        """A log that has lost our place and still begins before it was cut off: what it has now may be something else.
+
+        One that begins behind it has gone on without us, and all it has is what it had.
+        """
         place = self._log.place(partition)
         view = self._open(partition, place)
-        epoch, was = self._lost.pop(partition, ("", 0))
-        view.cut_off = view.epoch_name == epoch and place < was  # else another one has begun already
+        if (before := self._lost.pop(partition, None)) is not None:
+            epoch, was = before
+            view.cut_off = view.epoch_name == epoch and view.start < was  # else another one has begun already
+            self._listeners.lose(partition)  # what has been read meanwhile
 
     def lost(self, partition: int) -> None:
         """Begin anew, as soon as it is known where."""
@@ -219,7 +230,11 @@ class KafkaHistory:
         if at is not None and partition in self._stale:
             self._stale.discard(partition)
             self._views.close(partition)
-            self._views.open(partition, self._log.incarnation, at)
+            self._begin(partition, at)
         elif partition not in self._views:
-            self._views.open(partition, self._log.incarnation, max(0, self._log.start(partition)))
+            self._begin(partition, max(0, self._log.start(partition)))
         return self._views[partition]
+
+    def _begin(self, partition: int, start: int) -> None:
+        incarnation = self._log.incarnation.replace("+", "-").replace("/", "_")  # positions may stand in URLs
+        self._views.open(partition, incarnation, start)

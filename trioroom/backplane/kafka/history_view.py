@@ -27,6 +27,8 @@ class PartitionView:
 
     own_epoch: str
     """The topic's."""
+    start: int
+    """Where reading began."""
     floor: int
     """Behind it all of every room is known, but of those that `Archive` has on its own."""
     ids: FirstUses
@@ -69,7 +71,7 @@ class HistoryView:
         settings = self._settings
         own_epoch = f"{incarnation}.{self._partitions}.{partition}"
         ids = FirstUses(settings.publication_id_ttl, max(1, settings.max_publication_ids // self._partitions))
-        self._views[partition] = PartitionView(own_epoch, start, ids, place=start)
+        self._views[partition] = PartitionView(own_epoch, start, start, ids, place=start)
 
     def close(self, partition: int) -> None:
         """Forget it."""

@@ -79,7 +79,7 @@ class Log:
     async def produce(
         self, kind: bytes, name: str, value: bytes | None, headers: Headers = (), partition: int | None = None
     ) -> Place:
-        """Append a record, a tombstone for None; returns its place when the broker has confirmed it. A checkpoint.
+        """Append a record, a tombstone for None; returns its `Place` when the broker has confirmed it. A checkpoint.
 
         Cancelled, it may or may not be written. Calls may overlap; those of one task keep their order.
 
