@@ -85,7 +85,7 @@ class NatsHistory:
         """As `NatsBackplane.subscribe`; what comes is `Kept` and `Lost`."""
         part, token = self._find(room, None)
         async with part.subscriptions.open(part.delivered(token), channel, room):
-            await part.wait_heard(token)
+            await part.wait_heard()
             yield
 
     async def read_after(

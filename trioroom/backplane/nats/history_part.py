@@ -105,10 +105,13 @@ class HistoryPart:
             self._epochs.settled = False  # somebody may have removed it
             raise
 
-    async def wait_heard(self, token: str) -> None:
-        """The server that has the stream may not know of a subscription yet, but gets this request after it."""
+    async def wait_heard(self) -> None:
+        """Until the server that has the stream knows of our subscriptions, and has passed on what came before them.
+
+        Of a cluster it may be another one than ours. Something stored behind them says so, and is gone in a second.
+        """
         if self._stream.replicated:
-            await self._stream.ask_last(self._subject(token))
+            await self._stream.append(f"{self._keep}heard", b"", {"Nats-TTL": "1s"})
 
     async def open_pages(self, token: str, history: History, seen: Position | None = None) -> PageReader:
         """For one page, as the room is now; see `trioroom.backplane.base.HistoryStore.read_after`."""

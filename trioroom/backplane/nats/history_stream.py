@@ -137,8 +137,15 @@ class HistoryStream:
 
     async def ask_last(self, subject: str) -> Stored | None:
         """The latest one of ``subject``, as the stream's leader knows it: others may be behind."""
+        return await self._ask_leader({"last_by_subj": subject})
+
+    async def ask_first(self, subject: str) -> Stored | None:
+        """The oldest one that the leader still has."""
+        return await self._ask_leader({"next_by_subj": subject, "seq": 1})
+
+    async def _ask_leader(self, asked: Mapping[str, object]) -> Stored | None:
         try:
-            answer = await call_api(self._requests, f"STREAM.MSG.GET.{self._name}", {"last_by_subj": subject})
+            answer = await call_api(self._requests, f"STREAM.MSG.GET.{self._name}", asked)
         except JetStreamError as exc:
             if exc.err_code not in (_NOT_FOUND, NOT_THERE):
                 raise

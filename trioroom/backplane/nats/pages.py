@@ -90,6 +90,8 @@ class _Chain:
         before, name, now = self.before, self.extent.epoch.name, self.extent.now
         for stored in self._messages:
             if stored.sequence > start:
+                if before is not None and before < start:
+                    before = start  # what was between the two may have been dropped before it could be read
                 follows = None if before == stored.sequence - 1 else before
                 yield Kept(name, stored.sequence, stored.payload, max(0.0, now - stored.since), follows)
             before = stored.sequence
@@ -157,11 +159,10 @@ class PageReader:
         extent = self._extent
         first = await self._read_first()
         start = extent.last if first is None else extent.start_at(first)
-        start = max(start, chain.start)
+        if self._stream.replicated and (leaders := await self._stream.ask_first(self._subject)) is not None:
+            start = max(start, leaders.sequence - 1)  # another server that we have read from may have dropped more
+        start = max(start, chain.start, extent.epoch.floor)
         kept = tuple(choose(chain.after(start)))
-        if kept:
-            start = min(start, kept[0].place_before)  # which has been dropped meanwhile, but is known
-        start = max(start, extent.epoch.floor)
         last = max(extent.last, start, kept[-1].offset if kept else 0)
         return Page(Position(extent.epoch.name, last), extent.epoch.origin, start, kept)
 
