@@ -184,6 +184,9 @@ class Table:
         node = self.nodes[seat_id.node]
         if is_gone:
             self._end(node, seat, news)
+        elif seat.closed and node.counts:  # with rows only where somebody else takes back what he has no right to
+            for user, info in seat.rows.items():
+                news.change(seat.id, user, info)
         seat.closed = is_gone
         self._file(node, seat)
 
