@@ -43,6 +43,7 @@ def test_large_frame_is_refused_at_its_head(length: int) -> None:
     assert refusal(frame(BINARY, b"part", fin=False) + head(CONTINUATION, length)) == too_big(length + 4)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_message_of_the_largest_size_passes_and_one_byte_more_does_not(opcode: int) -> None:
     for size in (1, 125, 126, 65_535, 65_536):
@@ -122,6 +123,7 @@ def held_after(chunks: Iterable[bytes], parser: FrameParser) -> tuple[int, int]:
         tracemalloc.stop()
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_fragments_of_one_byte_cost_no_more_than_their_message(opcode: int) -> None:
     first, middle = frame(opcode, b"x", fin=False), frame(CONTINUATION, b"x", fin=False)
@@ -132,6 +134,7 @@ def test_fragments_of_one_byte_cost_no_more_than_their_message(opcode: int) -> N
     assert len(parse(frame(CONTINUATION), parser)) == 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_payload_of_one_byte_a_read_costs_no_more_than_its_message(opcode: int) -> None:
     data = frame(opcode, b"x" * MEMORY_LIMIT)[:-1]

@@ -151,6 +151,7 @@ async def test_publishing_on_a_link_that_was_closed_raises(valkey_server: RedisS
     assert not node.ready
 
 
+@pytest.mark.no_cover
 async def test_20000_subscriptions_are_restored_in_batches_and_all_are_told(valkey_server: RedisServer) -> None:
     count, deadline = 20_000, 10.0  # seconds for each step, after the first
     live: set[int] = set()
