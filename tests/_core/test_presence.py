@@ -177,7 +177,7 @@ class Tables(RuleBasedStateMachine):
         assert self.table.is_vacant is not bool(self.infos)
 
 
-TestTables = pytest.mark.no_cover(Tables.TestCase)
+TestTables = Tables.TestCase
 
 
 # -- one by one --------------------------------------------------------------------------------------

@@ -154,7 +154,6 @@ class Course:
         return self._random.choice((b"\x16\x03\x01\x02\0\x01", b"GET / HTTP/3\r\n\r\n", b"\0" * 40, b"\r\n\r\n"))
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("announced", [False, True])
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("seed", range(3))

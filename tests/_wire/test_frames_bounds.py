@@ -43,7 +43,6 @@ def test_large_frame_is_refused_at_its_head(length: int) -> None:
     assert refusal(frame(BINARY, b"part", fin=False) + head(CONTINUATION, length)) == too_big(length + 4)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_message_of_the_largest_size_passes_and_one_byte_more_does_not(opcode: int) -> None:
     for size in (1, 125, 126, 65_535, 65_536):

@@ -53,7 +53,6 @@ async def publish_all(client: Client) -> None:
         await room.publish("the end")
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("drains", [True, False], ids=["drained", "crashed"])
 async def test_nothing_is_lost_or_twice_over_restarts(codec: Codec, drains: bool) -> None:
     """The history outlives the servers, as with a broker, so there is not even a gap."""
