@@ -17,6 +17,7 @@ RUFF = "ruff~=0.17.6"
 MYPY = "mypy~=2.4"
 
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))  # where Debian has daemons
+KEEPING_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}  # tests start some hundred servers; each would compile all anew
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -47,7 +48,7 @@ def tests(session: nox.Session) -> None:
     """All tests with coverage; with arguments, what pytest makes of those and no coverage."""
     session.install("-e", ".[tests]")
     provide_programs(session)
-    session.run("pytest", *(session.posargs or ["--cov"]))
+    session.run("pytest", *(session.posargs or ["--cov"]), env=KEEPING_BYTECODE)
 
 
 @nox.session

@@ -5,6 +5,7 @@ What is no fixture is taken by a plain import: pytest has loaded this module, by
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 import trioroom
+from tests.side_by_side import worker_count
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
 from trioroom._wire.frames import Opcode
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 for suite in ("conformance", "presence_conformance"):  # no test modules to pytest, but they have asserts
     pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Who looks for tests by their names waits for no workers either: each would have to look through all tests."""
+    return 0 if config.getoption("keyword") else worker_count(config.args, os.cpu_count() or 1)
 
 
 @pytest.fixture(params=["trioroom.v1.json", "trioroom.v1.msgpack"])

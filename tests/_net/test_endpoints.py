@@ -1,4 +1,7 @@
-"""What an API key opens: who gets in, how bodies are read, and what goes wrong."""
+"""What an API key opens: who gets in, how bodies are read, and what goes wrong.
+
+A stream in memory has no half-close, so the server lets each peer have a second to take its answer: of a virtual clock.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class Site:
     bodies: list[bytes] = attrs.Factory(list)
 
     async def exchange(self, head: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Status and body of the answer to a request with this head."""
+        """Status and body of the answer to a request with this head, until the server ends the connection."""
         ours, theirs = memory_stream_pair()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.server.serve_stream, theirs)
@@ -88,7 +91,7 @@ def open_site() -> OpenSite:
     return open_site
 
 
-async def test_key_opens(open_site: OpenSite) -> None:
+async def test_key_opens(open_site: OpenSite, autojump_clock: MockClock) -> None:
     async with open_site() as site:
         assert await site.exchange(get("/echo")) == (200, b"")
         assert await site.exchange(get("/echo", f"bearer  {KEY}")) == (200, b"")
@@ -97,7 +100,9 @@ async def test_key_opens(open_site: OpenSite) -> None:
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer", "Bearer wrong", KEY, "Basic", "Basic !", basic("wrong")])
-async def test_nothing_else_does_and_no_body_is_read(open_site: OpenSite, authorization: str | None) -> None:
+async def test_nothing_else_does_and_no_body_is_read(
+    open_site: OpenSite, authorization: str | None, autojump_clock: MockClock
+) -> None:
     async with open_site() as site:
         status, body = await site.exchange(get("/echo", authorization))
         assert status == 401
@@ -107,7 +112,7 @@ async def test_nothing_else_does_and_no_body_is_read(open_site: OpenSite, author
 
 
 @pytest.mark.parametrize("path", ["/%6fpen", "/o%70en", "/tree%2F", "/%74ree/", "/tree%2Fx", "http://test/%6fpen"])
-async def test_path_counts_as_it_is_written(open_site: OpenSite, path: str) -> None:
+async def test_path_counts_as_it_is_written(open_site: OpenSite, path: str, autojump_clock: MockClock) -> None:
     """A proxy that keeps operators' paths from the world may look at them before they are decoded."""
     async with open_site() as site:
         assert (await site.exchange(get(path)))[0] == 404
@@ -115,26 +120,28 @@ async def test_path_counts_as_it_is_written(open_site: OpenSite, path: str) -> N
         assert (await site.exchange(get("http://test/open", None)))[0] == 200
 
 
-async def test_browser_may_show_the_key_as_password_but_not_to_change_things(open_site: OpenSite) -> None:
+async def test_browser_may_show_the_key_as_password_but_not_to_change_things(
+    open_site: OpenSite, autojump_clock: MockClock
+) -> None:
     async with open_site() as site:
         assert (await site.exchange(get("/echo", basic(KEY))))[0] == 200
         assert (await site.exchange(post(2, key=basic(KEY)), b"{}"))[0] == 401  # a foreign page could have sent that
         assert site.bodies == [b""]
 
 
-async def test_without_a_key_only_what_is_public_is_there(open_site: OpenSite) -> None:
+async def test_without_a_key_only_what_is_public_is_there(open_site: OpenSite, autojump_clock: MockClock) -> None:
     async with open_site(api_key=None) as site:
         assert (await site.exchange(get("/echo")))[0] == 404
         assert (await site.exchange(get("/open", None)))[0] == 200
 
 
-async def test_head_has_the_length_and_no_body(open_site: OpenSite) -> None:
+async def test_head_has_the_length_and_no_body(open_site: OpenSite, autojump_clock: MockClock) -> None:
     async with open_site() as site:
         assert await site.exchange(get("/echo", method="HEAD")) == (200, b"")
         assert await site.exchange(get("/echo", None, method="HEAD")) == (401, b"")
 
 
-async def test_method_is_checked(open_site: OpenSite) -> None:
+async def test_method_is_checked(open_site: OpenSite, autojump_clock: MockClock) -> None:
     async with open_site() as site:
         assert await site.exchange(get("/fail", method="DELETE")) == (
             405,
@@ -142,7 +149,9 @@ async def test_method_is_checked(open_site: OpenSite) -> None:
         )
 
 
-async def test_fault_is_logged_and_told_without_its_text(open_site: OpenSite, caplog: pytest.LogCaptureFixture) -> None:
+async def test_fault_is_logged_and_told_without_its_text(
+    open_site: OpenSite, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
     async with open_site() as site:
         assert await site.exchange(get("/fail")) == (500, b"this failed; the server's log tells more\n")
     assert "a fault of ours" in caplog.text
@@ -154,7 +163,9 @@ async def test_answer_has_a_deadline(open_site: OpenSite, autojump_clock: MockCl
         assert trio.current_time() == pytest.approx(8.0, abs=1.5)
 
 
-async def test_body_comes_in_any_pieces_with_what_follows_left_out(open_site: OpenSite) -> None:
+async def test_body_comes_in_any_pieces_with_what_follows_left_out(
+    open_site: OpenSite, autojump_clock: MockClock
+) -> None:
     async with open_site() as site:
         ours, theirs = memory_stream_pair()
         async with trio.open_nursery() as nursery:
@@ -165,7 +176,7 @@ async def test_body_comes_in_any_pieces_with_what_follows_left_out(open_site: Op
     assert site.bodies == [b"hello"]
 
 
-async def test_who_waits_for_continue_gets_it(open_site: OpenSite) -> None:
+async def test_who_waits_for_continue_gets_it(open_site: OpenSite, autojump_clock: MockClock) -> None:
     async with open_site() as site:
         ours, theirs = memory_stream_pair()
         async with trio.open_nursery() as nursery:
@@ -191,7 +202,9 @@ async def test_who_waits_for_continue_gets_it(open_site: OpenSite) -> None:
         (post(5).replace("Content-Length: 5", "Transfer-Encoding: xchunked"), 400),
     ],
 )
-async def test_body_of_no_sure_length_is_refused(open_site: OpenSite, head: str, status: int) -> None:
+async def test_body_of_no_sure_length_is_refused(
+    open_site: OpenSite, head: str, status: int, autojump_clock: MockClock
+) -> None:
     async with open_site(max_request_bytes=100) as site:
         assert (await site.exchange(head, b"hello"))[0] == status
         assert not site.bodies

@@ -115,12 +115,13 @@ def app_with(policy: Overflow) -> tuple[trioroom.App, list[trioroom.Room]]:
     return app, rooms
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("policy", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST, Overflow.LATEST])
 async def test_each_message_is_received_or_counted_in_a_gap(
     greet: Greet, watchers: list[Watcher], policy: Overflow
 ) -> None:
     app, rooms = app_with(policy)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_test_server(app, SETTINGS) as server, trio.open_nursery() as nursery:
             for watcher in watchers:
                 await nursery.start(watcher.run, server.port, greet)
@@ -153,11 +154,12 @@ def check_order(received: list[int], policy: Overflow) -> None:
         assert received == sorted(set(received))
 
 
+@pytest.mark.no_cover
 async def test_member_that_is_closed_with_4108_has_received_all_up_to_then(
     greet: Greet, watchers: list[Watcher]
 ) -> None:
     app, rooms = app_with(Overflow.DISCONNECT)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_test_server(app, SETTINGS) as server, trio.open_nursery() as nursery:
             for watcher in watchers:
                 await nursery.start(watcher.run, server.port, greet)
@@ -181,7 +183,7 @@ async def test_peer_that_takes_nothing_is_told_so_when_it_reads_again(greet: Gre
     app, rooms = app_with(Overflow.DROP_OLDEST)
     watcher = Watcher()
     settings = trioroom.Settings(write_timeout=0.2, socket_send_bytes=SOCKET_BYTES)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with open_test_server(app, settings) as server, trio.open_nursery() as nursery:
             await nursery.start(watcher.run, server.port, greet)
             (room,) = rooms

@@ -115,6 +115,7 @@ async def test_identity_has_all_that_the_token_says() -> None:
         (token(padding="x" * 8_192), "the token exceeds 8192 bytes"),
         (None, "there is no token"),
     ],
+    ids=lambda value: value if value and " " in value else "token",  # which are new each time, and names are not to be
 )
 async def test_bad_token_is_refused_with_its_reason(
     forged: str | None, reason: str, caplog: pytest.LogCaptureFixture

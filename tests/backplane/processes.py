@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import shutil
 import signal
 import socket
@@ -18,14 +17,13 @@ from typing import Final
 import trio
 from redis.exceptions import ResponseError
 
+from tests.side_by_side import own_ports
+
 SETTLE_TIMEOUT: Final = 20.0  # until several servers have found each other; it takes about two seconds
 ANSWER_TIMEOUT: Final = 10.0  # for a reply, and for a process to start or to end
 POLL_INTERVAL: Final = 0.02
 
-# Below the ports that Linux and macOS give to outgoing connections, and so are their cluster bus ports, 10,000 higher.
-# Else a client that keeps trying to reach a dead server could be connected to itself, and leave the port taken when the
-# server is to come back. Each is handed out once; and no seed, as test runs go on side by side.
-_ports: Final = itertools.cycle(random.SystemRandom().sample(range(12_000, 22_000), k=10_000))
+_ports: Final = itertools.cycle(own_ports())  # each is handed out once
 
 # Has the kernel kill the server when the thread that started it ends, even by SIGKILL. A preexec_fn could do the same,
 # but forking with one warns from Python 3.12 on when there are other threads, and Trio keeps some.

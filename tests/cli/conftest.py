@@ -26,7 +26,7 @@ from trioroom.cli.starting import start_interpreter
 from trioroom.settings import Settings
 from trioroom.testing import Peer
 
-DEADLINE = 30.0  # seconds for anything that a process is to do: starting two workers on a busy machine takes some
+DEADLINE = 60.0  # seconds for anything that a process is to do: starting two workers on a busy machine takes some
 
 PIDS = """
 import os

@@ -20,7 +20,7 @@ __all__ = ["chromium", "node"]
 HERE = Path(__file__).parent
 SUITES = ("format", "model", "poller", "series")
 KEY = "correct-horse-battery"
-WAIT = 20  # seconds for one thing to show up
+WAIT = 60  # seconds for one thing to show up
 MARKUP = '<img src=x onerror="document.title=1">'
 
 

@@ -45,8 +45,8 @@ def chromium(tmp_path: Path) -> Iterator[Chrome]:
     service = Service(executable_path=program("TRIOROOM_CHROMEDRIVER", "chromedriver"))
     driver = Chrome(options=options, service=service)
     try:
-        driver.set_page_load_timeout(20)
-        driver.set_script_timeout(20)
+        driver.set_page_load_timeout(60)
+        driver.set_script_timeout(60)
         yield driver
     finally:
         driver.quit()

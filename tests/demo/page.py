@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.wait import WebDriverWait
 
 Args = TypeVarTuple("Args")
-WAIT = 20  # seconds for one thing to show up on the page; reconnecting takes up to 5 of them
+WAIT = 60  # seconds for one thing to show up on the page; reconnecting takes up to 5 of them
 
 
 async def in_browser(fn: Callable[[*Args], object], *args: *Args) -> None:

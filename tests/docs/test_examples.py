@@ -401,6 +401,6 @@ async def test_rooms_are_shared_with_a_trio_websocket_server() -> None:
 
 def test_tests_of_the_chat_pass() -> None:
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", "."]
-    with running(*command, "--import-mode=prepend", "test_chat.py") as process:
+    with running(*command, "--import-mode=prepend", "-n0", "test_chat.py") as process:
         output, _ = process.communicate(timeout=DEADLINE)
     assert "2 passed" in output, output

@@ -237,17 +237,16 @@ async def _wait_ready(site: Site) -> None:
 
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_members_talk_and_stay_while_they_are_silent(proxy: str, tmp_path: Path) -> None:
-    async def hear(member: Peer, text: str) -> None:
-        assert await member.receive() == text
+    async def hear(member: Peer, *texts: str) -> None:
+        assert [await member.receive() for _ in texts] == list(texts)
 
     with trio.fail_after(DEADLINE):
-        async with open_site(proxy, tmp_path) as site, site.member() as one, site.member() as two:
-            assert site.connections == [1, 1]  # the one with fewest is next
-            await one.send("hello")
-            await hear(two, "hello")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(hear, one, "still here")
-                nursery.start_soon(hear, two, "still here")
+        async with open_site(proxy, tmp_path) as site, site.member() as one, trio.open_nursery() as nursery:
+            nursery.start_soon(hear, one, "hello", "still here")  # who does not read does not answer the heartbeat
+            async with site.member() as two, trio.open_nursery() as inner:
+                assert site.connections == [1, 1]  # the one with fewest is next
+                await two.send("hello")
+                inner.start_soon(hear, two, "still here")
                 await trio.sleep(2.5 * SHORT)  # as long as the proxy would not wait without the heartbeat
                 await site.servers[0].app.publish("chat/a", "still here")
 

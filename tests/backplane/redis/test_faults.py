@@ -151,8 +151,9 @@ async def test_publishing_on_a_link_that_was_closed_raises(valkey_server: RedisS
     assert not node.ready
 
 
+@pytest.mark.no_cover
 async def test_20000_subscriptions_are_restored_in_batches_and_all_are_told(valkey_server: RedisServer) -> None:
-    count, deadline = 20_000, 10.0  # seconds for each step, after the first
+    count, deadline = 20_000, 30.0  # seconds for each step; it takes two or three where nothing else runs
     live: set[int] = set()
     told: set[int] = set()
     heard: set[int] = set()
@@ -173,10 +174,10 @@ async def test_20000_subscriptions_are_restored_in_batches_and_all_are_told(valk
         print(f"{count} {what}: {trio.current_time() - start:.2f} s")
         assert len(done) == count, f"{len(done)} of {count} are {what} after {deadline} s"
 
-    async with open_nodes(f"{valkey_server.url}?timeout=30") as (node,), trio.open_nursery() as nursery:
+    async with open_nodes(f"{valkey_server.url}?timeout=60") as (node,), trio.open_nursery() as nursery:
         for number in range(count):
             nursery.start_soon(observe, number)
-        await until_all(live, "live", 30.0)
+        await until_all(live, "live", 60.0)
         await valkey_server.command("CONFIG", "RESETSTAT")
         assert await valkey_server.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
         await until_all(told, "told")

@@ -24,7 +24,7 @@ from trioroom.testing.conformance import subscribed
 pytestmark = pytest.mark.redis
 
 ROOMS: Final = 200
-DEADLINE: Final = 20.0  # seconds for one example
+DEADLINE: Final = 60.0  # seconds for one example, and for the broker to answer: what is at stake is the order
 
 # A publisher is a node and the rooms that it publishes to, one after the other. Few rooms are busy, as in life.
 room_numbers = st.one_of(st.integers(0, 3), st.integers(0, ROOMS - 1))
@@ -74,12 +74,13 @@ async def run_schedule(nodes: Sequence[Backplane], schedule: Schedule) -> list[d
     return heard
 
 
+@pytest.mark.no_cover
 @settings(max_examples=8, deadline=None)
 @given(schedule=schedules)
 def test_all_nodes_hear_all_publications_of_a_room_in_one_order(url: str, schedule: Schedule) -> None:
     async def run() -> list[dict[int, list[Delivery]]]:
         with trio.fail_after(DEADLINE):
-            async with open_nodes(url, url) as nodes:
+            async with open_nodes(*[f"{url}?timeout={DEADLINE:g}"] * 2) as nodes:
                 return await run_schedule(nodes, schedule)
 
     here, there = trio.run(run)

@@ -1,0 +1,38 @@
+"""Processes that share the tests, run by pytest-xdist: how many there are, and what each has for itself."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+MAX_WORKERS: Final = 8  # the longest tests take as long as all others would then
+
+# Below the ports that Linux and macOS give to outgoing connections, and so are their cluster bus ports, 10,000 higher.
+# Else a client that keeps trying to reach a dead server could be connected to itself, and leave the port taken when the
+# server is to come back.
+_PORTS: Final = range(12_000, 22_000)
+
+
+def worker_count(arguments: Sequence[str], cores: int) -> int:
+    """How many workers are to run what ``arguments`` name: two for each core, as half of the time tests only wait.
+
+    None, 0, for single files, which are through before workers would have started.
+    """
+    if any(not Path(argument).is_dir() for argument in arguments):
+        return 0
+    return min(2 * cores, MAX_WORKERS)
+
+
+def own_ports(environment: Mapping[str, str] = os.environ) -> list[int]:
+    """Ports that no other worker of this run hands out, in an order of chance.
+
+    A port is found to be free a moment before its server takes it, and a server that was killed is to find it free
+    again: two workers would come into conflict now and then. No seed, as test runs go on side by side too.
+    """
+    number = int(environment.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = list(_PORTS[number :: int(environment.get("PYTEST_XDIST_WORKER_COUNT", "1"))])
+    random.SystemRandom().shuffle(ports)
+    return ports
