@@ -41,7 +41,7 @@ async def test_collections_are_timed_by_generation_while_somebody_watches(nurser
     gc.collect(2)
     counted = [pauses.count - count for pauses, count in zip(vitals.gc_pauses, before, strict=True)]
     assert counted[1:] == [1, 2]
-    assert 0 < vitals.gc_pauses[2].sum < 10
+    assert 0 < vitals.gc_pauses[2].sum < 60
     nursery.cancel_scope.cancel()
     await trio.lowlevel.cancel_shielded_checkpoint()
     with trio.CancelScope(shield=True):

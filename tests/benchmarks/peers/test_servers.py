@@ -32,7 +32,7 @@ def test_server_bears_the_load(name: str, load: Load, tmp_path: Path) -> None:
     run = measure(prepare(CONTENDERS[name], tmp_path), load, 0.2)
     assert set(run.figures) == {figure.name for figure in load.figures}
     assert all(value > 0 for value in run.figures.values())
-    assert 0 <= run.others <= 1
+    assert 0 <= run.others < 1.05  # times of processes and of the clock are not taken at one moment
 
 
 def test_what_is_not_installed_is_missing_with_the_reason(tmp_path: Path) -> None:
