@@ -115,3 +115,28 @@ async def test_seat_of_another_name_is_whole_before_the_old_one_goes(autojump_cl
         assert broker.seats == {"node.2": {"ann": b"1"}}
         assert own.names == ["node.2"]
         nursery.cancel_scope.cancel()
+
+
+async def test_seat_that_is_renamed_amid_a_write_is_whole_before_the_old_one_goes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        own, broker, shown = OwnRows("test", "node.1", interval=1.0), Broker(), []
+
+        async def write(seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
+            await broker.write(seat, put, removed)
+            if len(broker.writes) == 2:
+                own.rename("node.2")
+
+        async def remove(seat: str) -> None:
+            await broker.remove(seat)
+            shown.append({user for rows in broker.seats.values() for user in rows})
+
+        nursery.start_soon(own.run, write, remove)
+        own.put("ann", b"1")
+        await trio.sleep(5)
+        own.put("bob", b"1")
+        await trio.sleep(5)
+        assert shown == [{"ann", "bob"}]
+        assert broker.seats == {"node.2": {"ann": b"1", "bob": b"1"}}
+        nursery.cancel_scope.cancel()

@@ -67,11 +67,12 @@ class OwnRows:
             self._changed = trio.Event()
             try:
                 changed = list(self.dirty)  # what comes meanwhile has to wait: it may come each time
+                former = self.names[:-1]  # so does the name of now if it becomes one: its rows are still to be renamed
                 for first in range(0, len(changed), AT_ONCE):
                     await self._write_some(write, changed[first : first + AT_ONCE])
-                while len(self.names) > 1:
-                    await remove(self.names[0])
-                    del self.names[0]
+                for name in former:
+                    await remove(name)
+                    self.names.remove(name)
             except BackplaneUnavailable:
                 self._changed.set()
                 await trio.sleep(RETRY_INTERVAL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import attrs
 import msgspec
@@ -18,6 +18,7 @@ from trioroom.backplane.leases import RETRY_INTERVAL
 from trioroom.backplane.nats import NatsBackplane, open_nats
 from trioroom.backplane.nats.bucket import Bucket, Put
 from trioroom.backplane.nats.presence_table import put_of_mark, put_of_row
+from trioroom.errors import BackplaneError
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.nats
@@ -158,11 +159,13 @@ async def test_row_that_somebody_else_has_overwritten_is_put_again(nats_server: 
             await late.wait_rows(("ann", b"1"))
 
 
-async def test_seat_that_somebody_else_says_is_gone_is_there_again(nats_server: NatsServer) -> None:
+@pytest.mark.parametrize("purged", [True, False])
+async def test_seat_that_somebody_else_says_is_gone_is_there_again(nats_server: NatsServer, purged: bool) -> None:
     async with open_pair(nats_server) as pair:
         [seat] = pair.watcher.seats
         await pair.bucket.put(put_of_mark(ROOM, seat, gone=True))
-        await pair.bucket.purge(f"room.{ROOM}.{seat}.>")
+        if purged:
+            await pair.bucket.purge(f"room.{ROOM}.{seat}.>")
         await pair.watcher.wait(lambda: pair.watcher.gone == [seat])
         await pair.watcher.wait_rows(("ann", b"1"))
 
@@ -187,6 +190,33 @@ async def test_lease_of_somebody_else_holds_up_nobody(nats_server: NatsServer, l
                 await here.presence._bucket.put(Put(key, lease))
         async with open_pair(nats_server) as pair:
             await pair.still_works()
+
+
+@pytest.mark.parametrize("node", ["*", ">", "", "a.", ".b", "a*"])
+async def test_node_whose_name_is_a_pattern_takes_nobody_with_it(nats_server: NatsServer, node: str) -> None:
+    """Nobody but a hostile program puts such keys, and the server takes some of them."""
+    async with open_pair(nats_server) as pair:
+        requests, subject = pair.node._link.requests, "$KV.trioroom_presence"
+        for key, payload in (
+            (f"node.{node}", b"0"),
+            (f"node.{node}", b"0.01"),  # one that will be found dead
+            (f"room.{ROOM}.{node}.1.ghost", put_of_row(ROOM, "feed.1", "ghost", b"1", 1, 1).payload),
+            (f"room.{ROOM}.{node}", b"gone"),
+        ):
+            with suppress(BackplaneError):
+                await requests.ask(f"{subject}.{key}", payload)
+        for backplane in (pair.node, pair.other):
+            backplane.presence._leases.look_soon()
+            await backplane.presence._leases.look()
+            await backplane.presence._leases.bury()
+        for seat in [*pair.node.presence._seats, *pair.other.presence._seats]:
+            await seat.read()
+        await pair.still_works()
+        assert pair.watcher.gone == []
+        assert len(await pair.bucket.read(f"room.{ROOM}.*.*.ann")) == 1
+        late = Watcher()
+        async with pair.other.presence.open(ROOM, late, 0.02):
+            await late.wait_rows(("ann", b"1"))
 
 
 async def test_message_that_fits_the_table_but_is_large_is_a_loss(nats_server: NatsServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -9,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from tests.backplane.nats.servers import NatsServer
+from tests.backplane.nats.servers import NatsServer, open_nats_server
 from tests.backplane.processes import until
 from tests.backplane.proxy import Proxy, open_proxy
 from trioroom.backplane import removals
@@ -161,6 +162,34 @@ async def test_room_cannot_be_opened_without_the_broker(nats_server: NatsServer)
             with pytest.raises(BackplaneUnavailable):
                 async with here.presence.open(ROOM, Watcher(), INTERVAL):
                     pass
+
+
+# -- rights ----------------------------------------------------------------------------------------
+
+
+async def test_rights_that_the_decision_names_are_enough(caplog: pytest.LogCaptureFixture) -> None:
+    """And those of rooms, as without them there is no link."""
+    stream, leaders = "KV_trioroom_presence", "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED"
+    calls = [f"STREAM.{name}.{stream}" for name in ("UPDATE", "PURGE")]
+    api = [
+        f"$JS.API.{call}"
+        for call in (*calls, f"DIRECT.GET.{stream}", "STREAM.CREATE.*", "STREAM.INFO.*", "STREAM.MSG.GET.*")
+    ]
+    publish = json.dumps([*api, "$KV.trioroom_presence.>", "trioroom.put.>", "trioroom.keep.>"])
+    rooms = ["trioroom.got.>", "trioroom.kept.>", f"{leaders}.trioroom_relay"]
+    listen = [*rooms, "trioroom.told.>", "_INBOX.>", f"{leaders}.{stream}"]
+    user = f"user: a, password: a, permissions: {{ publish: {publish}, subscribe: {json.dumps(listen)} }}"
+    configuration = f"accounts {{ A {{ jetstream: enabled, users: [{{ {user} }}] }} }}\nno_auth_user: a\n"
+    async with open_nats_server(configuration) as server:
+        async with open_pair(server, attrs.evolve(SETTINGS, presence_lease=1.0)) as pair:
+            bucket = pair.nodes[0].presence._bucket
+            await bucket._make(bucket._made)  # which is there by now
+            assert await bucket.latest("nobody") is None
+            async with pair.nodes[1].presence.open(ROOM, Watcher(), INTERVAL) as seat:
+                seat.put("eve", b"1")
+                await pair.watchers[0].wait_rows(("bob", b"1"), ("eve", b"1"))
+            await pair.watchers[0].wait_rows(("bob", b"1"))
+    assert [record.message for record in caplog.records if "ermission" in record.message] == []
 
 
 # -- of one node -----------------------------------------------------------------------------------

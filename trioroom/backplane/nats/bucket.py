@@ -34,6 +34,9 @@ _END_OF_BATCH: Final = 204
 _TOO_MANY: Final = 413
 _FADES: Final = "60s"  # how long marks stay: they matter to who is there, and to who reads at that moment
 _MAX_DIGITS: Final = 20  # of a sequence number, which has 64 bits
+# What we never put. The server takes a key with them from others, and if we asked it to purge what they have put, say,
+# it would be everybody's.
+_PATTERN: Final = frozenset("*>")
 
 
 @attrs.frozen
@@ -166,7 +169,7 @@ class Bucket:
             raise BackplaneUnavailable("the broker answered what is no message of a stream") from exc
 
     async def read(self, keys: str) -> list[Entry]:
-        """All whose keys match, a pattern of subjects, by their numbers.
+        """All whose keys match, a pattern of subjects, by their numbers. A key that is a pattern itself is left out.
 
         What is put or removed meanwhile may be there or not. In a cluster any server that has the stream answers, also
         one that is behind.
@@ -189,7 +192,7 @@ class Bucket:
             if end.status != _END_OF_BATCH and end.description != nothing:
                 raise BackplaneUnavailable(f"the broker does not tell what is in {self.stream}: {end.description}")
             found = self._parse_all(replies)
-            entries += found
+            entries += [entry for entry in found if _PATTERN.isdisjoint(entry.key)]
             after = found[-1].sequence if found else after
             pending = bool(found) and end.headers.get("Nats-Num-Pending", "0") != "0"
         return entries
@@ -216,6 +219,8 @@ class Bucket:
             ValueError: it does not come from the stream.
         """
         key = message.subject.decode(errors="replace").removeprefix(self.told)
+        if not _PATTERN.isdisjoint(key):
+            raise ValueError("a key is a pattern")
         return self._parse(message, self._subjects + key)
 
     def _parse(self, message: Message, subject: str) -> Entry:

@@ -142,7 +142,8 @@ class Seat:
             self._listener.rows_changed(change.seat, put, () if put else (change.user,))
 
     def _take_gone(self, seat: str) -> None:
-        if seat == self.own.names[-1]:  # others think that we are
+        if seat == self.own.names[-1]:  # others think that we are, also if our rows are still there
+            self.own.mark(self.own.rows)
             self.offer(Lost("backplane"))
         else:
             self._forget(seat)
