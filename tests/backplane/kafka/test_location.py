@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioroom.backplane.kafka import KafkaSettings
-from trioroom.backplane.kafka.location import Endpoint, Location, parse_location
+from trioroom.backplane.kafka.location import Location, parse_location
+from trioroom.backplane.url import Endpoint
 
 PLAIN = {"security.protocol": "PLAINTEXT"}
 SECRET = "hunter2"

@@ -21,8 +21,9 @@ import trio
 
 from tests.backplane.processes import ANSWER_TIMEOUT, ServerProcess, free_port, until
 from trioroom.backplane.nats.connection import open_connection
-from trioroom.backplane.nats.location import Endpoint, Login
+from trioroom.backplane.nats.location import Login
 from trioroom.backplane.nats.protocol import Message
+from trioroom.backplane.url import Endpoint
 
 # Everybody may do everything without logging in, and an operator may more.
 _ACCOUNTS: Final = """

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioroom.backplane.nats import NatsSettings
-from trioroom.backplane.nats.location import Endpoint, Login, parse_location
+from trioroom.backplane.nats.location import Login, parse_location
+from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneError
 
 

@@ -16,8 +16,9 @@ import trio
 
 from trioroom._core.causes import root_of
 from trioroom.backplane.nats.credentials import credentials_of
-from trioroom.backplane.nats.location import Endpoint, Login
+from trioroom.backplane.nats.location import Login
 from trioroom.backplane.nats.protocol import BadProtocol, Control, LinkLost, Message, Parser
+from trioroom.backplane.url import Endpoint
 
 _READ_BYTES: Final = 65_536
 _MAX_ADDRESSES: Final = 64  # of other servers that one may name

@@ -21,12 +21,13 @@ from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
-from trioroom.backplane.nats.location import Endpoint, Location
+from trioroom.backplane.nats.location import Location
 from trioroom.backplane.nats.protocol import Control, LinkLost, Message
 from trioroom.backplane.nats.relay_probe import RelayProbe
 from trioroom.backplane.nats.requests import Requests, link_closed
 from trioroom.backplane.nats.servers import Servers
 from trioroom.backplane.nats.subscriber import Subscriber
+from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")
