@@ -9,6 +9,7 @@ import trio
 
 from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_server
+from tests.backplane.processes import ANSWER_TIMEOUT, POLL_INTERVAL
 from trioroom.backplane.base import Counting, Lost
 from trioroom.backplane.nats import NatsSettings, open_nats
 from trioroom.errors import BackplaneError, BackplaneUnavailable
@@ -41,6 +42,20 @@ async def test_one_of_several_servers_is_enough(nats_server: NatsServer) -> None
             pytest.fail("nobody is there")
     assert "127.0.0.1:1: cannot connect" in str(raised.value)
     assert "127.0.0.1:2: cannot connect" in str(raised.value)
+
+
+async def test_log_counts_the_rooms_when_the_link_is_up_and_not_what_is_heard_beside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "trioroom.backplane")
+    async with open_nats_server() as server, open_nats(server.url) as node, subscribed(node, "a", 9) as deliveries:
+        assert caplog.messages == [f"nats: 127.0.0.1:{server.port} is up, 0 rooms subscribed"]
+        await server.restart()
+        with trio.fail_after(ANSWER_TIMEOUT):
+            assert isinstance(await deliveries.receive(), Lost)
+            while not node.ready:
+                await trio.sleep(POLL_INTERVAL)
+        assert caplog.messages[-1] == f"nats: 127.0.0.1:{server.port} is up, 1 rooms subscribed"
 
 
 # -- ids -------------------------------------------------------------------------------------------

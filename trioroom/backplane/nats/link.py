@@ -69,6 +69,7 @@ class Link:
         self._changed = trio.Event()
         self._endpoint: Endpoint | None = None  # that we are connected to
         self._attempts = 0  # that have come to something, good or bad
+        self._standing = 0  # channels that are ours and of no room: those that were there before it ran
         self._probe = RelayProbe(settings, self._own, self.meters)
         self.add(self._probe.channel)
 
@@ -110,6 +111,7 @@ class Link:
 
     async def run(self) -> None:
         """Connect, and again whenever it is lost; only cancelling ends it."""
+        self._standing = len(self._subscriber.channels)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.requests.expire)
@@ -145,7 +147,7 @@ class Link:
         self.meters.outages += self.ready and not ready
         came_up, self.ready = ready and not self.ready, ready
         if came_up:
-            fields = {"endpoint": self._endpoint, "rooms": len(self._subscriber.channels) - 1}
+            fields = {"endpoint": self._endpoint, "rooms": len(self._subscriber.channels) - self._standing}
             log.info("nats: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
             self.failure = self.requests.trouble = None
             self._attempts += 1
