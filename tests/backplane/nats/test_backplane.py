@@ -9,7 +9,7 @@ import trio
 
 from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_server
-from tests.backplane.processes import ANSWER_TIMEOUT, POLL_INTERVAL
+from tests.backplane.processes import SETTLE_TIMEOUT, until
 from trioroom.backplane.base import Counting, Lost
 from trioroom.backplane.nats import NatsSettings, open_nats
 from trioroom.errors import BackplaneError, BackplaneUnavailable
@@ -50,11 +50,14 @@ async def test_log_counts_the_rooms_when_the_link_is_up_and_not_what_is_heard_be
     caplog.set_level(logging.INFO, "trioroom.backplane")
     async with open_nats_server() as server, open_nats(server.url) as node, subscribed(node, "a", 9) as deliveries:
         assert caplog.messages == [f"nats: 127.0.0.1:{server.port} is up, 0 rooms subscribed"]
+
+        async def ready() -> bool:
+            return node.ready
+
         await server.restart()
-        with trio.fail_after(ANSWER_TIMEOUT):
+        with trio.fail_after(SETTLE_TIMEOUT):
             assert isinstance(await deliveries.receive(), Lost)
-            while not node.ready:
-                await trio.sleep(POLL_INTERVAL)
+        await until(ready, "the link is up")
         assert caplog.messages[-1] == f"nats: 127.0.0.1:{server.port} is up, 1 rooms subscribed"
 
 
