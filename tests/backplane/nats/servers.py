@@ -36,6 +36,9 @@ no_auth_user: app
 """
 _OPERATOR: Final = Login(user="sys", password="sys")
 _NOBODY: Final = Login()
+# The same for all servers: by default each has a share of what is free when it starts, and a cluster puts all streams
+# where most is left, so that they would all be on one server.
+_ROOM: Final = "max_memory_store: 1GB, max_file_store: 8GB"
 MAX_PAYLOAD: Final = 8 << 20  # the server's default is less than what the conformance suite publishes, headers included
 
 
@@ -62,7 +65,7 @@ class NatsServer(ServerProcess):
         """Write another configuration, for `reload` or the next start."""
         lines = [f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitoring_port}", configuration]
         if self._jetstream:
-            lines.append(f'jetstream {{ store_dir: "{self._directory}/store" }}')
+            lines.append(f'jetstream {{ store_dir: "{self._directory}/store", {_ROOM} }}')
             if "authorization" not in configuration and "accounts" not in configuration:
                 lines.append(_ACCOUNTS)
         if "max_payload" not in configuration:
@@ -75,6 +78,10 @@ class NatsServer(ServerProcess):
     async def answers(self) -> bool:
         """By its monitoring, for which nobody has to log in; what streams of a cluster still lack is no matter."""
         return bool((await self.monitor("healthz?js-server-only=true"))["status"] == "ok")
+
+    async def has_caught_up(self) -> bool:
+        """Whether its copies of streams have all that the others' have."""
+        return bool((await self.monitor("healthz"))["status"] == "ok")
 
     async def monitor(self, page: str) -> dict[str, Any]:
         """What the server tells at ``/<page>`` (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring)."""

@@ -12,6 +12,7 @@ import trio
 from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_cluster, open_nats_server
 from tests.backplane.observers import SLACK, Flow, open_flow
+from tests.backplane.processes import until
 from tests.backplane.proxy import open_proxy
 from trioroom.backplane.base import Lost
 from trioroom.errors import BackplaneUnavailable
@@ -256,3 +257,4 @@ async def test_server_of_a_cluster_that_dies_is_replaced_by_another() -> None:
                 await flow.flows(ELECTED)
                 await leader.restart()
                 await flow.flows(AGAIN)
+                await until(leader.has_caught_up, "two can be asked when the next one dies")
