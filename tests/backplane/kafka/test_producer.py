@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from confluent_kafka import KafkaError
 
 from tests.backplane.kafka.brokers import new_topic
@@ -42,12 +44,35 @@ def pending_records() -> int:
     return sum(isinstance(each, _Pending) for each in gc.get_objects())
 
 
+async def test_what_was_cancelled_counts_until_it_is_confirmed(
+    mock_cluster: MockCluster, autojump_clock: trio.testing.MockClock
+) -> None:
+    # The library waits for as long in real time, so that it gives up nothing here.
+    producer = Producer(
+        parse_location(f"{new_topic(mock_cluster)}&max_queued_publications=4&timeout=300"), LinkMeters()
+    )
+    async with trio.open_nursery() as running:
+        await running.start(producer.run, lambda error: None)
+        mock_cluster.set_down()
+        with trio.move_on_after(1):
+            async with trio.open_nursery() as nursery:
+                for _ in range(4):
+                    nursery.start_soon(producer.produce, 0, b"key", b"cancelled")
+        with pytest.raises(BackplaneUnavailable, match="left no room for another within timeout=300 s"):
+            await producer.produce(0, b"key", b"x")
+        autojump_clock.autojump_threshold = math.inf  # the end of the thread is waited for
+        running.cancel_scope.cancel()
+
+
 async def test_client_that_can_write_no_more_has_ended_before_that_is_told(mock_cluster: MockCluster) -> None:
     producer = Producer(parse_location(new_topic(mock_cluster)), LinkMeters())
-    before = client_threads()
+    alive = 0
     told: list[BaseException] = []
 
     async def fail() -> None:
+        nonlocal alive
+        await producer.produce(0, b"key", b"there")
+        alive = client_threads()
         mock_cluster.push_errors(ApiKey.PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER)
         with pytest.raises(BackplaneUnavailable):
             await producer.produce(0, b"key", b"lost")
@@ -59,7 +84,7 @@ async def test_client_that_can_write_no_more_has_ended_before_that_is_told(mock_
                 running.start_soon(fail)
         except* LinkLost as group:
             told.append(group)
-            assert client_threads() == before  # though the error, with all its frames, is still there
+            assert client_threads() <= alive - 4 or not alive  # the error with its frames is still there
     assert told
 
 

@@ -42,7 +42,7 @@ class Listeners:
                 subscription.listener.offer(delivery)
 
     def lose(self, partition: int) -> None:
-        """Tell those of a partition; they get what the log has from its begin, for that is later than what they had."""
+        """Tell those of a partition; what is delivered from now on is for them, at whichever offset."""
         for name, subscriptions in self._subscriptions.items():
             if self._log.partition_of(self._kind, name.decode()) == partition:
                 for subscription in subscriptions:
