@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,6 +36,7 @@ from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a record may wait a twentieth longer than it should
 _SLACK_PUBLICATIONS = 1_024  # in librdkafka's queue, beyond ours: marks
+_PURGE_SECONDS = 1.0  # that a client which ends may take for that; more would delay the next one
 _RECORD_BYTES = 100  # beside key and value, at least
 
 
@@ -216,7 +218,8 @@ class Producer:
                 token.run_sync_soon(self._spent.set)
                 self._stopping.wait()  # until Trio has no reference to the client: the last one is to be ours
         client.purge()  # else the library would never give back what belongs to records it has not answered for
-        client.poll(0)
+        with suppress(confluent_kafka.KafkaException):
+            client.flush(_PURGE_SECONDS)
         self._reports.clear()
 
     def _hand_over(self, token: trio.lowlevel.TrioToken) -> None:
