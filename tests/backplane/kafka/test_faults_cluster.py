@@ -152,6 +152,14 @@ async def test_what_is_refused_for_good_says_what_to_do(error: int, advice: str,
                     await trio.sleep(0.05)
 
 
+async def test_no_rights_on_groups_are_needed(cluster: MockCluster) -> None:
+    cluster.push_errors(ApiKey.FIND_COORDINATOR, *[KafkaError.GROUP_AUTHORIZATION_FAILED] * 100)
+    async with open_nodes(f"{cluster.url}?{PROMPT}") as (node,), subscribed(node, "x", 4) as deliveries:
+        await node.publish("x", b"x")
+        with trio.fail_after(AGAIN):
+            assert await deliveries.receive() == b"x"
+
+
 async def test_records_that_are_gone_before_they_were_read_are_told(
     cluster: MockCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
