@@ -74,18 +74,16 @@ def take_settings(options: dict[str, str], settings: Settings) -> Settings:
         raise ValueError(exc.args[0]) from exc  # a validator of attrs may add the field with all that it knows of it
 
 
-def refuse_unknown(
-    options: Mapping[str, str], known: set[str], tls_scheme: str | None, tls_options: set[str] = TLS_OPTIONS
-) -> None:
+def refuse_unknown(options: Mapping[str, str], known: set[str], tls_scheme: str | None) -> None:
     """What is left of the query has names that are known; those for TLS need a URL for it.
 
     Args:
         tls_scheme: what the URL would have to begin with; None: it does.
     """
-    if unknown := options.keys() - known - tls_options:
+    if unknown := options.keys() - known - TLS_OPTIONS:
         name = repr(min(unknown)) if min(unknown).isidentifier() else "in the query"  # else it may be of a password
-        raise ValueError(f"option {name} is not known; there are {', '.join(sorted(known | tls_options))}")
-    if tls_scheme is not None and (misplaced := options.keys() & tls_options):
+        raise ValueError(f"option {name} is not known; there are {', '.join(sorted(known | TLS_OPTIONS))}")
+    if tls_scheme is not None and (misplaced := options.keys() & TLS_OPTIONS):
         raise ValueError(f"option {min(misplaced)!r} is for TLS; write {tls_scheme}")
 
 

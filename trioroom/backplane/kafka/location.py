@@ -11,16 +11,16 @@ from trioroom.backplane.kafka.settings import KafkaSettings
 from trioroom.backplane.url import Endpoint, host_and_port, refuse_unknown, split, take_settings
 
 DEFAULT_PORT = 9092
-_SCHEMES = ("kafka", "kafkas")
+_SCHEMES = ("kafka", "kafka+tls")
 _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 # The names that the URL of Redis has for the same, and what librdkafka calls them.
 _TLS_FILES = {
     "ssl_ca_certs": "ssl.ca.location",
+    "ssl_ca_path": "ssl.ca.location",  # which may be a folder
     "ssl_certfile": "ssl.certificate.location",
     "ssl_keyfile": "ssl.key.location",
     "ssl_password": "ssl.key.password",
 }
-_TLS_OPTIONS = {*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname"}
 _SWITCHES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 
@@ -43,21 +43,21 @@ class Location:
 def parse_location(url: str, settings: KafkaSettings | None = None) -> Location:
     """Read ``url``; what it says goes before ``settings``.
 
-    The schemes are ``kafka`` and, for TLS, ``kafkas``: with the s that makes rediss and https of the plain ones.
+    The schemes are ``kafka`` and, for TLS, ``kafka+tls``.
 
     Raises:
         ValueError: it is not as `trioroom.backplane.kafka.open_kafka` says; no password is named.
     """
-    parts = split(url, _SCHEMES, "Kafka", f"kafka://host:{DEFAULT_PORT}, or kafkas:// for TLS")
+    parts = split(url, _SCHEMES, "Kafka", f"kafka://host:{DEFAULT_PORT}, or kafka+tls:// for TLS")
     if parts.path.strip("/"):
         raise ValueError("a Kafka URL has no path; the topic is named by ?prefix=")
-    tls = parts.scheme == "kafkas"
+    tls = parts.scheme == "kafka+tls"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     settings = take_settings(options, settings or KafkaSettings())
     login, _, hosts = parts.netloc.rpartition("@")
     access = _sasl(login, options.pop("sasl_mechanism", None), tls=tls)
     names = {*attrs.fields_dict(KafkaSettings), "sasl_mechanism"}
-    refuse_unknown(options, names, None if tls else "kafkas:// with an s", _TLS_OPTIONS)
+    refuse_unknown(options, names, None if tls else "kafka+tls://")
     if tls:
         access |= _tls(options)
     endpoints = tuple(Endpoint(*host_and_port(host, DEFAULT_PORT)) for host in hosts.split(","))
