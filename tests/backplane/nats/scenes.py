@@ -135,7 +135,7 @@ class SubscriberScene:
 
         async def run() -> None:
             try:
-                await self.subscriber.run(connection, self._confirming.receive)
+                await self.subscriber.run(connection, lambda _: self._confirming.receive())
             except LinkLost as exc:
                 self.ends.append(str(exc))
 

@@ -173,4 +173,7 @@ async def open_nats_cluster(configuration: str = "") -> AsyncIterator[NatsCluste
             return all(each.get("meta_cluster", {}).get("leader") for each in told)
 
         await until(has_leader, "the servers have a leader")
+        for server in servers:  # the first stream takes the longest
+            await server.ask("$JS.API.STREAM.CREATE.first", b'{"name":"first","subjects":["first"],"num_replicas":3}')
+            await server.ask("$JS.API.STREAM.DELETE.first")
         yield NatsCluster(servers)

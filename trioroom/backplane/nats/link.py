@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final, TypeAlias
@@ -40,6 +40,8 @@ _VIOLATION: Final = re.compile(r"Permissions Violation for (Publish|Subscription
 Hook: TypeAlias = Callable[[Requests], Awaitable[None]]
 """Asks by what it is given, which goes beside the queue of publications. Whatever `BackplaneError` it raises gives the
 connection up, and the next one tries again."""
+Confirmation: TypeAlias = Callable[[Requests, Collection[NatsChannel]], Awaitable[None]]
+"""The same; it is told what has been subscribed."""
 
 
 class Link:
@@ -61,7 +63,7 @@ class Link:
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
-        self._confirmations: list[Hook] = []
+        self._confirmations: list[Confirmation] = []
         # Beside the queue of the others, which waits until rooms are live.
         self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
         self._subscriber = Subscriber(settings.max_publication_bytes)
@@ -80,7 +82,7 @@ class Link:
         """
         self._hooks.append(hook)
 
-    def confirm_by(self, hook: Hook) -> None:
+    def confirm_by(self, hook: Confirmation) -> None:
         """Have ``hook`` run after each batch of subscriptions, before they are live.
 
         In a cluster a server hears of subscriptions at another one a little later. When one of them has answered what
@@ -209,12 +211,12 @@ class Link:
                 return await self._subscriber.wait_restored()
         raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
 
-    async def _confirm(self) -> int:
+    async def _confirm(self, channels: Collection[NatsChannel]) -> int:
         # Not a PING, which only tells of the server we are connected to: in a cluster it is the one with the stream
         # that has to know of a subscription, and what we publish gets there after it.
         number = await self._probe.pass_by()
         for hook in self._confirmations:
-            await hook(self._own)
+            await hook(self._own, channels)
         return number
 
     # -- what comes --------------------------------------------------------------------------------

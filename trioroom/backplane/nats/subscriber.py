@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import trio
@@ -60,12 +60,14 @@ class Subscriber:
         """Until all channels that were wanted when `run` began, or will be when it does, have been confirmed."""
         await self._restored.wait()
 
-    async def run(self, connection: NatsConnection, confirm: Callable[[], Awaitable[int]]) -> None:
+    async def run(
+        self, connection: NatsConnection, confirm: Callable[[Collection[NatsChannel]], Awaitable[int]]
+    ) -> None:
         """Subscribe until cancelled or the link is lost; from then on no channel is live. Messages come by `take`.
 
         Args:
-            confirm: returns when what was sent before it has been heard wherever publications come from, with the
-                relay's number then.
+            confirm: returns when the subscriptions of these have been heard of wherever publications come from, with
+                the relay's number then.
         Raises:
             LinkLost: the connection is over, or what was live before is refused now.
         """
@@ -78,7 +80,7 @@ class Subscriber:
                 if batch or self._unwanted:
                     await connection.send(self._pack(batch))
                 if batch:
-                    self._confirm(batch, await confirm())
+                    self._confirm(batch, await confirm([channel for channel, _ in batch]))
                 if not self._wishes:
                     self._restored.set()
                     await self._wait_news()
