@@ -11,6 +11,7 @@ from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from trioroom.backplane.base import Counting, Lost
 from trioroom.backplane.nats import NatsSettings, open_nats
+from trioroom.backplane.nats.protocol import MAX_SUBJECT
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
 
@@ -106,6 +107,35 @@ async def test_publication_beyond_the_bound_of_the_settings_or_the_server_is_ref
             assert node.ready
 
 
+async def test_room_whose_name_is_too_long_for_the_server_is_an_error_of_that_room(nats_server: NatsServer) -> None:
+    longest = "x" * (MAX_SUBJECT - len("trioroom.got.room."))
+    async with open_nats(nats_server.url) as node, subscribed(node, longest, 9) as deliveries:
+        refused = pytest.raises(BackplaneError, match="takes no subject of 4001 bytes.* choose a shorter name$")
+        with trio.fail_after(1), refused:
+            async with subscribed(node, longest + "x", 9):
+                pytest.fail("it is too long")
+        with trio.fail_after(1), refused:
+            await node.publish(longest + "x", b"x")
+        await node.publish(longest, b"x", "an id")
+        assert await deliveries.receive() == b"x"
+        assert node.meters.outages == 0
+
+
+async def test_many_who_come_while_others_publish_are_told_of_no_loss(nats_server: NatsServer) -> None:
+    async with open_nats(nats_server.url) as node, trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            while True:
+                await node.publish("a", b"x")
+
+        for _ in range(30):
+            nursery.start_soon(publish)
+        for _ in range(200):
+            async with subscribed(node, "a", 100) as deliveries:
+                assert [await deliveries.receive() for _ in range(5)] == [b"x"] * 5
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_another_program_publishes_beyond_the_bound_is_a_gap(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +181,19 @@ async def test_room_that_may_not_be_subscribed_or_published_is_an_error_of_that_
             await node.publish("a", b"x")
             assert await deliveries.receive() == b"x"
             assert node.ready
+
+
+async def test_advisories_that_may_not_be_heard_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "trioroom.backplane")
+    async with (
+        open_nats_server(permitted('">"', '["trioroom.>", "_INBOX.>"]')) as server,
+        open_nats(server.url) as node,
+    ):
+        async with subscribed(node, "a", 9) as deliveries:
+            await node.publish("a", b"x")
+            assert await deliveries.receive() == b"x"
+    advisory = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.trioroom_relay"
+    assert f'nats: the server says: Permissions Violation for Subscription to "{advisory}"' in caplog.messages
 
 
 @pytest.mark.parametrize(

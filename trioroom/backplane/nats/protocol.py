@@ -18,6 +18,9 @@ MAX_LINE: Final = 1 << 16
 """Bytes; INFO is the longest, which names all servers of a cluster and takes a few kilobytes."""
 MAX_MESSAGE: Final = (1 << 26) + MAX_LINE
 """Bytes; 64 MiB is the most that a server may be set to take, and it puts headers of its own before a stream's."""
+MAX_SUBJECT: Final = 4_000
+"""Bytes. A server closes the connection of who sends a line of more than 4,096, unless its configuration says otherwise
+(``max_control_line``); the rest is for an inbox and the lengths."""
 _MESSAGES: Final = (b"MSG", b"HMSG")
 _CONTROL: Final = frozenset((b"INFO", b"PING", b"PONG", b"+OK", b"-ERR"))
 _SPACES: Final = re.compile(rb"[ \t]+")
@@ -196,6 +199,14 @@ def pack_headers(headers: Mapping[str, str] | None) -> bytes:
 def pack_subscription(subject: bytes, sid: int) -> bytes:
     """SUB."""
     return b"SUB %b %d\r\n" % (subject, sid)
+
+
+def too_long(subject: bytes) -> str:
+    """What is wrong with one beyond `MAX_SUBJECT`, and what to do."""
+    return (
+        f"subject of {len(subject)} bytes, as {subject[:40]!r}... is; {MAX_SUBJECT} are the most, where each byte of a "
+        "name that is no letter, digit, _, - or / takes three; choose a shorter name"
+    )
 
 
 def pack_unsubscription(sid: int) -> bytes:

@@ -18,7 +18,14 @@ import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.connection import NatsConnection
-from trioroom.backplane.nats.protocol import Message, pack_headers, pack_publication, pack_subscription
+from trioroom.backplane.nats.protocol import (
+    MAX_SUBJECT,
+    Message,
+    pack_headers,
+    pack_publication,
+    pack_subscription,
+    too_long,
+)
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT: Final = 20  # so that a request may wait a twentieth longer than it should
@@ -158,6 +165,8 @@ class Requests:
         headers: Mapping[str, str] | None,
         last: Callable[[Message], bool] | None,
     ) -> _Pending:
+        if len(subject) > MAX_SUBJECT:
+            raise BackplaneError(f"the broker takes no {too_long(subject)}")
         self._count += 1
         token, head = b"%d" % self._count, pack_headers(headers)
         packed = pack_publication(subject, self._inbox + token, head, payload)

@@ -17,7 +17,14 @@ import trio
 from trioroom.backplane.base import Lost
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection
-from trioroom.backplane.nats.protocol import LinkLost, Message, pack_subscription, pack_unsubscription
+from trioroom.backplane.nats.protocol import (
+    MAX_SUBJECT,
+    LinkLost,
+    Message,
+    pack_subscription,
+    pack_unsubscription,
+    too_long,
+)
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")
@@ -97,6 +104,8 @@ class Subscriber:
         self._last_sid += 1
         channel.sid = self._last_sid
         channel.refusal = None
+        if len(channel.name) > MAX_SUBJECT:
+            return channel.refuse(BackplaneError(f"the broker takes no {too_long(channel.name)}"))
         self._by_sid[channel.sid] = channel
         self._wishes.append((channel, channel.sid))
         self._news.set()
@@ -131,8 +140,10 @@ class Subscriber:
     def take(self, message: Message) -> None:
         """For a subscription of ours; never waits for a room."""
         channel = self._by_sid.get(message.sid)
-        if channel is None or not channel.live:
+        if channel is None:
             return
+        if not channel.live:
+            return channel.pass_over(message)
         self.heard += 1
         if len(message.payload) > self._max_payload:
             fields = {"bytes": len(message.payload), "channel": channel.name}
@@ -143,7 +154,7 @@ class Subscriber:
         channel.take(message)
 
     def refuse(self, subject: bytes, text: str) -> bool:
-        """The server does not permit to listen to ``subject``; whether that was asked for here.
+        """The server does not permit to listen to ``subject``; whether somebody is told who has asked for it.
 
         Raises:
             LinkLost: members sit there and would hear nothing.
@@ -154,7 +165,7 @@ class Subscriber:
         if channel.live or channel.interrupted:
             raise LinkLost(f"the server refuses: {text}")
         channel.refuse(BackplaneError(f"the broker refuses the subscription: {text}"))
-        return True
+        return len(channel) > 0
 
     def lose(self, concerns: Callable[[NatsChannel], bool]) -> None:
         """Something may have been lost on the way; those which that ``concerns`` and who are live are told."""
