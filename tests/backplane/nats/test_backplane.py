@@ -110,7 +110,7 @@ async def test_publication_beyond_the_bound_of_the_settings_or_the_server_is_ref
 async def test_room_whose_name_is_too_long_for_the_server_is_an_error_of_that_room(nats_server: NatsServer) -> None:
     longest = "x" * (MAX_SUBJECT - len("trioroom.got.room."))
     async with open_nats(nats_server.url) as node, subscribed(node, longest, 9) as deliveries:
-        refused = pytest.raises(BackplaneError, match="takes no subject of 4001 bytes.* choose a shorter name$")
+        refused = pytest.raises(BackplaneError, match=r"takes no subject of 4001 bytes.* choose a shorter name$")
         with trio.fail_after(1), refused:
             async with subscribed(node, longest + "x", 9):
                 pytest.fail("it is too long")

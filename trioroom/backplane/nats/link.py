@@ -242,7 +242,7 @@ class Link:
             if connection.info.leaving and self._servers.has_others:
                 raise LinkLost("the server is about to close (lame duck mode)")
         elif event.word == b"-ERR":
-            self._take_error(event.argument.decode(errors="replace").strip("'"))
+            self._take_error(event.text)
 
     def _take_error(self, text: str) -> None:
         violation = _VIOLATION.match(text)

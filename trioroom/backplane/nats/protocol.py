@@ -21,6 +21,8 @@ MAX_MESSAGE: Final = (1 << 26) + MAX_LINE
 MAX_SUBJECT: Final = 4_000
 """Bytes. A server closes the connection of who sends a line of more than 4,096, unless its configuration says otherwise
 (``max_control_line``); the rest is for an inbox and the lengths."""
+_MAX_TEXT: Final = MAX_SUBJECT + 100  # bytes
+_OVERHEAD: Final = 256  # bytes, of one that is empty
 _MESSAGES: Final = (b"MSG", b"HMSG")
 _CONTROL: Final = frozenset((b"INFO", b"PING", b"PONG", b"+OK", b"-ERR"))
 _SPACES: Final = re.compile(rb"[ \t]+")
@@ -54,6 +56,11 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message {self.subject!r} status={self.status} of {len(self.payload)} bytes>"
+
+    @property
+    def size(self) -> int:
+        """In memory, about."""
+        return len(self._head) + len(self.payload) + _OVERHEAD
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -91,6 +98,12 @@ class Control:
 
     word: bytes
     argument: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """What follows, for people and their logs: one line, of a subject and what is wrong with it at most."""
+        text = self.argument[:_MAX_TEXT].decode(errors="replace").strip("'")
+        return "".join(character if character.isprintable() else "?" for character in text)
 
 
 Event: TypeAlias = Message | Control
