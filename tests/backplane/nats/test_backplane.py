@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
@@ -12,6 +13,7 @@ from tests.backplane.nats.servers import NatsServer, open_nats_server
 from trioroom.backplane.base import Counting, Lost
 from trioroom.backplane.nats import NatsSettings, open_nats
 from trioroom.backplane.nats.protocol import MAX_SUBJECT
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
 
@@ -156,6 +158,33 @@ async def test_what_has_no_number_of_the_relay_is_no_publication(nats_server: Na
             await nats_server.ask("trioroom.got.room.a", b"out of order")  # nobody answers
         await node.publish("a", b"in order")
         assert await deliveries.receive() == b"in order"
+
+
+async def test_rooms_beyond_the_subscriptions_that_the_server_takes_are_errors_of_those_rooms() -> None:
+    async with open_nats_server("max_subscriptions: 20") as server, open_nats(server.url) as node:
+        async with AsyncExitStack() as stack:
+            rooms: list[RoomChannel] = []
+            refused = pytest.raises(
+                BackplaneError, match=r"refuses the subscription: maximum subscriptions"
+            )
+            with trio.fail_after(5), refused:
+                while True:
+                    rooms.append(await stack.enter_async_context(subscribed(node, f"{len(rooms)}", 9)))
+            with trio.fail_after(1), refused:
+                async with subscribed(node, "more", 9):
+                    pytest.fail("there is no place")
+            assert node.meters.outages == 0
+            await server.kick_clients()
+            with trio.fail_after(5):
+                for number, room in enumerate(rooms):
+                    assert await room.receive() == Lost("backplane")
+                    await node.publish(f"{number}", b"x")
+                    assert await room.receive() == b"x"
+            assert node.meters.outages == 1
+        await node.publish("more", b"x")  # behind which those that have been left are
+        async with subscribed(node, "more", 9) as deliveries:
+            await node.publish("more", b"x")
+            assert await deliveries.receive() == b"x"
 
 
 # -- permissions -----------------------------------------------------------------------------------

@@ -145,6 +145,19 @@ async def test_refused_newcomer_is_told_and_others_of_the_batch_are_not() -> Non
         assert (refused.live, other.live, scene.ends) == (False, True, [])
 
 
+async def test_server_without_a_place_refuses_the_last_of_those_on_their_way() -> None:
+    async with open_subscriber() as scene:
+        peer = await scene.connect()
+        first, second, gone, last = [scene.add(name)[0] for name in (b"1", b"2", b"3", b"4")]
+        await peer.read()
+        scene.subscriber.remove(gone)
+        for _ in range(3):
+            assert scene.subscriber.refuse_last("no place")
+        await scene.confirm()
+        assert [channel.live for channel in (first, second, last)] == [True, False, False]
+        assert not scene.subscriber.refuse_last("no place")
+
+
 async def test_refusal_that_nobody_waits_for_is_for_who_reads_the_log() -> None:
     async with open_subscriber() as scene:
         await scene.connect()

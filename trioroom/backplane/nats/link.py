@@ -35,6 +35,7 @@ _SETTLED: Final = 5.0  # seconds of life after which a loss is a new one and no 
 _INBOX_SID: Final = 1
 _OWN_INBOX_SID: Final = 2
 _MAX_OWN: Final = 256  # requests of the link's own and of hooks; they ask a few things at a time
+_TOO_MANY: Final = "maximum subscriptions exceeded"
 _VIOLATION: Final = re.compile(r"Permissions Violation for (Publish|Subscription) to \"([^\"]*)\"")
 
 Hook: TypeAlias = Callable[[Requests], Awaitable[None]]
@@ -162,6 +163,8 @@ class Link:
             self.server = connection.info
             nursery.start_soon(self._receive, connection)
             nursery.start_soon(connection.answer_pings)
+            # Both before any room, which might take the last place that the server has for subscriptions.
+            await connection.send(self._own.subscription + self.requests.subscription)
             await nursery.start(self._own.run, connection)
             for hook in self._hooks:
                 await hook(self._own)
@@ -247,6 +250,8 @@ class Link:
     def _take_error(self, text: str) -> None:
         violation = _VIOLATION.match(text)
         if violation is None:
+            if text == _TOO_MANY and self._subscriber.refuse_last(text):
+                return
             raise LinkLost(f"the server says: {text}")
         subject = violation[2].encode()
         if violation[1] == "Subscription":

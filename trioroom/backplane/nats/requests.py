@@ -70,6 +70,8 @@ class Requests:
         self._max_queued_bytes = max_queued_bytes
         self._meters = meters or LinkMeters()
         self._inbox = f"_INBOX.{secrets.token_hex(8)}.".encode()
+        self.subscription = pack_subscription(self._inbox + b"*", sid)
+        """To be sent first of all: without it no answer comes."""
         self._count = 0
         self._waiting: dict[bytes, _Pending] = {}  # not sent; by token, in their order, as are those that are
         self._sent: dict[bytes, _Pending] = {}
@@ -227,7 +229,6 @@ class Requests:
         """
         self._down_since = None
         try:
-            await connection.send(pack_subscription(self._inbox + b"*", self.sid))
             task_status.started()
             while True:
                 if not self._waiting:

@@ -43,6 +43,7 @@ class Subscriber:
         self._by_sid: dict[int, NatsChannel] = {}
         self._last_sid = FIRST_SID
         self._wishes: deque[tuple[NatsChannel, int]] = deque()  # subscribe as this; not any more if it has another one
+        self._on_way: list[tuple[NatsChannel, int]] = []  # sent and not confirmed
         self._unwanted: deque[int] = deque()
         self._news = trio.Event()
         self._restored = trio.Event()
@@ -84,6 +85,7 @@ class Subscriber:
         try:
             while True:
                 batch = self._take_batch()
+                self._on_way = list(batch)
                 if batch or self._unwanted:
                     await connection.send(self._pack(batch))
                 if batch:
@@ -160,8 +162,24 @@ class Subscriber:
             LinkLost: members sit there and would hear nothing.
         """
         channel = self.channels.get(subject)
-        if channel is None:
+        return channel is not None and self._refuse(channel, text)
+
+    def refuse_last(self, text: str) -> bool:
+        """The server has no place for one subscription; whether it was one of those that are on their way.
+
+        It says so once for each, and takes no other one in between: they are the last ones.
+
+        Raises:
+            LinkLost: as `refuse`.
+        """
+        if not self._on_way:
             return False
+        channel, sid = self._on_way.pop()
+        if self._by_sid.get(sid) is channel:
+            self._refuse(channel, text)
+        return True
+
+    def _refuse(self, channel: NatsChannel, text: str) -> bool:
         if channel.live or channel.interrupted:
             raise LinkLost(f"the server refuses: {text}")
         channel.refuse(BackplaneError(f"the broker refuses the subscription: {text}"))
