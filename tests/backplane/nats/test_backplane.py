@@ -164,9 +164,7 @@ async def test_rooms_beyond_the_subscriptions_that_the_server_takes_are_errors_o
     async with open_nats_server("max_subscriptions: 20") as server, open_nats(server.url) as node:
         async with AsyncExitStack() as stack:
             rooms: list[RoomChannel] = []
-            refused = pytest.raises(
-                BackplaneError, match=r"refuses the subscription: maximum subscriptions"
-            )
+            refused = pytest.raises(BackplaneError, match=r"refuses the subscription: maximum subscriptions")
             with trio.fail_after(5), refused:
                 while True:
                     rooms.append(await stack.enter_async_context(subscribed(node, f"{len(rooms)}", 9)))
