@@ -141,13 +141,29 @@ class NatsCluster:
     async def leader_of(self, stream: str) -> NatsServer | None:
         """The server that numbers what comes for ``stream``; None while there is none."""
         for server in self.servers:
-            if server.alive:
-                told = await server.monitor("jsz?streams=true&accounts=true")
-                for account in told.get("account_details", ()):
-                    for detail in account.get("stream_detail", ()):
-                        if detail["name"] == stream:
-                            leader = detail.get("cluster", {}).get("leader")
-                            return next((each for n, each in enumerate(self.servers) if leader == f"n{n}"), None)
+            if server.alive and (cluster := await self._ask_cluster(server, stream)) is not None:
+                leader = cluster.get("leader")
+                return next((each for n, each in enumerate(self.servers) if leader == f"n{n}"), None)
+        return None
+
+    async def wait_copied(self, stream: str) -> None:
+        """Until all servers that should have ``stream`` do: an empty one elects no leader."""
+
+        async def is_copied() -> bool:
+            leader = await self.leader_of(stream)
+            cluster = leader and await self._ask_cluster(leader, stream)
+            return bool(cluster) and all(replica["current"] for replica in cluster["replicas"])
+
+        await until(is_copied, f"all have {stream}", 30)
+
+    async def _ask_cluster(self, server: NatsServer, stream: str) -> dict[str, Any] | None:
+        """What it says of who has ``stream``; None if it has it not."""
+        told = await server.monitor("jsz?streams=true&accounts=true")
+        for account in told.get("account_details", ()):
+            for detail in account.get("stream_detail", ()):
+                if detail["name"] == stream:
+                    found: dict[str, Any] = detail.get("cluster", {})
+                    return found
         return None
 
 
