@@ -66,9 +66,12 @@ def parse_location(url: str, settings: NatsSettings | None = None) -> Location:
     settings = take_settings(options, settings or NatsSettings())
     names = {*attrs.fields_dict(NatsSettings), *_KEY_OPTIONS}
     refuse_unknown(options, names, None if tls else "nats+tls://")
-    login, _, hosts = parts.netloc.rpartition("@")
+    login, _, text = parts.netloc.rpartition("@")
+    hosts = text.split(",")
+    if len(hosts) > 1 and "" in hosts:
+        raise ValueError("the URL has a comma too many between hosts; one alone that is not named is 127.0.0.1")
     return Location(
-        tuple(_endpoint(host) for host in hosts.split(",")),
+        tuple(_endpoint(host) for host in hosts),
         _login(login, options),
         _tls_context(options) if tls else None,
         settings,
