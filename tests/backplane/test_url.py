@@ -6,7 +6,7 @@ import pytest
 
 from trioroom.backplane.kafka.settings import KafkaSettings
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.url import Endpoint, take_settings
+from trioroom.backplane.url import Endpoint, split_hosts, take_settings
 
 
 def test_endpoint_reads_as_it_is_written() -> None:
@@ -30,3 +30,11 @@ def test_setting_that_is_refused_is_told_in_one_sentence(
         take_settings(options, settings)
     assert str(refused.value).startswith(text)
     assert "validator" not in str(refused.value)
+
+
+def test_host_that_is_left_out_between_others_is_not_taken_for_this_machine() -> None:
+    assert split_hosts("") == [""]
+    assert split_hosts("a,b") == ["a", "b"]
+    for text in (",", "a,", ",a", "a,,b"):
+        with pytest.raises(ValueError, match="a comma too many between hosts"):
+            split_hosts(text)

@@ -48,6 +48,14 @@ def _refuse_torn(parts: SplitResult) -> None:
         )
 
 
+def split_hosts(text: str) -> list[str]:
+    """Those between commas; of several none is empty, for that would be this machine, which gets the password too."""
+    hosts = text.split(",")
+    if len(hosts) > 1 and "" in hosts:
+        raise ValueError("the URL has a comma too many between hosts; one alone that is not named is 127.0.0.1")
+    return hosts
+
+
 def host_and_port(text: str, default_port: int) -> tuple[str, int]:
     """What is between two commas of the hosts says; without a host it is this machine."""
     try:

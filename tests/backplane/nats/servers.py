@@ -79,10 +79,6 @@ class NatsServer(ServerProcess):
         """By its monitoring, for which nobody has to log in; what streams of a cluster still lack is no matter."""
         return bool((await self.monitor("healthz?js-server-only=true"))["status"] == "ok")
 
-    async def has_caught_up(self) -> bool:
-        """Whether its copies of streams have all that the others' have."""
-        return bool((await self.monitor("healthz"))["status"] == "ok")
-
     async def monitor(self, page: str) -> dict[str, Any]:
         """What the server tells at ``/<page>`` (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring)."""
         with trio.fail_after(ANSWER_TIMEOUT):
@@ -149,13 +145,29 @@ class NatsCluster:
     async def leader_of(self, stream: str) -> NatsServer | None:
         """The server that numbers what comes for ``stream``; None while there is none."""
         for server in self.servers:
-            if server.alive:
-                told = await server.monitor("jsz?streams=true&accounts=true")
-                for account in told.get("account_details", ()):
-                    for detail in account.get("stream_detail", ()):
-                        if detail["name"] == stream:
-                            leader = detail.get("cluster", {}).get("leader")
-                            return next((each for n, each in enumerate(self.servers) if leader == f"n{n}"), None)
+            if server.alive and (cluster := await self._ask_cluster(server, stream)) is not None:
+                leader = cluster.get("leader")
+                return next((each for n, each in enumerate(self.servers) if leader == f"n{n}"), None)
+        return None
+
+    async def wait_copied(self, stream: str) -> None:
+        """Until all servers that should have ``stream`` do: an empty one elects no leader."""
+
+        async def is_copied() -> bool:
+            leader = await self.leader_of(stream)
+            cluster = None if leader is None else await self._ask_cluster(leader, stream)
+            return cluster is not None and all(replica["current"] for replica in cluster["replicas"])
+
+        await until(is_copied, f"all have {stream}", 30)
+
+    async def _ask_cluster(self, server: NatsServer, stream: str) -> dict[str, Any] | None:
+        """What it says of who has ``stream``; None if it has it not."""
+        told = await server.monitor("jsz?streams=true&accounts=true")
+        for account in told.get("account_details", ()):
+            for detail in account.get("stream_detail", ()):
+                if detail["name"] == stream:
+                    found: dict[str, Any] = detail.get("cluster", {})
+                    return found
         return None
 
 
@@ -181,4 +193,7 @@ async def open_nats_cluster(configuration: str = "") -> AsyncIterator[NatsCluste
             return all(each.get("meta_cluster", {}).get("leader") for each in told)
 
         await until(has_leader, "the servers have a leader")
+        for server in servers:  # the first stream takes the longest
+            await server.ask("$JS.API.STREAM.CREATE.first", b'{"name":"first","subjects":["first"],"num_replicas":3}')
+            await server.ask("$JS.API.STREAM.DELETE.first")
         yield NatsCluster(servers)

@@ -8,7 +8,7 @@ import attrs
 
 from trioroom.backplane.kafka.plans import TopicPlan, rooms_plan
 from trioroom.backplane.kafka.settings import KafkaSettings
-from trioroom.backplane.url import Endpoint, host_and_port, refuse_unknown, split, take_settings
+from trioroom.backplane.url import Endpoint, host_and_port, refuse_unknown, split, split_hosts, take_settings
 
 DEFAULT_PORT = 9092
 _SCHEMES = ("kafka", "kafka+tls")
@@ -60,7 +60,7 @@ def parse_location(url: str, settings: KafkaSettings | None = None) -> Location:
     refuse_unknown(options, names, None if tls else "kafka+tls://")
     if tls:
         access |= _tls(options)
-    endpoints = tuple(Endpoint(*host_and_port(host, DEFAULT_PORT)) for host in hosts.split(","))
+    endpoints = tuple(Endpoint(*host_and_port(host, DEFAULT_PORT)) for host in split_hosts(hosts))
     return Location(endpoints, access, settings, rooms_plan(settings))
 
 

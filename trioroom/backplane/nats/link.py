@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final, TypeAlias
@@ -36,11 +36,14 @@ _SETTLED: Final = 5.0  # seconds of life after which a loss is a new one and no 
 _INBOX_SID: Final = 1
 _OWN_INBOX_SID: Final = 2
 _MAX_OWN: Final = 256  # requests of the link's own and of hooks; they ask a few things at a time
+_TOO_MANY: Final = "maximum subscriptions exceeded"
 _VIOLATION: Final = re.compile(r"Permissions Violation for (Publish|Subscription) to \"([^\"]*)\"")
 
 Hook: TypeAlias = Callable[[Requests], Awaitable[None]]
 """Asks by what it is given, which goes beside the queue of publications. Whatever `BackplaneError` it raises gives the
 connection up, and the next one tries again."""
+Confirmation: TypeAlias = Callable[[Requests, Collection[NatsChannel]], Awaitable[None]]
+"""The same; it is told what has been subscribed."""
 
 
 class Link:
@@ -62,7 +65,7 @@ class Link:
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
-        self._confirmations: list[Hook] = []
+        self._confirmations: list[Confirmation] = []
         # Beside the queue of the others, which waits until rooms are live.
         self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
         self._subscriber = Subscriber(settings.max_publication_bytes)
@@ -82,7 +85,7 @@ class Link:
         """
         self._hooks.append(hook)
 
-    def confirm_by(self, hook: Hook) -> None:
+    def confirm_by(self, hook: Confirmation) -> None:
         """Have ``hook`` run after each batch of subscriptions, before they are live.
 
         In a cluster a server hears of subscriptions at another one a little later. When one of them has answered what
@@ -163,6 +166,8 @@ class Link:
             self.server = connection.info
             nursery.start_soon(self._receive, connection)
             nursery.start_soon(connection.answer_pings)
+            # Both before any room, which might take the last place that the server has for subscriptions.
+            await connection.send(self._own.subscription + self.requests.subscription)
             await nursery.start(self._own.run, connection)
             for hook in self._hooks:
                 await hook(self._own)
@@ -212,12 +217,12 @@ class Link:
                 return await self._subscriber.wait_restored()
         raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
 
-    async def _confirm(self) -> int:
+    async def _confirm(self, channels: Collection[NatsChannel]) -> int:
         # Not a PING, which only tells of the server we are connected to: in a cluster it is the one with the stream
         # that has to know of a subscription, and what we publish gets there after it.
         number = await self._probe.pass_by()
         for hook in self._confirmations:
-            await hook(self._own)
+            await hook(self._own, channels)
         return number
 
     # -- what comes --------------------------------------------------------------------------------
@@ -243,11 +248,13 @@ class Link:
             if connection.info.leaving and self._servers.has_others:
                 raise LinkLost("the server is about to close (lame duck mode)")
         elif event.word == b"-ERR":
-            self._take_error(event.argument.decode(errors="replace").strip("'"))
+            self._take_error(event.text)
 
     def _take_error(self, text: str) -> None:
         violation = _VIOLATION.match(text)
         if violation is None:
+            if text == _TOO_MANY and self._subscriber.refuse_last(text):
+                return
             raise LinkLost(f"the server says: {text}")
         subject = violation[2].encode()
         if violation[1] == "Subscription":

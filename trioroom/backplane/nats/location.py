@@ -10,7 +10,15 @@ from urllib.parse import parse_qsl, unquote
 import attrs
 
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.url import Endpoint, host_and_port, refuse_unknown, split, take_settings, tls_context
+from trioroom.backplane.url import (
+    Endpoint,
+    host_and_port,
+    refuse_unknown,
+    split,
+    split_hosts,
+    take_settings,
+    tls_context,
+)
 from trioroom.errors import BackplaneError
 
 DEFAULT_PORT: Final = 4222
@@ -59,7 +67,7 @@ def parse_location(url: str, settings: NatsSettings | None = None) -> Location:
     refuse_unknown(options, names, None if tls else "nats+tls://")
     login, _, hosts = parts.netloc.rpartition("@")
     return Location(
-        tuple(Endpoint(*host_and_port(host, DEFAULT_PORT)) for host in hosts.split(",")),
+        tuple(Endpoint(*host_and_port(host, DEFAULT_PORT)) for host in split_hosts(hosts)),
         _login(login, options),
         _tls_context(options) if tls else None,
         settings,

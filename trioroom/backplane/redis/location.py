@@ -12,7 +12,7 @@ from redis.connection import parse_url
 
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.url import Endpoint as HostEndpoint
-from trioroom.backplane.url import host_and_port, refuse_unknown, split, take_settings, tls_context
+from trioroom.backplane.url import host_and_port, refuse_unknown, split, split_hosts, take_settings, tls_context
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -126,7 +126,7 @@ def _login(known: dict[str, Any]) -> Login:
 
 def _endpoints(scheme: str, hosts: str, mode: Mode) -> tuple[Endpoint, ...]:
     default_port = DEFAULT_SENTINEL_PORT if mode is Mode.SENTINEL else DEFAULT_PORT
-    endpoints = tuple(Endpoint(*host_and_port(host, default_port)) for host in hosts.split(","))
+    endpoints = tuple(Endpoint(*host_and_port(host, default_port)) for host in split_hosts(hosts))
     if mode is Mode.SERVER and len(endpoints) > 1:
         raise ValueError(f"{scheme}:// names one server; write {scheme}+sentinel:// or {scheme}+cluster:// for several")
     return endpoints
