@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import trio
+from hypothesis import HealthCheck, settings
 
 import trioroom
 from tests.side_by_side import worker_count
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 for suite in ("conformance", "presence_conformance"):  # no test modules to pytest, but they have asserts
     pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
+
+
+# The machine has other work too, so that what takes long says nothing of a test.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -65,7 +65,10 @@ MAY_IMPORT = {
 }
 """Which parts of the package a part may import when it runs; "" is ``trioroom`` itself."""
 
-ABROAD = {"asyncio", "logging", "random", "redis", "secrets", "socket", "ssl", "threading", "time", "trio"}
+ABROAD = {
+    "asyncio", "confluent_kafka", "logging", "nkeys", "random", "redis", "secrets", "socket", "ssl", "threading",
+    "time", "trio",
+}  # fmt: skip
 """What would bring I/O, a clock or chance into the parts that decide."""
 
 
@@ -123,6 +126,17 @@ def test_decisions_know_no_io_clock_or_chance(part: str) -> None:
         if name.partition(".")[0] in ABROAD
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("broker", ["redis", "nats", "kafka"])
+def test_what_reaches_one_broker_knows_no_other(broker: str) -> None:
+    wrong = {
+        f"{path.name}: {name}"
+        for path in (PACKAGE / "backplane" / broker).rglob("*.py")
+        for name in imports_of(path)
+        if name.startswith(tuple(f"trioroom.backplane.{other}" for other in {"redis", "nats", "kafka"} - {broker}))
+    }
+    assert not wrong, "what they share stands in trioroom/backplane"
 
 
 def test_no_module_is_longer_than_a_reader_can_hold() -> None:

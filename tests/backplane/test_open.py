@@ -91,7 +91,7 @@ async def test_password_of_what_is_no_url_is_not_named(url: str) -> None:
         ("nats+tls://host?colour=red", "option 'colour' is not known"),
         ("kafka://host/x", "a Kafka URL has no path"),
         ("kafka+sentinel://host", "no scheme of a Kafka URL"),
-        ("kafkas://host?colour=red", "option 'colour' is not known"),
+        ("kafka+tls://host?colour=red", "option 'colour' is not known"),
     ],
 )
 async def test_url_is_read_before_anything_is_tried(url: str, text: str) -> None:

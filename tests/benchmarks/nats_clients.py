@@ -34,11 +34,12 @@ from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.nats.connection import NatsConnection, open_connection
 from trioroom.backplane.nats.link import Link
-from trioroom.backplane.nats.location import Endpoint, Location, Login
+from trioroom.backplane.nats.location import Location, Login
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.relay import Relay, RelayedRoom
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import parse_answer
+from trioroom.backplane.url import Endpoint
 
 CORE = "bench.lobby"
 ORDER_ROUNDS, ORDER_PUBLISHERS, ORDER_PUBLICATIONS = 20, 4, 1_000

@@ -23,7 +23,7 @@ async def open_backplane(url: str) -> AsyncIterator[Backplane]:
 
     ``memory`` links nothing and needs nothing. Redis and what speaks its protocol: ``redis://``, ``rediss://`` (TLS),
     ``unix://``, ``redis+sentinel://`` and ``redis+cluster://``; see `trioroom.backplane.redis.open_redis`. NATS:
-    ``nats://`` and ``nats+tls://``; see `trioroom.backplane.nats.open_nats`. Kafka: ``kafka://`` and ``kafkas://``;
+    ``nats://`` and ``nats+tls://``; see `trioroom.backplane.nats.open_nats`. Kafka: ``kafka://`` and ``kafka+tls://``;
     see `trioroom.backplane.kafka.open_kafka`.
 
     Raises:
@@ -52,7 +52,7 @@ def import_backplane(url: str) -> OpenBackplane:
             from trioroom.backplane.nats import open_nats
 
             return open_nats
-        case "kafka" | "kafkas":
+        case "kafka":
             try:
                 from trioroom.backplane.kafka import open_kafka
             except ImportError as exc:
@@ -63,5 +63,5 @@ def import_backplane(url: str) -> OpenBackplane:
     named = scheme if scheme.isalnum() else "that"  # a word only: of user:password@host it would be the password
     raise ValueError(
         f"no backplane is called {named!r}; write memory, or one of redis, rediss, unix, redis+sentinel, "
-        "redis+cluster, nats, nats+tls, kafka and kafkas, with :// and where"
+        "redis+cluster, nats, nats+tls, kafka and kafka+tls, with :// and where"
     )

@@ -1,11 +1,11 @@
-"""What the URLs of brokers have in common: settings in the query, options for TLS, and secrets that no error names."""
+"""What the URLs of brokers have in common: where, settings and options for TLS in the query, secrets no error names."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
 
@@ -16,13 +16,54 @@ TLS_OPTIONS = {
 Settings = TypeVar("Settings", bound=attrs.AttrsInstance)
 
 
-def refuse_torn(parts: SplitResult) -> None:
-    """Before anything of it is named: a ``/``, ``?`` or ``#`` in a password ends the host and what is before it."""
+@attrs.frozen
+class Endpoint:
+    """One server or broker."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def split(url: str, schemes: Collection[str], broker: str, example: str) -> SplitResult:
+    """The parts of ``url``, whose scheme is one of these; the rest is for the message of the ValueError."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message may have the password
+        raise ValueError("this is no URL; in user and password write [ as %5B and ] as %5D, for example") from None
+    if parts.scheme not in schemes or "://" not in url:
+        raise ValueError(f"{parts.scheme or 'that'!r} is no scheme of a {broker} URL; write {example}")
+    _refuse_torn(parts)
+    return parts
+
+
+def _refuse_torn(parts: SplitResult) -> None:
+    # Before anything of it is named: a /, ? or # in a password ends the host and what is before it.
     path = "" if parts.scheme == "unix" else parts.path
     if parts.fragment or "@" in path or ("@" in parts.query and "@" not in parts.netloc):
         raise ValueError(
             "the URL has a # or @ where none can stand; in user and password write / as %2F, ? as %3F, # as %23"
         )
+
+
+def split_hosts(text: str) -> list[str]:
+    """Those between commas; of several none is empty, for that would be this machine, which gets the password too."""
+    hosts = text.split(",")
+    if len(hosts) > 1 and "" in hosts:
+        raise ValueError("the URL has a comma too many between hosts; one alone that is not named is 127.0.0.1")
+    return hosts
+
+
+def host_and_port(text: str, default_port: int) -> tuple[str, int]:
+    """What is between two commas of the hosts says; without a host it is this machine."""
+    try:
+        parts = urlsplit(f"//{text}")
+        return unquote(parts.hostname or "127.0.0.1"), parts.port or default_port
+    except ValueError:  # what follows the colon may be a password: its @host was forgotten
+        host = text.partition(":")[0]
+        raise ValueError(f"what begins with {host!r} is no host and port; write host:{default_port}") from None
 
 
 def take_settings(options: dict[str, str], settings: Settings) -> Settings:
@@ -35,7 +76,10 @@ def take_settings(options: dict[str, str], settings: Settings) -> Settings:
                 chosen[name] = kind(text)
             except ValueError as exc:
                 raise ValueError(f"{name}={text!r} is no number") from exc
-    return attrs.evolve(settings, **chosen)  # type: ignore[misc]  # mypy's plugin wants a class, not a variable
+    try:
+        return attrs.evolve(settings, **chosen)  # type: ignore[misc]  # mypy's plugin wants a class, not a variable
+    except ValueError as exc:
+        raise ValueError(exc.args[0]) from exc  # a validator of attrs may add the field with all that it knows of it
 
 
 def refuse_unknown(options: Mapping[str, str], known: set[str], tls_scheme: str | None) -> None:

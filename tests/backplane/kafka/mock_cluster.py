@@ -50,6 +50,7 @@ class ApiKey(IntEnum):
     FETCH = 1
     LIST_OFFSETS = 2
     METADATA = 3
+    FIND_COORDINATOR = 10
     CREATE_TOPICS = 19
     INIT_PRODUCER_ID = 22
 

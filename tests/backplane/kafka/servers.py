@@ -19,6 +19,7 @@ end of a partition, by ``Fetch``       right                          right
 end of a partition, by ``ListOffsets`` right                          one after the first record of the last batch
 offset by time                         right                          of the last batches only; 0, not the end, else
 fetch of an offset beyond the end      OFFSET_OUT_OF_RANGE            nothing comes, and no error
+``max.partition.fetch.bytes``          no: 100 MB stop a reader        not tried
 fetch that waits                       is woken by what comes         is not: it takes half of ``fetch.wait.max.ms``
 records deleted on demand              yes                            no: that takes the connection down
 records of several writers at once     all are read                   now and then a fetch leaves one out for good

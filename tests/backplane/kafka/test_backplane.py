@@ -97,18 +97,6 @@ async def test_publishers_wait_while_too_much_is_unconfirmed(bound: str, tansu: 
                 await trio.sleep(0.01)
 
 
-async def test_what_was_cancelled_counts_until_it_is_confirmed(tansu: TansuServer) -> None:
-    async with open_kafka(f"{tansu.url}?{PROMPT}&max_queued_publications=4&timeout=1") as node:
-        tansu.stop()
-        with trio.move_on_after(0.1):
-            async with trio.open_nursery() as nursery:
-                for _ in range(4):
-                    nursery.start_soon(node.publish, "x", b"cancelled")
-        with pytest.raises(BackplaneUnavailable, match="left no room for another within timeout=1 s"):
-            await node.publish("x", b"x")
-        tansu.resume()
-
-
 async def test_link_counts_what_it_does(tansu: TansuServer) -> None:
     async with open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
         for _ in range(10):

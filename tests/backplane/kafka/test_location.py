@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioroom.backplane.kafka import KafkaSettings
-from trioroom.backplane.kafka.location import Endpoint, Location, parse_location
+from trioroom.backplane.kafka.location import Location, parse_location
+from trioroom.backplane.url import Endpoint
 
 PLAIN = {"security.protocol": "PLAINTEXT"}
 SECRET = "hunter2"
@@ -32,8 +33,8 @@ def test_url_names_some_brokers(url: str, endpoints: str) -> None:
     ("url", "protocol", "mechanism"),
     [
         ("kafka://m%40e:p%2Fw@host", "SASL_PLAINTEXT", "PLAIN"),
-        ("kafkas://m%40e:p%2Fw@host", "SASL_SSL", "PLAIN"),
-        ("kafkas://m%40e:p%2Fw@host?sasl_mechanism=scram-sha-512", "SASL_SSL", "SCRAM-SHA-512"),
+        ("kafka+tls://m%40e:p%2Fw@host", "SASL_SSL", "PLAIN"),
+        ("kafka+tls://m%40e:p%2Fw@host?sasl_mechanism=scram-sha-512", "SASL_SSL", "SCRAM-SHA-512"),
     ],
 )
 def test_user_and_password_are_for_sasl(url: str, protocol: str, mechanism: str) -> None:
@@ -42,8 +43,10 @@ def test_user_and_password_are_for_sasl(url: str, protocol: str, mechanism: str)
     assert (access["sasl.username"], access["sasl.password"]) == ("m@e", "p/w")
 
 
-def test_s_is_tls_that_verifies() -> None:
-    access = parse_location("kafkas://h?ssl_ca_certs=/ca&ssl_certfile=/cert&ssl_keyfile=/key&ssl_password=x").access
+def test_tls_verifies_and_takes_authorities_from_a_folder_too() -> None:
+    assert parse_location("kafka+tls://h?ssl_ca_path=/folder").access["ssl.ca.location"] == "/folder"
+
+    access = parse_location("kafka+tls://h?ssl_ca_certs=/ca&ssl_certfile=/cert&ssl_keyfile=/key&ssl_password=x").access
     assert access == {
         "security.protocol": "SSL",
         "ssl.ca.location": "/ca",
@@ -65,7 +68,7 @@ def test_s_is_tls_that_verifies() -> None:
     ],
 )
 def test_tls_verifies_as_much_as_is_asked_for(query: str, verified: str, named: str) -> None:
-    access = parse_location(f"kafkas://h?{query}").access
+    access = parse_location(f"kafka+tls://h?{query}").access
     assert access["enable.ssl.certificate.verification"] == verified
     assert access["ssl.endpoint.identification.algorithm"] == named
 
@@ -79,10 +82,10 @@ def test_settings_in_the_query_go_before_those_of_the_caller() -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("", "'that' is no scheme of a Kafka URL; write kafka://host:9092, or kafkas:// for TLS"),
+        ("", "'that' is no scheme of a Kafka URL; write kafka://host:9092, or kafka+tls:// for TLS"),
         ("host:9092", "'host' is no scheme"),
         ("kafka:host", "'kafka' is no scheme"),
-        ("kafka+tls://host", "'kafka+tls' is no scheme"),
+        ("kafkas://host", "'kafkas' is no scheme"),
         ("kafka://[::1", "this is no URL"),
         ("kafka://host/topic", "has no path; the topic is named by ?prefix="),
         ("kafka://host:x", "what begins with 'host' is no host and port; write host:9092"),
@@ -91,9 +94,9 @@ def test_settings_in_the_query_go_before_those_of_the_caller() -> None:
         ("kafka://host?sasl_mechanism=PLAIN", "sasl_mechanism is for user and password"),
         ("kafka://u:p@host?sasl_mechanism=GSSAPI", "is none of PLAIN, SCRAM-SHA-256, SCRAM-SHA-512"),
         ("kafka://host?colour=red", "option 'colour' is not known; there are connect_timeout, "),
-        ("kafka://host?ssl_cert_reqs=none", "option 'ssl_cert_reqs' is for TLS; write kafkas:// with an s"),
-        ("kafkas://host?ssl_cert_reqs=optional", "ssl_cert_reqs='optional' is neither none nor required"),
-        ("kafkas://host?ssl_check_hostname=maybe", "ssl_check_hostname='maybe' is neither true nor false"),
+        ("kafka://host?ssl_cert_reqs=none", "option 'ssl_cert_reqs' is for TLS; write kafka+tls://"),
+        ("kafka+tls://host?ssl_cert_reqs=optional", "ssl_cert_reqs='optional' is neither none nor required"),
+        ("kafka+tls://host?ssl_check_hostname=maybe", "ssl_check_hostname='maybe' is neither true nor false"),
         ("kafka://host?timeout=soon", "timeout='soon' is no number"),
         ("kafka://host?timeout=0", "'timeout' must be > 0"),
         ("kafka://host#x", "the URL has a # or @ where none can stand"),
@@ -114,7 +117,7 @@ def _context_of(exc: BaseException) -> BaseException | None:
     return None if exc.__suppress_context__ else exc.__context__
 
 
-KINDS = st.sampled_from(["kafka://", "kafkas://"])
+KINDS = st.sampled_from(["kafka://", "kafka+tls://"])
 
 
 @given(KINDS, st.text(alphabet="/?#[]@:%&=\u2100\uff20 .x", max_size=4), st.sampled_from(["@host", "@h:x/y"]))

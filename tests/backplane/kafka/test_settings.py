@@ -30,6 +30,8 @@ from trioroom.backplane.kafka.plans import rooms_plan
         {"max_queued_publications": 0},
         {"max_publication_bytes": (1 << 25) + 1},
         {"publication_id_ttl": 0},
+        *({name: 301.0} for name in ("timeout", "connect_timeout", "probe_timeout", "max_backoff", "fetch_wait")),
+        *({name: 1 << 40} for name in ("max_fetched_bytes", "max_queued_publications", "max_queued_bytes")),
         {"retention": 60.0},  # ids are known for 300 s
     ],
 )

@@ -21,8 +21,9 @@ import trio
 
 from tests.backplane.processes import ANSWER_TIMEOUT, ServerProcess, free_port, until
 from trioroom.backplane.nats.connection import open_connection
-from trioroom.backplane.nats.location import Endpoint, Login
+from trioroom.backplane.nats.location import Login
 from trioroom.backplane.nats.protocol import Message
+from trioroom.backplane.url import Endpoint
 
 # Everybody may do everything without logging in, and an operator may more.
 _ACCOUNTS: Final = """
@@ -35,6 +36,9 @@ no_auth_user: app
 """
 _OPERATOR: Final = Login(user="sys", password="sys")
 _NOBODY: Final = Login()
+# The same for all servers: by default each has a share of what is free when it starts, and a cluster puts all streams
+# where most is left, so that they would all be on one server.
+_ROOM: Final = "max_memory_store: 1GB, max_file_store: 8GB"
 MAX_PAYLOAD: Final = 8 << 20  # the server's default is less than what the conformance suite publishes, headers included
 
 
@@ -61,7 +65,7 @@ class NatsServer(ServerProcess):
         """Write another configuration, for `reload` or the next start."""
         lines = [f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitoring_port}", configuration]
         if self._jetstream:
-            lines.append(f'jetstream {{ store_dir: "{self._directory}/store" }}')
+            lines.append(f'jetstream {{ store_dir: "{self._directory}/store", {_ROOM} }}')
             if "authorization" not in configuration and "accounts" not in configuration:
                 lines.append(_ACCOUNTS)
         if "max_payload" not in configuration:
@@ -141,13 +145,29 @@ class NatsCluster:
     async def leader_of(self, stream: str) -> NatsServer | None:
         """The server that numbers what comes for ``stream``; None while there is none."""
         for server in self.servers:
-            if server.alive:
-                told = await server.monitor("jsz?streams=true&accounts=true")
-                for account in told.get("account_details", ()):
-                    for detail in account.get("stream_detail", ()):
-                        if detail["name"] == stream:
-                            leader = detail.get("cluster", {}).get("leader")
-                            return next((each for n, each in enumerate(self.servers) if leader == f"n{n}"), None)
+            if server.alive and (cluster := await self._ask_cluster(server, stream)) is not None:
+                leader = cluster.get("leader")
+                return next((each for n, each in enumerate(self.servers) if leader == f"n{n}"), None)
+        return None
+
+    async def wait_copied(self, stream: str) -> None:
+        """Until all servers that should have ``stream`` do: an empty one elects no leader."""
+
+        async def is_copied() -> bool:
+            leader = await self.leader_of(stream)
+            cluster = None if leader is None else await self._ask_cluster(leader, stream)
+            return cluster is not None and all(replica["current"] for replica in cluster["replicas"])
+
+        await until(is_copied, f"all have {stream}", 30)
+
+    async def _ask_cluster(self, server: NatsServer, stream: str) -> dict[str, Any] | None:
+        """What it says of who has ``stream``; None if it has it not."""
+        told = await server.monitor("jsz?streams=true&accounts=true")
+        for account in told.get("account_details", ()):
+            for detail in account.get("stream_detail", ()):
+                if detail["name"] == stream:
+                    found: dict[str, Any] = detail.get("cluster", {})
+                    return found
         return None
 
 
@@ -173,4 +193,7 @@ async def open_nats_cluster(configuration: str = "") -> AsyncIterator[NatsCluste
             return all(each.get("meta_cluster", {}).get("leader") for each in told)
 
         await until(has_leader, "the servers have a leader")
+        for server in servers:  # the first stream takes the longest
+            await server.ask("$JS.API.STREAM.CREATE.first", b'{"name":"first","subjects":["first"],"num_replicas":3}')
+            await server.ask("$JS.API.STREAM.DELETE.first")
         yield NatsCluster(servers)

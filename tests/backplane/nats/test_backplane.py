@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
 
 from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_server
+from tests.backplane.processes import SETTLE_TIMEOUT, until
 from trioroom.backplane.base import Counting, Lost
 from trioroom.backplane.nats import NatsSettings, open_nats
+from trioroom.backplane.nats.protocol import MAX_SUBJECT
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
 
@@ -41,6 +45,23 @@ async def test_one_of_several_servers_is_enough(nats_server: NatsServer) -> None
             pytest.fail("nobody is there")
     assert "127.0.0.1:1: cannot connect" in str(raised.value)
     assert "127.0.0.1:2: cannot connect" in str(raised.value)
+
+
+async def test_log_counts_the_rooms_when_the_link_is_up_and_not_what_is_heard_beside(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "trioroom.backplane")
+    async with open_nats_server() as server, open_nats(server.url) as node, subscribed(node, "a", 9) as deliveries:
+        assert caplog.messages == [f"nats: 127.0.0.1:{server.port} is up, 0 rooms subscribed"]
+
+        async def ready() -> bool:
+            return node.ready
+
+        await server.restart()
+        with trio.fail_after(SETTLE_TIMEOUT):
+            assert isinstance(await deliveries.receive(), Lost)
+        await until(ready, "the link is up")
+        assert caplog.messages[-1] == f"nats: 127.0.0.1:{server.port} is up, 1 rooms subscribed"
 
 
 # -- ids -------------------------------------------------------------------------------------------
@@ -106,6 +127,35 @@ async def test_publication_beyond_the_bound_of_the_settings_or_the_server_is_ref
             assert node.ready
 
 
+async def test_room_whose_name_is_too_long_for_the_server_is_an_error_of_that_room(nats_server: NatsServer) -> None:
+    longest = "x" * (MAX_SUBJECT - len("trioroom.got.room."))
+    async with open_nats(nats_server.url) as node, subscribed(node, longest, 9) as deliveries:
+        refused = pytest.raises(BackplaneError, match=r"takes no subject of 4001 bytes.* choose a shorter name$")
+        with trio.fail_after(1), refused:
+            async with subscribed(node, longest + "x", 9):
+                pytest.fail("it is too long")
+        with trio.fail_after(1), refused:
+            await node.publish(longest + "x", b"x")
+        await node.publish(longest, b"x", "an id")
+        assert await deliveries.receive() == b"x"
+        assert node.meters.outages == 0
+
+
+async def test_many_who_come_while_others_publish_are_told_of_no_loss(nats_server: NatsServer) -> None:
+    async with open_nats(nats_server.url) as node, trio.open_nursery() as nursery:
+
+        async def publish() -> None:
+            while True:
+                await node.publish("a", b"x")
+
+        for _ in range(30):
+            nursery.start_soon(publish)
+        for _ in range(200):
+            async with subscribed(node, "a", 100) as deliveries:
+                assert [await deliveries.receive() for _ in range(5)] == [b"x"] * 5
+        nursery.cancel_scope.cancel()
+
+
 async def test_what_another_program_publishes_beyond_the_bound_is_a_gap(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,6 +176,31 @@ async def test_what_has_no_number_of_the_relay_is_no_publication(nats_server: Na
             await nats_server.ask("trioroom.got.room.a", b"out of order")  # nobody answers
         await node.publish("a", b"in order")
         assert await deliveries.receive() == b"in order"
+
+
+async def test_rooms_beyond_the_subscriptions_that_the_server_takes_are_errors_of_those_rooms() -> None:
+    async with open_nats_server("max_subscriptions: 20") as server, open_nats(server.url) as node:
+        async with AsyncExitStack() as stack:
+            rooms: list[RoomChannel] = []
+            refused = pytest.raises(BackplaneError, match=r"refuses the subscription: maximum subscriptions")
+            with trio.fail_after(5), refused:
+                while True:
+                    rooms.append(await stack.enter_async_context(subscribed(node, f"{len(rooms)}", 9)))
+            with trio.fail_after(1), refused:
+                async with subscribed(node, "more", 9):
+                    pytest.fail("there is no place")
+            assert node.meters.outages == 0
+            await server.kick_clients()
+            with trio.fail_after(5):
+                for number, room in enumerate(rooms):
+                    assert await room.receive() == Lost("backplane")
+                    await node.publish(f"{number}", b"x")
+                    assert await room.receive() == b"x"
+            assert node.meters.outages == 1
+        await node.publish("more", b"x")  # behind which those that have been left are
+        async with subscribed(node, "more", 9) as deliveries:
+            await node.publish("more", b"x")
+            assert await deliveries.receive() == b"x"
 
 
 # -- permissions -----------------------------------------------------------------------------------
@@ -151,6 +226,19 @@ async def test_room_that_may_not_be_subscribed_or_published_is_an_error_of_that_
             await node.publish("a", b"x")
             assert await deliveries.receive() == b"x"
             assert node.ready
+
+
+async def test_advisories_that_may_not_be_heard_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "trioroom.backplane")
+    async with (
+        open_nats_server(permitted('">"', '["trioroom.>", "_INBOX.>"]')) as server,
+        open_nats(server.url) as node,
+    ):
+        async with subscribed(node, "a", 9) as deliveries:
+            await node.publish("a", b"x")
+            assert await deliveries.receive() == b"x"
+    advisory = "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.trioroom_relay"
+    assert f'nats: the server says: Permissions Violation for Subscription to "{advisory}"' in caplog.messages
 
 
 @pytest.mark.parametrize(

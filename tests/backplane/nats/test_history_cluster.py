@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import AsyncExitStack
 
 import attrs
 import pytest
@@ -86,6 +87,24 @@ async def test_nothing_is_lost_when_the_server_that_has_the_histories_dies() -> 
         page = await attrs.evolve(there, history=History(5)).read(first.offset, seen=last)
         assert payloads(page)[-1] == b"end"
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+async def test_what_is_published_right_after_subscribing_at_another_server_comes(replicas: int) -> None:
+    settings = attrs.evolve(SETTINGS, replicas=replicas)
+    async with open_nats_cluster() as cluster, AsyncExitStack() as stack:
+        nodes = [
+            await stack.enter_async_context(open_node(server.url, settings=settings, deadline=90))
+            for server in cluster.servers
+        ]
+        at_leader = nodes[await leader_of(cluster)]
+        for number in range(50):
+            room = f"{number}"
+            for node in nodes:
+                async with listening(node.backplane.history, room) as channel:
+                    await attrs.evolve(at_leader, room=room).publish(b"x")
+                    with trio.fail_after(10):
+                        assert isinstance(await channel.receive(), Kept)
 
 
 async def test_servers_that_forget_all_end_the_epoch() -> None:

@@ -13,7 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioroom.backplane.nats import NatsSettings
-from trioroom.backplane.nats.location import Endpoint, Login, parse_location
+from trioroom.backplane.nats.location import Login, parse_location
+from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneError
 
 
@@ -71,6 +72,7 @@ def test_tls_is_as_the_url_says(tmp_path: Path) -> None:
         ("host:4222", "is no scheme of a NATS URL"),
         ("nats://host/path", "has no path"),
         ("nats://host:x", "no host and port; write host:4222"),
+        ("nats://u:p@host,", "a comma too many between hosts"),
         ("nats://host?what=1", "option 'what' is not known; there are connect_timeout, "),
         ("nats://host?ssl_certfile=a", "option 'ssl_certfile' is for TLS; write nats\\+tls://"),
         ("nats+tls://host?ssl_ca_certs=/nowhere", "cannot use the certificates"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import nkeys
@@ -13,9 +15,11 @@ import trustme
 
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from trioroom.backplane.nats import open_nats
+from trioroom.backplane.nats.connection import open_connection
 from trioroom.backplane.nats.credentials import credentials_of
 from trioroom.backplane.nats.location import Login
 from trioroom.backplane.nats.protocol import LinkLost
+from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
 
@@ -81,6 +85,7 @@ def test_credentials_file_is_read_as_its_tools_write_it(tmp_path: Path) -> None:
     assert told["jwt"] == "eyJ0.eyJq.c2ln"
     signature = base64.urlsafe_b64decode(told["sig"] + "==")
     assert nkeys.from_seed(bytearray(SEED)).verify(b"nonce", signature)
+    assert credentials_of(Login(credentials_file=str(file)), "\ud800")["sig"], "a JSON text may have that"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,34 @@ async def test_tls(tmp_path: Path) -> None:
         await refuses(url.replace("localhost", "127.0.0.1"), "TLS failed: .*IP address mismatch")
         await refuses(f"nats+tls://localhost:{server.port}", "TLS failed: .*certificate verify failed")
         await refuses(server.url, r"the server wants TLS; write nats\+tls://")
+
+
+async def test_only_what_is_said_inside_tls_tells_of_other_servers() -> None:
+    ca, server_side = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ca.issue_cert("localhost").configure_cert(server_side)
+    ours = ssl.create_default_context()
+    ca.configure_trust(ours)
+    told = 'INFO {"max_payload":1,"headers":true,"tls_required":true,"connect_urls":["%s"]}\r\n'
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.send_all((told % "elsewhere:1").encode())  # as anybody between may
+        secure = trio.SSLStream(stream, server_side, server_side=True)
+        await secure.receive_some()
+        await secure.send_all(b"PONG\r\n")
+        await secure.receive_some()
+        await secure.send_all((told % "n2:1").encode())
+        await trio.sleep_forever()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            [listener] = await nursery.start(partial(trio.serve_tcp, serve, host="127.0.0.1"), 0)
+            endpoint = Endpoint("127.0.0.1", listener.socket.getsockname()[1])
+            async with open_connection(endpoint, Login(), ours, 5, "localhost") as connection:
+                assert [*connection.info.addresses] == []
+                await connection.send(b"PING\r\n")
+                await connection.receive()
+                assert [*connection.info.addresses] == ["n2:1"]
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.nats

@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trioroom.backplane.nats import NatsSettings, open_nats
@@ -71,7 +71,8 @@ def saying(*pieces: bytes) -> Serve:
         ([b"INFO {}\r\n"], "what answers there is no NATS server: its INFO is b'{}'"),
         ([b"INFO []\r\n"], "what answers there is no NATS server: its INFO is b'[]'"),
         ([b"INFO " + b"[" * 60_000 + b"\r\n"], "what answers there is no NATS server: its INFO is b'[["),
-        ([info() + b"PING\r\n"], "what answers there is no NATS server"),
+        ([info(max_payload=float("inf"))], "what answers there is no NATS server: its INFO is b'{"),
+        ([info() + b"PING\r\n"], "what answers there is no NATS server: it began with Control(word=b'INFO', argument"),
         ([b"x" * 70_000], "what answers there is no NATS server: a line is longer than"),
         ([b"-ERR 'maximum connections exceeded'\r\n"], "the server refused us: maximum connections exceeded"),
         ([info(headers=False)], "the server has headers turned off"),
@@ -79,6 +80,7 @@ def saying(*pieces: bytes) -> Serve:
         ([info()], "no answer within connect_timeout=0.3 s"),
         ([b""], "no answer within connect_timeout=0.3 s"),
         ([info(), b"PONG\r\nMSG a 1 -5\r\n"], "what answers there is no NATS server: b'MSG a 1 -5' begins no message"),
+        ([info(), b"-ERR 'a\x1b[31m\nb'\r\n"], "the server refused us: a?[31m?b"),
         ([info(), b"PONG\r\n-ERR 'Stale Connection'\r\n"], "the server says: Stale Connection"),
         ([info(), b"PONG\r\n"], "the broker has not confirmed a publication within timeout=0.3 s; retry later"),
     ],
@@ -94,6 +96,10 @@ async def test_server_that_closes_at_once_is_told() -> None:
     assert await failure_of(close) in ("the server closed the connection", "the connection broke")
 
 
+async def test_what_the_server_says_is_told_in_part_where_it_is_long() -> None:
+    assert len(await failure_of(saying(info(), b"-ERR '" + b"x" * 50_000 + b"'\r\n"))) < 5_000
+
+
 async def test_api_that_answers_nonsense_is_told() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.send_all(info())
@@ -107,7 +113,14 @@ async def test_api_that_answers_nonsense_is_told() -> None:
     assert (await failure_of(serve)).startswith("the broker answered b'what', which is not JetStream's")
 
 
-@given(st.one_of(st.binary(max_size=60), st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps)))
+@given(
+    st.one_of(
+        st.binary(max_size=60),
+        st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps),
+        st.dictionaries(st.sampled_from(["code", "err_code", "description"]), st.floats()).map(json.dumps),
+    )
+)
+@example('{"code":1e400}')
 def test_answers_are_answers_or_errors(payload: bytes | str) -> None:
     data = payload if isinstance(payload, bytes) else payload.encode()
     for each in (data, b'{"error":%b}' % data):
@@ -121,7 +134,8 @@ def test_answers_are_answers_or_errors(payload: bytes | str) -> None:
     st.one_of(
         st.binary(max_size=60),
         st.dictionaries(
-            st.sampled_from([*INFO, "connect_urls", "ldm"]), st.text() | st.integers() | st.lists(st.integers())
+            st.sampled_from([*INFO, "connect_urls", "ldm"]),
+            st.text() | st.integers() | st.floats() | st.lists(st.integers()),
         ).map(lambda told: json.dumps(told).encode()),
     )
 )
@@ -158,7 +172,7 @@ NOISE = st.lists(
 
 
 @given(NOISE)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 def test_noise_ends_in_an_error_that_says_why(noise: list[bytes]) -> None:
     async def main() -> None:
         async with listening(saying(info(), b"PONG\r\n" + b"".join(noise))) as url:

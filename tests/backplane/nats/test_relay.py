@@ -55,6 +55,18 @@ def test_what_came_while_it_was_not_live_is_one_loss(room: RelayedRoom) -> None:
     assert record.heard == [LOST, b"x"]
 
 
+def test_newcomer_is_told_of_no_loss_of_what_came_before_it_was_live(room: RelayedRoom) -> None:
+    record = Record()
+    room.add(record)
+    room.pass_over(message(11, 9))  # behind the number that is confirmed, as nobody waits for who was told of it
+    room.confirm_at(10)
+    room.take(message(12, 11))
+    room.interrupt()
+    room.confirm_at(2)  # of another relay
+    room.take(message(3, 1))
+    assert record.heard == [b"x", LOST, b"x"]
+
+
 def test_what_is_too_large_has_its_place_too(room: RelayedRoom) -> None:
     record = Record()
     room.add(record)

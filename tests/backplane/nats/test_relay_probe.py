@@ -50,7 +50,6 @@ async def open_scene() -> AsyncIterator[Scene]:
         scene = Scene()
         connection, peer = connect()
         await nursery.start(scene.requests.run, connection)
-        await peer.read()
         nursery.start_soon(scene.serve, peer)
         nursery.start_soon(scene.keep_probing)
         await trio.sleep(10.5)

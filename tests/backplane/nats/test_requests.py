@@ -148,6 +148,38 @@ async def test_what_is_not_answered_in_time_fails_and_its_answer_is_nobody_s(aut
         assert scene.requests.queued == 0
 
 
+async def test_who_waited_for_room_waits_no_longer_behind_who_came_later(autojump_clock: MockClock) -> None:
+    async with open_requests(count=2, timeout=2.0) as scene:
+        scene.nursery.start_soon(scene.requests.expire)
+        await scene.connect()
+        await scene.ask(b"1", b"2", b"first")
+        await trio.sleep(1.5)
+        scene.scopes[b"1"].cancel()
+        scene.nursery.start_soon(scene.requests.ask, "s", b"later")  # where the other one has not been woken yet
+        await wait_all_tasks_blocked()
+        scene.scopes[b"2"].cancel()
+        await trio.sleep(0.7)
+        assert "retry later" in scene.results[b"first"]
+        scene.nursery.cancel_scope.cancel()
+
+
+async def test_flood_of_replies_is_told_before_it_fills_the_memory() -> None:
+    async with open_requests() as scene, trio.open_nursery() as nursery:
+        peer = await scene.connect()
+
+        async def ask() -> None:
+            with pytest.raises(BackplaneUnavailable, match=r"was answered with .* bytes"):
+                await scene.requests.ask_many("s", b"a", last=lambda reply: False)
+
+        nursery.start_soon(ask)
+        [inbox] = (await peer.published()).values()
+        payload = bytes(1 << 20)
+        while nursery.child_tasks:
+            scene.requests.take([answer(inbox, payload)] * 10)
+            await wait_all_tasks_blocked()
+        assert scene.requests.queued == 0
+
+
 async def test_long_outage_refuses_at_once_with_its_reason(autojump_clock: MockClock) -> None:
     async with open_requests(timeout=2.0) as scene:
         scene.requests.trouble = "cannot connect"

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioroom.backplane.nats.connection import ServerInfo
-from trioroom.backplane.nats.location import Endpoint
 from trioroom.backplane.nats.servers import Servers
+from trioroom.backplane.url import Endpoint
 
 A, B, C = Endpoint("a", 1), Endpoint("b", 2), Endpoint("10.0.0.3", 4222)
 

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.backplane.nats.scenes import open_subscriber
 from trioroom.backplane.base import Lost
+from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.protocol import LinkLost
 from trioroom.errors import BackplaneError
 
@@ -142,6 +143,29 @@ async def test_refused_newcomer_is_told_and_others_of_the_batch_are_not() -> Non
         assert not scene.subscriber.refuse(b"unknown", "no right")
         await scene.confirm()
         assert (refused.live, other.live, scene.ends) == (False, True, [])
+
+
+async def test_server_without_a_place_refuses_the_last_of_those_on_their_way() -> None:
+    async with open_subscriber() as scene:
+        peer = await scene.connect()
+        first, second, gone, last = [scene.add(name)[0] for name in (b"1", b"2", b"3", b"4")]
+        await peer.read()
+        scene.subscriber.remove(gone)
+        for _ in range(3):
+            assert scene.subscriber.refuse_last("no place")
+        await scene.confirm()
+        assert [channel.live for channel in (first, second, last)] == [True, False, False]
+        assert not scene.subscriber.refuse_last("no place")
+
+
+async def test_refusal_that_nobody_waits_for_is_for_who_reads_the_log() -> None:
+    async with open_subscriber() as scene:
+        await scene.connect()
+        scene.subscriber.add(NatsChannel(b"advisory"))
+        await wait_all_tasks_blocked()
+        assert not scene.subscriber.refuse(b"advisory", "no right")
+        await scene.confirm()
+        assert (scene.subscriber.channels[b"advisory"].live, scene.ends) == (False, [])
 
 
 async def test_refusal_where_members_sit_is_a_lost_link() -> None:

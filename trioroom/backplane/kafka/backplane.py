@@ -85,9 +85,9 @@ class KafkaBackplane:
 async def open_kafka(url: str, *, settings: KafkaSettings | None = None) -> AsyncIterator[KafkaBackplane]:
     """A backplane through the brokers that ``url`` names some of, supervised while the context is open.
 
-    ``kafka://[user:password@]host[:9092],host``, or ``kafkas://`` with TLS. With user and password goes
-    ``?sasl_mechanism=``: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. With TLS ``ssl_ca_certs``, ``ssl_certfile``,
-    ``ssl_keyfile``, ``ssl_password``, ``ssl_cert_reqs=none`` and ``ssl_check_hostname=false``.
+    ``kafka://[user:password@]host[:9092],host``, or ``kafka+tls://`` with TLS. With user and password goes
+    ``?sasl_mechanism=``: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. With TLS ``ssl_ca_certs`` or ``ssl_ca_path``,
+    ``ssl_certfile``, ``ssl_keyfile``, ``ssl_password``, ``ssl_cert_reqs=none`` and ``ssl_check_hostname=false``.
 
     Each field of `KafkaSettings` can stand in the query and goes before ``settings``. Entered when the log has been
     read back for ``publication_id_ttl`` or ``history_window``, whichever is longer.

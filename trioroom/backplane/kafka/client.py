@@ -76,7 +76,11 @@ class _Demoting(logging.LoggerAdapter[logging.Logger]):
 async def run_thread(fn: Callable[[], None], stop: Callable[[], None]) -> None:
     """Run ``fn`` in a thread of its own; in the end, or cancelled, call ``stop`` and wait for the thread's end.
 
-    One that does not end within `CLOSE_TIMEOUT` is left behind with an error in the log.
+    Clients begin and end there: both may wait, for files and for threads of the library's. One that does not end within
+    `CLOSE_TIMEOUT` is left behind with an error in the log.
+
+    Raises:
+        LinkLost: the library raised what nobody caught. It may not want a client so, as a certificate is not there.
     """
     closing = trio.CancelScope(shield=True)
     failures: list[BaseException] = []
@@ -84,10 +88,11 @@ async def run_thread(fn: Callable[[], None], stop: Callable[[], None]) -> None:
 
     async def watch() -> None:
         try:
-            with (
-                closing
-            ):  # a limiter of its own: it may last for ever, and is to keep nobody else's thread from starting
+            with closing:
+                # A limiter of its own: it may last for ever, and is to keep nobody else's thread from starting.
                 await trio.to_thread.run_sync(fn, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
+        except confluent_kafka.KafkaException as exc:
+            failures.append(LinkLost(exc.args[0].str().strip()))
         except Exception as exc:
             failures.append(exc)
         ended.set()

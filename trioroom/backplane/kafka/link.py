@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import attrs
@@ -26,7 +28,7 @@ from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
 from trioroom.backplane.kafka.reader import Handler, LogLost, Reader
-from trioroom.backplane.kafka.topic import Admin, Topic, find_starts
+from trioroom.backplane.kafka.topic import Topic, find_or_make_topic, find_starts, find_topic
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
@@ -88,7 +90,7 @@ class Link:
 
     async def _live(self) -> None:
         """One life of the clients; ends by raising `LinkLost`, perhaps in a group."""
-        self._accept(await self._ask(Admin.find_or_make))
+        self._accept(await self._ask(find_or_make_topic))
         async with trio.open_nursery() as nursery:
             await nursery.start(self.producer.run, self._note)
             await nursery.start(self.marks.run)
@@ -102,17 +104,12 @@ class Link:
         read_back = max((handler.read_back for handler in self._handlers.values()), default=0.0)
         if not read_back:
             return ends
-        since, found = time.time() - read_back, dict[int, int]()
-        await run_thread(lambda: found.update(find_starts(self._location, ends, since)), lambda: None)
-        return found
+        return await self._ask(partial(find_starts, ends=ends, since=time.time() - read_back))
 
-    async def _ask(self, question: Callable[[Admin], Answer]) -> Answer:
-        admin = Admin(self._location)
+    async def _ask(self, question: Callable[[Location, threading.Event], Answer]) -> Answer:
+        stopping = threading.Event()
         answers: list[Answer] = []
-        try:
-            await run_thread(lambda: answers.append(question(admin)), admin.stop)
-        finally:
-            admin.close()
+        await run_thread(lambda: answers.append(question(self._location, stopping)), stopping.set)
         return answers[0]
 
     def _accept(self, topic: Topic) -> None:
@@ -223,7 +220,7 @@ class Link:
     async def _check_topic(self) -> str | None:
         """Why we cannot tell that it is the same; raises `LinkLost` if it is not."""
         try:
-            topic = await self._ask(Admin.find)
+            topic = await self._ask(find_topic)
         except LinkLost as exc:
             return str(exc)
         if topic is None:

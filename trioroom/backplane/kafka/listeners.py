@@ -19,6 +19,7 @@ class _Subscription:
     """One listener of a room."""
 
     listener: Listener
+    partition: int
     start: int
     """The first offset that it gets."""
 
@@ -42,10 +43,10 @@ class Listeners:
                 subscription.listener.offer(delivery)
 
     def lose(self, partition: int) -> None:
-        """Tell those of a partition; they get what the log has from its begin, for that is later than what they had."""
-        for name, subscriptions in self._subscriptions.items():
-            if self._log.partition_of(self._kind, name.decode()) == partition:
-                for subscription in subscriptions:
+        """Tell those of a partition; what is delivered from now on is for them, at whichever offset."""
+        for subscriptions in self._subscriptions.values():
+            for subscription in subscriptions:
+                if subscription.partition == partition:
                     subscription.start = 0
                     subscription.listener.offer(Lost("backplane"))
 
@@ -57,9 +58,10 @@ class Listeners:
             BackplaneUnavailable: the broker does not answer within ``timeout``.
             BackplaneError: it refuses us.
         """
-        start = await self._start(room)
+        partition = self._log.partition_of(self._kind, room)
+        start = await self._start(room, partition)
         # Without a checkpoint since the answer: what is confirmed after this is behind it, and has not been read yet.
-        name, subscription = room.encode(), _Subscription(listener, start)
+        name, subscription = room.encode(), _Subscription(listener, partition, start)
         self._subscriptions.setdefault(name, []).append(subscription)
         try:
             yield
@@ -68,10 +70,10 @@ class Listeners:
             if not self._subscriptions[name]:
                 del self._subscriptions[name]
 
-    async def _start(self, room: str) -> int:
+    async def _start(self, room: str, partition: int) -> int:
         timeout = self._log.settings.timeout
         with trio.move_on_after(timeout):
-            return await self._log.end(self._log.partition_of(self._kind, room))
+            return await self._log.end(partition)
         raise BackplaneUnavailable(
             f"the broker has not confirmed the subscription of room {room!r} within timeout={timeout:g} s; retry later"
         )

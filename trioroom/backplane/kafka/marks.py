@@ -23,7 +23,7 @@ class _Round:
     """One mark and all who asked for it before it was written."""
 
     done: trio.Event = attrs.field(factory=trio.Event)
-    offset: int = -1
+    offset: int = UNKNOWN_OFFSET
     error: BackplaneError | None = None
 
 
@@ -77,9 +77,9 @@ class Marks:
                 line.gathering = None
                 current.error = _not_confirmed()  # if we are cancelled
                 try:
-                    place = await self._producer.produce(partition, self._key, b"")
-                    if place.offset != UNKNOWN_OFFSET:  # else another one may say more
-                        current.offset, current.error = place.offset, None
+                    while current.offset == UNKNOWN_OFFSET:  # of a second try: another mark says more
+                        current.offset = (await self._producer.produce(partition, self._key, b"")).offset
+                    current.error = None
                 except BackplaneError as exc:
                     current.error = exc
                 finally:

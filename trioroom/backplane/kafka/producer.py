@@ -7,7 +7,9 @@ cross to Trio in groups.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -34,6 +36,7 @@ from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a record may wait a twentieth longer than it should
 _SLACK_PUBLICATIONS = 1_024  # in librdkafka's queue, beyond ours: marks
+_PURGE_SECONDS = 1.0  # that a client which ends may take for that; more would delay the next one
 _RECORD_BYTES = 100  # beside key and value, at least
 
 
@@ -84,8 +87,9 @@ class Producer:
         self._bytes = 0
         self._full = trio.lowlevel.ParkingLot()
         self._closed = False
-        self._stopping = False
-        self._fatal: str | None = None  # why the client is of no more use
+        self._stopping = threading.Event()
+        self._spent = trio.Event()  # the client is of no more use
+        self._fatal: str | None = None  # why
         self._reports: list[_Report] = []  # that the thread has not handed over
         self.down_since: float | None = trio.current_time()
         """Since when records have not come round; None while they do."""
@@ -201,20 +205,22 @@ class Producer:
         if error.fatal() or error.code() in SPENT:
             self._fatal = error.str()
 
-    def _poll(self, token: trio.lowlevel.TrioToken) -> None:
-        client = self._client
-        assert client is not None
-        try:
-            while not self._stopping and self._fatal is None:
+    def _poll(self, token: trio.lowlevel.TrioToken, on_error: OnError) -> None:
+        client = confluent_kafka.Producer(_config(self._location, on_error))
+        token.run_sync_soon(self._take_client, client)
+        while not self._stopping.is_set():
+            try:
                 client.poll(POLL_SECONDS)  # returns when it has called back for all that was there
-                self._hand_over(token)
-        except confluent_kafka.KafkaException as exc:  # a fatal error, which the error callback is not told
+            except confluent_kafka.KafkaException as exc:  # a fatal error, which the error callback is not told
+                self._fatal = exc.args[0].str()
             self._hand_over(token)
-            self._fatal = exc.args[0].str()
-        finally:
-            self._client = None  # ours is the last reference then: it ends here, and not in Trio's thread
-        if self._fatal is not None:
-            raise LinkLost(f"the client can write no more: {self._fatal}")
+            if self._fatal is not None:
+                token.run_sync_soon(self._spent.set)
+                self._stopping.wait()  # until Trio has no reference to the client: the last one is to be ours
+        client.purge()  # else the library would never give back what belongs to records it has not answered for
+        with suppress(confluent_kafka.KafkaException):
+            client.flush(_PURGE_SECONDS)
+        self._reports.clear()
 
     def _hand_over(self, token: trio.lowlevel.TrioToken) -> None:
         if self._reports:
@@ -243,27 +249,33 @@ class Producer:
         Raises:
             LinkLost: the client has come to an end.
         """
-        self._stopping = False
-        self._fatal = None
+        self._stopping, self._spent, self._fatal = threading.Event(), trio.Event(), None
 
         def on_client_error(error: KafkaError) -> None:
             self._judge(error)
             on_error(error)
 
-        self._client = confluent_kafka.Producer(_config(self._location, on_client_error))
+        poll = partial(self._poll, trio.lowlevel.current_trio_token(), on_client_error)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._expire)
-                self._client_there.set()
+                nursery.start_soon(run_thread, poll, self._stop)
+                await self._client_there.wait()
                 task_status.started()
-                await run_thread(partial(self._poll, trio.lowlevel.current_trio_token()), self._stop)
+                await self._spent.wait()
+                raise LinkLost(f"the client can write no more: {self._fatal}")
         finally:
-            self._client = None
-            self._client_there = trio.Event()
             self._fail_all("the link to the broker broke with a publication on its way; it may have gone out or not")
 
+    def _take_client(self, client: confluent_kafka.Producer) -> None:
+        if not self._stopping.is_set():
+            self._client = client
+            self._client_there.set()
+
     def _stop(self) -> None:
-        self._stopping = True
+        self._client = None
+        self._client_there = trio.Event()
+        self._stopping.set()
 
     async def _expire(self) -> None:
         """Fail what has waited for longer than ``timeout``: librdkafka looks at its own deadline once a second."""

@@ -19,6 +19,7 @@ class Rooms:
         self._log = log
         self._listeners = Listeners(log, ROOM)
         self._ids: dict[int, FirstUses] = {}
+        self._lost: set[int] = set()  # partitions that are read anew
 
     @property
     def read_back(self) -> float:
@@ -26,9 +27,13 @@ class Rooms:
         return self._log.settings.publication_id_ttl
 
     def take(self, records: Sequence[Record]) -> None:
-        """To those who subscribed; what has an id that was used is nobody's."""
+        """To those who subscribed; what has an id that was used is nobody's.
+
+        Nor is what a partition has that is read anew: a log that was cut off before our place, when a leader was voted
+        in that lacked its end, still has all that it had before that.
+        """
         for record in records:
-            if not (record.headers and self._was_used(record)):
+            if not (record.headers and self._was_used(record)) and record.partition not in self._lost:
                 self._listeners.deliver(record.name, record.offset, record.value)
 
     def _was_used(self, record: Record) -> bool:
@@ -43,10 +48,14 @@ class Rooms:
         return ids.first(record.name, publication_id, record.offset, record.timestamp) != record.offset
 
     def caught_up(self, partition: int) -> None:
-        """Nobody waits for that here."""
+        """After a loss: what has come in meanwhile was nobody's."""
+        if partition in self._lost:
+            self._lost.discard(partition)
+            self._listeners.lose(partition)
 
     def lost(self, partition: int) -> None:
         """Tell all who subscribed; no id was used in what follows."""
+        self._lost.add(partition)
         self._ids.pop(partition, None)
         self._listeners.lose(partition)
 

@@ -7,6 +7,7 @@ from attrs import validators
 
 _COUNT = validators.and_(validators.instance_of(int), validators.gt(0))
 _SECONDS = [validators.gt(0.0), validators.le(86_400.0)]
+_DEADLINE = [validators.gt(0.0), validators.le(300.0)]  # as long as librdkafka waits at most
 _FACTOR = validators.and_(validators.instance_of(int), validators.ge(-1), validators.le(127))
 _PREFIX = validators.matches_re(r"[A-Za-z0-9._-]{1,200}")
 MAX_PUBLICATION_BYTES = 1 << 25  # what librdkafka takes in one answer to a fetch is 100 MB, with room for others
@@ -15,7 +16,7 @@ OVERHEAD_BYTES = 1 << 16  # of a record around a publication: its key, its heade
 
 @attrs.frozen(kw_only=True)
 class KafkaSettings:
-    """Names, bounds and deadlines. Times are seconds."""
+    """Names, bounds and deadlines. Times are seconds; what is waited for the brokers is 300 at most."""
 
     prefix: str = attrs.field(default="trioroom", validator=_PREFIX)
     """Before the names of the topics, ``prefix.rooms`` and ``prefix.presence``, so that several apps share one Kafka;
@@ -29,28 +30,28 @@ class KafkaSettings:
     retention: float = attrs.field(default=3_600.0, validator=validators.gt(0))
     """How long the topic keeps records, if we make it; longer than ``publication_id_ttl``, than any room's history and
     than a node may be cut off and still miss nothing."""
-    timeout: float = attrs.field(default=5.0, validator=_SECONDS)
+    timeout: float = attrs.field(default=5.0, validator=_DEADLINE)
     """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
     longer than it takes until another broker leads a partition, so that a short outage costs a delay and no error."""
-    connect_timeout: float = attrs.field(default=2.0, validator=[validators.ge(1.0), *_SECONDS])
+    connect_timeout: float = attrs.field(default=2.0, validator=[validators.ge(1.0), *_DEADLINE])
     """Connecting and logging in; from 1 second, which is the client's least."""
-    probe_interval: float = attrs.field(default=1.0, validator=_SECONDS)
+    probe_interval: float = attrs.field(default=1.0, validator=_DEADLINE)
     """Between two records to ourselves in each partition, which show that the way through the log is open."""
-    probe_timeout: float = attrs.field(default=2.0, validator=_SECONDS)
+    probe_timeout: float = attrs.field(default=2.0, validator=_DEADLINE)
     """After it the node is not ready, and a broker that has not answered is asked on a new connection."""
-    max_backoff: float = attrs.field(default=1.0, validator=_SECONDS)
+    max_backoff: float = attrs.field(default=1.0, validator=_DEADLINE)
     """The longest pause between two attempts to come back; pauses double up to it and are jittered."""
     linger: float = attrs.field(default=0.0, validator=[validators.ge(0.0), validators.le(1.0)])
     """How long a publication waits for others to go with. At zero those that come up while requests are on their way go
     together; more is fewer requests at more latency."""
-    fetch_wait: float = attrs.field(default=0.5, validator=_SECONDS)
+    fetch_wait: float = attrs.field(default=0.5, validator=_DEADLINE)
     """How long a broker holds back an answer that would be empty. Kafka answers as soon as there is something; some
     that speak its protocol only look after this time, and want 0.01."""
-    max_queued_publications: int = attrs.field(default=4_096, validator=_COUNT)
+    max_queued_publications: int = attrs.field(default=4_096, validator=[_COUNT, validators.le(1 << 30)])
     """Publications of this node the broker has not confirmed; ``publish`` awaits when they are this many."""
-    max_queued_bytes: int = attrs.field(default=1 << 24, validator=_COUNT)
+    max_queued_bytes: int = attrs.field(default=1 << 24, validator=[_COUNT, validators.le(1 << 39)])
     """The same in bytes; the one that reaches the bound may go beyond it."""
-    max_fetched_bytes: int = attrs.field(default=1 << 24, validator=_COUNT)
+    max_fetched_bytes: int = attrs.field(default=1 << 24, validator=[_COUNT, validators.lt(1 << 31)])
     """What has been fetched and not been looked at yet; a fetch that is on its way may go beyond it."""
     max_publication_bytes: int = attrs.field(default=1 << 22, validator=[_COUNT, validators.le(MAX_PUBLICATION_BYTES)])
     """One publication. A topic that we make takes as much; one that is there may take less (``max.message.bytes``)."""

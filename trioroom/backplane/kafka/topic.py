@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import attrs
@@ -14,6 +17,8 @@ from trioroom.backplane.kafka.client import POLL_SECONDS, LinkLost, common_confi
 from trioroom.backplane.kafka.location import Location
 
 T = TypeVar("T")
+_LONGEST_ASKING = 2.0  # seconds: who asks cannot be stopped meanwhile
+_PAUSE = 0.05  # seconds before the next try
 _NONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
@@ -27,31 +32,44 @@ class Topic:
     """Another one after it was deleted and made anew; empty where the broker does not say."""
 
 
-class Admin:
-    """Asks the brokers about the topic, blocking; for a worker thread, and for one use."""
+def find_topic(location: Location, stopping: threading.Event) -> Topic | None:
+    """The topic, or None if there is none. Blocks for ``connect_timeout`` at most, or until ``stopping`` is set.
 
-    def __init__(self, location: Location) -> None:
+    Raises:
+        LinkLost: the brokers cannot be reached, or do not want us.
+    """
+    with _open_admin(location, stopping) as admin:
+        return admin.find()
+
+
+def find_or_make_topic(location: Location, stopping: threading.Event) -> Topic:
+    """As `find_topic`; one that is not there is made as planned."""
+    with _open_admin(location, stopping) as admin:
+        return admin.find_or_make()
+
+
+@contextmanager
+def _open_admin(location: Location, stopping: threading.Event) -> Iterator[_Admin]:
+    admin = _Admin(location, stopping)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+class _Admin:
+    """Asks the brokers about the topic, blocking."""
+
+    def __init__(self, location: Location, stopping: threading.Event) -> None:
         self._settings = location.settings
         self._plan = location.plan
         self._topic = location.plan.name
-        self._trouble: str | None = None
-        self._stopping = False
-        config = {**common_config(location, self._note), "socket.timeout.ms": self._milliseconds}
-        self._client = AdminClient(config)
-
-    @property
-    def _milliseconds(self) -> int:
-        return milliseconds(self._settings.connect_timeout)
-
-    def _note(self, error: KafkaError) -> None:
-        self._trouble = error.str()
+        self._stopping = stopping
+        self._troubles: deque[str] = deque(maxlen=1)
+        config = common_config(location, lambda error: self._troubles.append(error.str()))
+        self._client = AdminClient({**config, "socket.timeout.ms": milliseconds(self._settings.connect_timeout)})
 
     def find(self) -> Topic | None:
-        """The topic, or None if there is none.
-
-        Raises:
-            LinkLost: the brokers cannot be reached, or do not want us.
-        """
         try:
             [described] = self._client.describe_topics(
                 TopicCollection([self._topic]), request_timeout=self._settings.connect_timeout
@@ -65,7 +83,6 @@ class Admin:
         return Topic(self._topic, len(description.partitions), "" if identity is None else str(identity))
 
     def find_or_make(self) -> Topic:
-        """Raises `LinkLost`, as `find` does."""
         topic = self.find()
         for _ in range(10):
             if topic is not None and topic.partitions:
@@ -85,15 +102,11 @@ class Admin:
                 raise self._lost(exc, f"make topic {self._topic}") from exc
 
     def close(self) -> None:
-        """The client ends with the last reference to it, and it has one to us: nobody is to wait for the collector."""
+        """The client ends with the last reference to it, which an error that comes from here would have for longer."""
         del self._client
 
-    def stop(self) -> None:
-        """Have another thread that waits here raise `LinkLost` soon."""
-        self._stopping = True
-
     def _result(self, result: Callable[[float], T]) -> T:
-        while not self._stopping:  # the client has a deadline of its own
+        while not self._stopping.is_set():  # the client has a deadline of its own
             self._client.poll(0)  # serves what it has to say about connections
             with suppress(TimeoutError):
                 return result(POLL_SECONDS)
@@ -103,33 +116,48 @@ class Admin:
         error = exc.args[0]
         if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
             return LinkLost(f"not allowed to {what}; allow this user Describe, Create, Read and Write on it")
-        because = f" ({self._trouble})" if self._trouble else ""
+        because = f" ({self._troubles[0]})" if self._troubles else ""
         return LinkLost(f"cannot {what}: {error.str()}{because}")
 
 
-def find_starts(location: Location, ends: Mapping[int, int], since: float) -> dict[int, int]:
+def find_starts(
+    location: Location, stopping: threading.Event, *, ends: Mapping[int, int], since: float
+) -> dict[int, int]:
     """The offset of the first record of each partition that is not older than ``since``; one of ``ends`` if none is.
 
-    Blocks for ``connect_timeout`` at most. (An `Admin` could ask too, and one in fifty that are new gets no answer.)
+    Blocks for ``connect_timeout`` at most. (An `AdminClient` could ask too, and one in fifty that are new gets no
+    answer.)
 
     Args:
         since: seconds since 1970.
     Raises:
         LinkLost: no answer.
     """
-    topic, timeout = location.plan.name, location.settings.connect_timeout
+    topic, deadline = location.plan.name, time.monotonic() + location.settings.connect_timeout
+    wanted = [TopicPartition(topic, partition, round(since * 1_000)) for partition in ends]
     consumer = Consumer({**common_config(location, lambda _: None), "group.id": "trioroom"})
     try:
-        wanted = [TopicPartition(topic, partition, round(since * 1_000)) for partition in ends]
-        found = consumer.offsets_for_times(wanted, timeout=timeout)
-    except KafkaException as exc:
-        raise LinkLost(f"cannot ask where to read topic {topic} from: {exc.args[0].str()}") from exc
+        while True:
+            left = max(POLL_SECONDS, deadline - time.monotonic())
+            try:
+                found = _ask_starts(consumer, wanted, min(left, _LONGEST_ASKING))
+                break
+            except KafkaException as exc:  # one that is new says that all brokers are down when it has not got to any
+                if stopping.is_set() or time.monotonic() > deadline:
+                    text = f"cannot ask where to read topic {topic} from: {exc.args[0].str()}"
+                    raise LinkLost(text) from exc
+            stopping.wait(_PAUSE)
     finally:
         consumer.close()
-    starts: dict[int, int] = {}
-    for place in found:
-        if place.error is not None:
-            raise LinkLost(f"cannot ask where to read partition {place.partition} from: {place.error.str()}")
-        end = ends[place.partition]
-        starts[place.partition] = min(place.offset, end) if place.offset >= 0 else end
-    return starts
+    return {
+        each.partition: min(each.offset, ends[each.partition]) if each.offset >= 0 else ends[each.partition]
+        for each in found
+    }
+
+
+def _ask_starts(consumer: Consumer, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
+    found: list[TopicPartition] = consumer.offsets_for_times(wanted, timeout=timeout)
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return found

@@ -20,6 +20,9 @@ class NatsChannel(Channel):
         """Live from here on: all that the relay numbered up to ``number`` was published before that."""
         self.confirm()
 
+    def pass_over(self, message: Message) -> None:
+        """A message has come before this is live."""
+
     def take(self, message: Message) -> None:
         """A message has come while this is live: `deliver` to the listeners what it means."""
         self.deliver(message.payload)

@@ -16,8 +16,9 @@ import trio
 
 from trioroom._core.causes import root_of
 from trioroom.backplane.nats.credentials import credentials_of
-from trioroom.backplane.nats.location import Endpoint, Login
+from trioroom.backplane.nats.location import Login
 from trioroom.backplane.nats.protocol import BadProtocol, Control, LinkLost, Message, Parser
+from trioroom.backplane.url import Endpoint
 
 _READ_BYTES: Final = 65_536
 _MAX_ADDRESSES: Final = 64  # of other servers that one may name
@@ -65,7 +66,7 @@ def parse_info(argument: bytes) -> ServerInfo:
             tls_available=told.get("tls_available") is True,
             nonce=str(told.get("nonce", "")),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError) as exc:
         raise BadProtocol(f"its INFO is {argument[:80]!r}") from exc
 
 
@@ -174,6 +175,8 @@ class _Opening:
             if not (info.tls_required or info.tls_available):
                 raise LinkLost("the server speaks no TLS; write nats://")
             self.stream = await _secure(self.stream, tls, server_hostname)
+            # Who sits between may have said where else to go, with the password. A server says it again inside.
+            info = attrs.evolve(info, addresses=(), leaving=False)
         connection = NatsConnection(self.stream, self._endpoint, info)
         await _log_in(connection, login, tls is not None)
         return connection
@@ -186,7 +189,9 @@ class _Opening:
             events = parser.feed(await _read(stream))
         first, *more = events
         if isinstance(first, Message) or first.word != b"INFO" or more:
-            raise _refusal(first) if isinstance(first, Control) and first.word == b"-ERR" else BadProtocol(f"{first}")
+            if isinstance(first, Control) and first.word == b"-ERR":
+                raise _refusal(first)
+            raise BadProtocol(f"it began with {str(first)[:80]}")
         return parse_info(first.argument)
 
 
@@ -234,8 +239,9 @@ async def _log_in(connection: NatsConnection, login: Login, tls: bool) -> None:
 
 
 def _refusal(event: Control) -> LinkLost:
-    text = event.argument.decode(errors="replace").strip("'")
     advice = (
-        "; check the user and password, token or key that the URL names" if text.startswith("Authorization") else ""
+        "; check the user and password, token or key that the URL names"
+        if event.text.startswith("Authorization")
+        else ""
     )
-    return LinkLost(f"the server refused us: {text}{advice}")
+    return LinkLost(f"the server refused us: {event.text}{advice}")

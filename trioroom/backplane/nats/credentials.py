@@ -62,4 +62,4 @@ def _keys_in(text: bytes, path: str) -> KeyPair:
 
 
 def _sign(keys: KeyPair, nonce: str) -> str:
-    return base64.urlsafe_b64encode(keys.sign(nonce.encode())).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(keys.sign(nonce.encode(errors="replace"))).rstrip(b"=").decode()

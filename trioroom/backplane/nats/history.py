@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import trio
 
@@ -80,13 +79,10 @@ class NatsHistory:
         except JetStreamError as exc:
             raise BackplaneError(f"the broker refused a publication to room {room!r}: {exc}") from exc
 
-    @asynccontextmanager
-    async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
+    def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """As `NatsBackplane.subscribe`; what comes is `Kept` and `Lost`."""
         part, token = self._find(room, None)
-        async with part.subscriptions.open(part.delivered(token), channel, room):
-            await part.wait_heard()
-            yield
+        return part.subscriptions.open(part.delivered(token), channel, room)
 
     async def read_after(
         self, room: str, history: History, offset: int | None, limit: int, *, seen: Position | None = None

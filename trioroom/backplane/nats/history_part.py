@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from functools import partial
 from typing import Final
 
 import trio
 
 from trioroom._core.history import History, Position
+from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.epochs import Epoch, EpochChannel, Epochs
 from trioroom.backplane.nats.history_stream import MARK, HistoryStream, Stored
 from trioroom.backplane.nats.kept_room import KeptRoom
@@ -18,9 +20,10 @@ from trioroom.backplane.nats.relay import StreamLeaders
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.backplane.nats.settings import NatsSettings
+from trioroom.backplane.nats.streams import append
 from trioroom.backplane.nats.subjects import Names
 from trioroom.backplane.subscriptions import Subscriptions
-from trioroom.errors import BackplaneUnavailable
+from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 _CLOCK_INTERVAL: Final = 60.0  # seconds; clocks drift apart, and the server's may be set
@@ -47,9 +50,13 @@ class HistoryPart:
         link.add(EpochChannel(f"{self._kept}epoch".encode(), epochs=self._epochs))
         leaders = names.leaders_of(self._name).encode()
         link.add(StreamLeaders(leaders, lose=self._lose))
+        link.confirm_by(self._wait_heard)
 
     def _lose(self) -> None:
-        self._link.lose(lambda channel: isinstance(channel, KeptRoom) and channel.epochs is self._epochs)
+        self._link.lose(self._concerns)
+
+    def _concerns(self, channel: NatsChannel) -> bool:
+        return isinstance(channel, KeptRoom) and channel.epochs is self._epochs
 
     async def settle(self, requests: Requests) -> None:
         """Have the stream, and know its epoch, on a new connection.
@@ -63,8 +70,7 @@ class HistoryPart:
         except (BackplaneUnavailable, trio.TooSlowError) as exc:
             if not self._link.server.cluster:
                 raise BackplaneUnavailable(f"JetStream does not answer for {self._name}: {exc}") from exc
-            fields = {"stream": self._name, "reason": str(exc) or "no answer"}
-            log.warning("nats: stream %s cannot be used now: %s", *fields.values(), extra=fields)
+            self._warn(exc)
 
     async def _settle(self, requests: Requests) -> None:
         await self._epochs.settle(HistoryStream(requests, self._settings, self._number), self._incarnation)
@@ -105,13 +111,23 @@ class HistoryPart:
             self._epochs.settled = False  # somebody may have removed it
             raise
 
-    async def wait_heard(self) -> None:
+    async def _wait_heard(self, requests: Requests, channels: Collection[NatsChannel]) -> None:
         """Until the server that has the stream knows of our subscriptions, and has passed on what came before them.
 
         Of a cluster it may be another one than ours. Something stored behind them says so, and is gone in a second.
+        When there is no leader, the one to come is told to all, and until then nothing is delivered but a loss.
         """
-        if self._stream.replicated:
-            await self._stream.append(f"{self._keep}heard", b"", {"Nats-TTL": "1s"})
+        if not (self._link.server.cluster and self._epochs.settled and any(map(self._concerns, channels))):
+            return
+        try:
+            await append(requests, f"{self._keep}heard", b"", {"Nats-TTL": "1s"})
+        except BackplaneError as exc:
+            self._epochs.settled = False
+            self._warn(exc)
+
+    def _warn(self, exc: Exception) -> None:
+        fields = {"stream": self._name, "reason": str(exc) or "no answer"}
+        log.warning("nats: stream %s cannot be used now: %s", *fields.values(), extra=fields)
 
     async def open_pages(self, token: str, history: History, seen: Position | None = None) -> PageReader:
         """For one page, as the room is now; see `trioroom.backplane.base.HistoryStore.read_after`."""

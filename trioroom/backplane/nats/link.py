@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final, TypeAlias
@@ -21,12 +21,13 @@ from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
-from trioroom.backplane.nats.location import Endpoint, Location
+from trioroom.backplane.nats.location import Location
 from trioroom.backplane.nats.protocol import Control, LinkLost, Message
 from trioroom.backplane.nats.relay_probe import RelayProbe
 from trioroom.backplane.nats.requests import Requests, link_closed
 from trioroom.backplane.nats.servers import Servers
 from trioroom.backplane.nats.subscriber import Subscriber
+from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")
@@ -35,11 +36,14 @@ _SETTLED: Final = 5.0  # seconds of life after which a loss is a new one and no 
 _INBOX_SID: Final = 1
 _OWN_INBOX_SID: Final = 2
 _MAX_OWN: Final = 256  # requests of the link's own and of hooks; they ask a few things at a time
+_TOO_MANY: Final = "maximum subscriptions exceeded"
 _VIOLATION: Final = re.compile(r"Permissions Violation for (Publish|Subscription) to \"([^\"]*)\"")
 
 Hook: TypeAlias = Callable[[Requests], Awaitable[None]]
 """Asks by what it is given, which goes beside the queue of publications. Whatever `BackplaneError` it raises gives the
 connection up, and the next one tries again."""
+Confirmation: TypeAlias = Callable[[Requests, Collection[NatsChannel]], Awaitable[None]]
+"""The same; it is told what has been subscribed."""
 
 
 class Link:
@@ -61,13 +65,14 @@ class Link:
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
-        self._confirmations: list[Hook] = []
+        self._confirmations: list[Confirmation] = []
         # Beside the queue of the others, which waits until rooms are live.
         self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
         self._subscriber = Subscriber(settings.max_publication_bytes)
         self._changed = trio.Event()
         self._endpoint: Endpoint | None = None  # that we are connected to
         self._attempts = 0  # that have come to something, good or bad
+        self._standing = 0  # channels that are ours and of no room: those that were there before it ran
         self._probe = RelayProbe(settings, self._own, self.meters)
         self.add(self._probe.channel)
 
@@ -80,7 +85,7 @@ class Link:
         """
         self._hooks.append(hook)
 
-    def confirm_by(self, hook: Hook) -> None:
+    def confirm_by(self, hook: Confirmation) -> None:
         """Have ``hook`` run after each batch of subscriptions, before they are live.
 
         In a cluster a server hears of subscriptions at another one a little later. When one of them has answered what
@@ -109,6 +114,7 @@ class Link:
 
     async def run(self) -> None:
         """Connect, and again whenever it is lost; only cancelling ends it."""
+        self._standing = len(self._subscriber.channels)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.requests.expire)
@@ -144,7 +150,7 @@ class Link:
         self.meters.outages += self.ready and not ready
         came_up, self.ready = ready and not self.ready, ready
         if came_up:
-            fields = {"endpoint": self._endpoint, "rooms": len(self._subscriber.channels) - 1}
+            fields = {"endpoint": self._endpoint, "rooms": len(self._subscriber.channels) - self._standing}
             log.info("nats: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
             self.failure = self.requests.trouble = None
             self._attempts += 1
@@ -160,6 +166,8 @@ class Link:
             self.server = connection.info
             nursery.start_soon(self._receive, connection)
             nursery.start_soon(connection.answer_pings)
+            # Both before any room, which might take the last place that the server has for subscriptions.
+            await connection.send(self._own.subscription + self.requests.subscription)
             await nursery.start(self._own.run, connection)
             for hook in self._hooks:
                 await hook(self._own)
@@ -209,12 +217,12 @@ class Link:
                 return await self._subscriber.wait_restored()
         raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
 
-    async def _confirm(self) -> int:
+    async def _confirm(self, channels: Collection[NatsChannel]) -> int:
         # Not a PING, which only tells of the server we are connected to: in a cluster it is the one with the stream
         # that has to know of a subscription, and what we publish gets there after it.
         number = await self._probe.pass_by()
         for hook in self._confirmations:
-            await hook(self._own)
+            await hook(self._own, channels)
         return number
 
     # -- what comes --------------------------------------------------------------------------------
@@ -240,11 +248,13 @@ class Link:
             if connection.info.leaving and self._servers.has_others:
                 raise LinkLost("the server is about to close (lame duck mode)")
         elif event.word == b"-ERR":
-            self._take_error(event.argument.decode(errors="replace").strip("'"))
+            self._take_error(event.text)
 
     def _take_error(self, text: str) -> None:
         violation = _VIOLATION.match(text)
         if violation is None:
+            if text == _TOO_MANY and self._subscriber.refuse_last(text):
+                return
             raise LinkLost(f"the server says: {text}")
         subject = violation[2].encode()
         if violation[1] == "Subscription":

@@ -5,29 +5,26 @@ from __future__ import annotations
 import ssl
 from importlib.util import find_spec
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import attrs
 
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.url import refuse_torn, refuse_unknown, take_settings, tls_context
+from trioroom.backplane.url import (
+    Endpoint,
+    host_and_port,
+    refuse_unknown,
+    split,
+    split_hosts,
+    take_settings,
+    tls_context,
+)
 from trioroom.errors import BackplaneError
 
 DEFAULT_PORT: Final = 4222
 _SCHEMES: Final = ("nats", "nats+tls")
 _KEY_OPTIONS: Final = ("nkey_file", "credentials_file")
 _FALSE: Final = ("0", "f", "false", "n", "no")  # as redis-py reads them
-
-
-@attrs.frozen
-class Endpoint:
-    """One server."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @attrs.frozen
@@ -60,7 +57,9 @@ def parse_location(url: str, settings: NatsSettings | None = None) -> Location:
         ValueError: it is none that `open_nats` takes; no password is named.
         BackplaneError: it names a key, and the package for that is missing.
     """
-    parts = _split(url)
+    parts = split(url, _SCHEMES, "NATS", f"nats://host:{DEFAULT_PORT}, for example")
+    if parts.path.strip("/"):
+        raise ValueError("a NATS URL has no path; write nats://host:4222?prefix=shop, for example")
     tls = parts.scheme == "nats+tls"
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     settings = take_settings(options, settings or NatsSettings())
@@ -68,26 +67,11 @@ def parse_location(url: str, settings: NatsSettings | None = None) -> Location:
     refuse_unknown(options, names, None if tls else "nats+tls://")
     login, _, hosts = parts.netloc.rpartition("@")
     return Location(
-        tuple(_endpoint(host) for host in hosts.split(",")),
+        tuple(Endpoint(*host_and_port(host, DEFAULT_PORT)) for host in split_hosts(hosts)),
         _login(login, options),
         _tls_context(options) if tls else None,
         settings,
     )
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # its message may have the password
-        raise ValueError("this is no URL; in user and password write [ as %5B and ] as %5D, for example") from None
-    if parts.scheme not in _SCHEMES or "://" not in url:
-        raise ValueError(
-            f"{parts.scheme or 'that'!r} is no scheme of a NATS URL; write nats://host:{DEFAULT_PORT}, for example"
-        )
-    refuse_torn(parts)
-    if parts.path.strip("/"):
-        raise ValueError("a NATS URL has no path; write nats://host:4222?prefix=shop, for example")
-    return parts
 
 
 def _login(text: str, options: dict[str, str]) -> Login:
@@ -100,15 +84,6 @@ def _login(text: str, options: dict[str, str]) -> Login:
     if colon:
         return Login(user=unquote(user), password=unquote(password))
     return Login(token=unquote(text)) if text else Login(**files)
-
-
-def _endpoint(text: str) -> Endpoint:
-    try:
-        parts = urlsplit(f"//{text}")
-        return Endpoint(unquote(parts.hostname or "127.0.0.1"), parts.port or DEFAULT_PORT)
-    except ValueError:  # what follows the colon may be a password: its @host was forgotten
-        host = text.partition(":")[0]
-        raise ValueError(f"what begins with {host!r} is no host and port; write host:{DEFAULT_PORT}") from None
 
 
 def _tls_context(options: dict[str, str]) -> ssl.SSLContext:

@@ -18,6 +18,11 @@ MAX_LINE: Final = 1 << 16
 """Bytes; INFO is the longest, which names all servers of a cluster and takes a few kilobytes."""
 MAX_MESSAGE: Final = (1 << 26) + MAX_LINE
 """Bytes; 64 MiB is the most that a server may be set to take, and it puts headers of its own before a stream's."""
+MAX_SUBJECT: Final = 4_000
+"""Bytes. A server closes the connection of who sends a line of more than 4,096, unless its configuration says otherwise
+(``max_control_line``); the rest is for an inbox and the lengths."""
+_MAX_TEXT: Final = MAX_SUBJECT + 100  # bytes
+_OVERHEAD: Final = 256  # bytes, of one that is empty
 _MESSAGES: Final = (b"MSG", b"HMSG")
 _CONTROL: Final = frozenset((b"INFO", b"PING", b"PONG", b"+OK", b"-ERR"))
 _SPACES: Final = re.compile(rb"[ \t]+")
@@ -51,6 +56,11 @@ class Message:
 
     def __repr__(self) -> str:
         return f"<Message {self.subject!r} status={self.status} of {len(self.payload)} bytes>"
+
+    @property
+    def size(self) -> int:
+        """In memory, about."""
+        return len(self._head) + len(self.payload) + _OVERHEAD
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -88,6 +98,12 @@ class Control:
 
     word: bytes
     argument: bytes = b""
+
+    @property
+    def text(self) -> str:
+        """What follows, for people and their logs: one line, of a subject and what is wrong with it at most."""
+        text = self.argument[:_MAX_TEXT].decode(errors="replace").strip("'")
+        return "".join(character if character.isprintable() else "?" for character in text)
 
 
 Event: TypeAlias = Message | Control
@@ -196,6 +212,14 @@ def pack_headers(headers: Mapping[str, str] | None) -> bytes:
 def pack_subscription(subject: bytes, sid: int) -> bytes:
     """SUB."""
     return b"SUB %b %d\r\n" % (subject, sid)
+
+
+def too_long(subject: bytes) -> str:
+    """What is wrong with one beyond `MAX_SUBJECT`, and what to do."""
+    return (
+        f"subject of {len(subject)} bytes, as {subject[:40]!r}... is; {MAX_SUBJECT} are the most, where each byte of a "
+        "name that is no letter, digit, _, - or / takes three; choose a shorter name"
+    )
 
 
 def pack_unsubscription(sid: int) -> bytes:

@@ -8,6 +8,7 @@ subject.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import attrs
 
@@ -84,8 +85,18 @@ class RelayedRoom(NatsChannel):
 
     def confirm_at(self, number: int) -> None:
         """What came before does not count any more, and is told to be lost."""
-        self.latest = number
+        self.latest = max(number, self.latest)
         self.confirm()
+
+    def interrupt(self) -> None:
+        """On another connection the relay may be another one."""
+        self.latest = 0
+        super().interrupt()
+
+    def pass_over(self, message: Message) -> None:
+        """It may have come behind the number that is confirmed, and does not go missing where it is not wanted yet."""
+        with suppress(KeyError, ValueError):
+            self.latest = int(message.headers["Nats-Sequence"])
 
     def take(self, message: Message) -> None:
         """What comes, unless it has no place in the order."""

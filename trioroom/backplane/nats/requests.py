@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import takewhile
+from itertools import chain
 from typing import Final, NoReturn
 
 import attrs
@@ -18,11 +18,20 @@ import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.connection import NatsConnection
-from trioroom.backplane.nats.protocol import Message, pack_headers, pack_publication, pack_subscription
+from trioroom.backplane.nats.protocol import (
+    MAX_MESSAGE,
+    MAX_SUBJECT,
+    Message,
+    pack_headers,
+    pack_publication,
+    pack_subscription,
+    too_long,
+)
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT: Final = 20  # so that a request may wait a twentieth longer than it should
 _GROUP_BYTES: Final = 1 << 18  # of one system call; what waits beyond goes with the next
+_MAX_REPLIED: Final = 2 * MAX_MESSAGE  # of one request: a page of many messages, of which the last may be the largest
 _NO_RESPONDERS: Final = 503
 _FIRST_PAUSE: Final = 0.02  # seconds until what nobody answers is asked again; twice as many each time
 _LONGEST_PAUSE: Final = 0.3
@@ -43,6 +52,7 @@ class _Pending:
     since: float
     last: Callable[[Message], bool] | None  # of several replies; None wants one
     replies: list[Message] = attrs.field(factory=list)
+    replied: int = 0  # bytes of them
     asker: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
 
 
@@ -60,6 +70,8 @@ class Requests:
         self._max_queued_bytes = max_queued_bytes
         self._meters = meters or LinkMeters()
         self._inbox = f"_INBOX.{secrets.token_hex(8)}.".encode()
+        self.subscription = pack_subscription(self._inbox + b"*", sid)
+        """To be sent first of all: without it no answer comes."""
         self._count = 0
         self._waiting: dict[bytes, _Pending] = {}  # not sent; by token, in their order, as are those that are
         self._sent: dict[bytes, _Pending] = {}
@@ -158,6 +170,8 @@ class Requests:
         headers: Mapping[str, str] | None,
         last: Callable[[Message], bool] | None,
     ) -> _Pending:
+        if len(subject) > MAX_SUBJECT:
+            raise BackplaneError(f"the broker takes no {too_long(subject)}")
         self._count += 1
         token, head = b"%d" % self._count, pack_headers(headers)
         packed = pack_publication(subject, self._inbox + token, head, payload)
@@ -199,10 +213,9 @@ class Requests:
 
     def _expire(self, oldest: float) -> None:
         within = f"within timeout={self.timeout:g} s{self._because}"
-        for pending in [
-            *takewhile(lambda pending: pending.since <= oldest, self._waiting.values()),
-            *takewhile(lambda pending: pending.since <= oldest, self._sent.values()),
-        ]:  # each gets an error of its own, as each gets a traceback
+        # All of them, as who has waited for room may stand behind who came later.
+        for pending in [each for each in chain(self._waiting.values(), self._sent.values()) if each.since <= oldest]:
+            # Each gets an error of its own, as each gets a traceback.
             error = BackplaneUnavailable(f"the broker has not confirmed a publication {within}; retry later")
             self._resolve(pending, outcome.Error(error))
 
@@ -216,7 +229,6 @@ class Requests:
         """
         self._down_since = None
         try:
-            await connection.send(pack_subscription(self._inbox + b"*", self.sid))
             task_status.started()
             while True:
                 if not self._waiting:
@@ -273,7 +285,11 @@ class Requests:
                 observed = True
             self.answered += reply.status != _NO_RESPONDERS
             pending.replies.append(reply)
-            if pending.last is None or pending.last(reply):
+            pending.replied += reply.size
+            if pending.replied > _MAX_REPLIED:
+                text = f"one question was answered with {pending.replied} bytes; retry later"
+                self._resolve(pending, outcome.Error(BackplaneUnavailable(text)))
+            elif pending.last is None or pending.last(reply):
                 self._resolve(pending, outcome.Value(pending.replies))
 
     def refuse(self, subject: bytes, error: Callable[[], Exception]) -> bool:

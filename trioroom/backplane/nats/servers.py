@@ -9,7 +9,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from trioroom.backplane.nats.connection import ServerInfo
-from trioroom.backplane.nats.location import DEFAULT_PORT, Endpoint
+from trioroom.backplane.nats.location import DEFAULT_PORT
+from trioroom.backplane.url import Endpoint
 
 
 class Servers:

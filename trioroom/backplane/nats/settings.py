@@ -48,7 +48,7 @@ class NatsSettings:
     """Servers of a cluster that have each stream, histories too. With 1 rooms wait while the one server is away and
     histories are as lasting as its disk; 3 outlives the loss of one, and each publication waits for two of them."""
     storage: str = attrs.field(default="file", validator=validators.in_(("file", "memory")))
-    """Where histories are, and who is present: ``file`` outlives a restart of the server, ``memory`` does not and needs
+    """What has histories, and who is present. ``file`` outlives a restart of the server, ``memory`` does not and needs
     no disk."""
 
     history_streams: int = attrs.field(default=4, validator=validators.and_(_COUNT, validators.le(256)))

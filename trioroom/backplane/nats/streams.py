@@ -50,7 +50,7 @@ def parse_answer(reply: Message) -> dict[str, Any]:
             return answer
         code, err_code = int(error.get("code", 0)), int(error.get("err_code", 0))
         description = str(error.get("description", "no description"))
-    except (AttributeError, TypeError, ValueError, RecursionError) as exc:
+    except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise BackplaneUnavailable(f"the broker answered {reply.payload[:80]!r}, which is not JetStream's") from exc
     if err_code in _WITHOUT_JETSTREAM:
         raise JetStreamError(_NO_JETSTREAM, err_code)

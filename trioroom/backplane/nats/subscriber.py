@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
 import trio
@@ -17,7 +17,14 @@ import trio
 from trioroom.backplane.base import Lost
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection
-from trioroom.backplane.nats.protocol import LinkLost, Message, pack_subscription, pack_unsubscription
+from trioroom.backplane.nats.protocol import (
+    MAX_SUBJECT,
+    LinkLost,
+    Message,
+    pack_subscription,
+    pack_unsubscription,
+    too_long,
+)
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")
@@ -36,6 +43,7 @@ class Subscriber:
         self._by_sid: dict[int, NatsChannel] = {}
         self._last_sid = FIRST_SID
         self._wishes: deque[tuple[NatsChannel, int]] = deque()  # subscribe as this; not any more if it has another one
+        self._on_way: list[tuple[NatsChannel, int]] = []  # sent and not confirmed
         self._unwanted: deque[int] = deque()
         self._news = trio.Event()
         self._restored = trio.Event()
@@ -60,12 +68,14 @@ class Subscriber:
         """Until all channels that were wanted when `run` began, or will be when it does, have been confirmed."""
         await self._restored.wait()
 
-    async def run(self, connection: NatsConnection, confirm: Callable[[], Awaitable[int]]) -> None:
+    async def run(
+        self, connection: NatsConnection, confirm: Callable[[Collection[NatsChannel]], Awaitable[int]]
+    ) -> None:
         """Subscribe until cancelled or the link is lost; from then on no channel is live. Messages come by `take`.
 
         Args:
-            confirm: returns when what was sent before it has been heard wherever publications come from, with the
-                relay's number then.
+            confirm: returns when the subscriptions of these have been heard of wherever publications come from, with
+                the relay's number then.
         Raises:
             LinkLost: the connection is over, or what was live before is refused now.
         """
@@ -75,10 +85,11 @@ class Subscriber:
         try:
             while True:
                 batch = self._take_batch()
+                self._on_way = list(batch)
                 if batch or self._unwanted:
                     await connection.send(self._pack(batch))
                 if batch:
-                    self._confirm(batch, await confirm())
+                    self._confirm(batch, await confirm([channel for channel, _ in batch]))
                 if not self._wishes:
                     self._restored.set()
                     await self._wait_news()
@@ -95,6 +106,8 @@ class Subscriber:
         self._last_sid += 1
         channel.sid = self._last_sid
         channel.refusal = None
+        if len(channel.name) > MAX_SUBJECT:
+            return channel.refuse(BackplaneError(f"the broker takes no {too_long(channel.name)}"))
         self._by_sid[channel.sid] = channel
         self._wishes.append((channel, channel.sid))
         self._news.set()
@@ -129,8 +142,10 @@ class Subscriber:
     def take(self, message: Message) -> None:
         """For a subscription of ours; never waits for a room."""
         channel = self._by_sid.get(message.sid)
-        if channel is None or not channel.live:
+        if channel is None:
             return
+        if not channel.live:
+            return channel.pass_over(message)
         self.heard += 1
         if len(message.payload) > self._max_payload:
             fields = {"bytes": len(message.payload), "channel": channel.name}
@@ -141,18 +156,34 @@ class Subscriber:
         channel.take(message)
 
     def refuse(self, subject: bytes, text: str) -> bool:
-        """The server does not permit to listen to ``subject``; whether that was asked for here.
+        """The server does not permit to listen to ``subject``; whether somebody is told who has asked for it.
 
         Raises:
             LinkLost: members sit there and would hear nothing.
         """
         channel = self.channels.get(subject)
-        if channel is None:
+        return channel is not None and self._refuse(channel, text)
+
+    def refuse_last(self, text: str) -> bool:
+        """The server has no place for one subscription; whether it was one of those that are on their way.
+
+        It says so once for each, and takes no other one in between: they are the last ones.
+
+        Raises:
+            LinkLost: as `refuse`.
+        """
+        if not self._on_way:
             return False
+        channel, sid = self._on_way.pop()
+        if self._by_sid.get(sid) is channel:
+            self._refuse(channel, text)
+        return True
+
+    def _refuse(self, channel: NatsChannel, text: str) -> bool:
         if channel.live or channel.interrupted:
             raise LinkLost(f"the server refuses: {text}")
         channel.refuse(BackplaneError(f"the broker refuses the subscription: {text}"))
-        return True
+        return len(channel) > 0
 
     def lose(self, concerns: Callable[[NatsChannel], bool]) -> None:
         """Something may have been lost on the way; those which that ``concerns`` and who are live are told."""

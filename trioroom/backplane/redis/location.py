@@ -5,13 +5,14 @@ from __future__ import annotations
 import enum
 import ssl
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode
 
 import attrs
 from redis.connection import parse_url
 
 from trioroom.backplane.redis.settings import RedisSettings
-from trioroom.backplane.url import refuse_torn, refuse_unknown, take_settings, tls_context
+from trioroom.backplane.url import Endpoint as HostEndpoint
+from trioroom.backplane.url import host_and_port, refuse_unknown, split, split_hosts, take_settings, tls_context
 
 DEFAULT_PORT = 6379
 DEFAULT_SENTINEL_PORT = 26379
@@ -31,17 +32,13 @@ class Mode(enum.Enum):
 
 
 @attrs.frozen
-class Endpoint:
+class Endpoint(HostEndpoint):
     """One server: a host and port, or the path of a Unix socket."""
 
-    host: str
-    port: int
     path: str | None = None
 
     def __str__(self) -> str:
-        if self.path is not None:
-            return self.path
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return super().__str__() if self.path is None else self.path
 
 
 @attrs.frozen
@@ -76,7 +73,7 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
     Raises:
         ValueError: it is none of the kinds that `trioroom.backplane.redis.open_redis` lists; no password is named.
     """
-    parts = _split(url)
+    parts = split(url, _SCHEMES, "Redis", f"redis://host:{DEFAULT_PORT}, for example")
     kind, _, mode_name = parts.scheme.partition("+")
     mode = Mode[(mode_name or "server").upper()]
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -91,19 +88,6 @@ def parse_location(url: str, settings: RedisSettings | None = None) -> Location:
     known: dict[str, Any] = parse_url(plain)  # type: ignore[no-untyped-call]  # it has no types
     tls = tls_context(known) if kind == "rediss" else None
     return Location(mode, endpoints, _login(known), sentinel_login, master, tls, settings)
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-    except ValueError:  # its message may have the password
-        raise ValueError("this is no URL; in user and password write [ as %5B and ] as %5D, for example") from None
-    if parts.scheme not in _SCHEMES or "://" not in url:
-        raise ValueError(
-            f"{parts.scheme or 'that'!r} is no scheme of a Redis URL; write redis://host:6379, for example"
-        )
-    refuse_torn(parts)
-    return parts
 
 
 def _take_sentinel_login(options: dict[str, str], scheme: str) -> Login:
@@ -142,16 +126,7 @@ def _login(known: dict[str, Any]) -> Login:
 
 def _endpoints(scheme: str, hosts: str, mode: Mode) -> tuple[Endpoint, ...]:
     default_port = DEFAULT_SENTINEL_PORT if mode is Mode.SENTINEL else DEFAULT_PORT
-    endpoints = tuple(_endpoint(host, default_port) for host in hosts.split(","))
+    endpoints = tuple(Endpoint(*host_and_port(host, default_port)) for host in split_hosts(hosts))
     if mode is Mode.SERVER and len(endpoints) > 1:
         raise ValueError(f"{scheme}:// names one server; write {scheme}+sentinel:// or {scheme}+cluster:// for several")
     return endpoints
-
-
-def _endpoint(text: str, default_port: int) -> Endpoint:
-    try:
-        parts = urlsplit(f"//{text}")
-        return Endpoint(unquote(parts.hostname or "127.0.0.1"), parts.port or default_port)
-    except ValueError:  # what follows the colon may be a password: its @host was forgotten
-        host = text.partition(":")[0]
-        raise ValueError(f"what begins with {host!r} is no host and port; write host:{default_port}") from None

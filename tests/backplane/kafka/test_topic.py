@@ -1,0 +1,40 @@
+"""Asking the brokers about the topic."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import trio
+from confluent_kafka import KafkaError
+
+from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
+from trioroom.backplane.kafka.client import LinkLost
+from trioroom.backplane.kafka.location import parse_location
+from trioroom.backplane.kafka.topic import find_starts
+
+pytestmark = pytest.mark.kafka
+
+
+def test_where_to_read_from_is_asked_again(mock_cluster: MockCluster) -> None:
+    mock_cluster.create_topic("trioroom.rooms", 2)
+    mock_cluster.push_errors(ApiKey.LIST_OFFSETS, *[KafkaError.LEADER_NOT_AVAILABLE] * 3)
+    starts = find_starts(parse_location(mock_cluster.url), threading.Event(), ends={0: 5, 1: 7}, since=time.time() + 60)
+    assert starts.keys() == {0, 1}
+
+
+async def test_asking_where_to_read_from_ends_when_it_is_stopped(mock_cluster: MockCluster) -> None:
+    location = parse_location(f"{mock_cluster.url}?connect_timeout=60")
+    mock_cluster.set_down()
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with pytest.raises(LinkLost, match=r"^cannot ask where to read topic trioroom\.rooms from"):
+            find_starts(location, stopping, ends={0: 5}, since=0.0)
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, ask)
+            await trio.sleep(0.1)
+            stopping.set()
