@@ -151,8 +151,8 @@ class NatsCluster:
 
         async def is_copied() -> bool:
             leader = await self.leader_of(stream)
-            cluster = leader and await self._ask_cluster(leader, stream)
-            return bool(cluster) and all(replica["current"] for replica in cluster["replicas"])
+            cluster = None if leader is None else await self._ask_cluster(leader, stream)
+            return cluster is not None and all(replica["current"] for replica in cluster["replicas"])
 
         await until(is_copied, f"all have {stream}", 30)
 
