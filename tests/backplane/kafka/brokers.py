@@ -16,6 +16,7 @@ from trioroom.backplane.base import Backplane
 PROMPT = "fetch_wait=0.01"
 """For tansu and the mock cluster, which do not answer a fetch that waits when something comes."""
 _PARTITIONS = 2  # more would say the same, and cost each node more probes
+_PATIENCE = 10  # seconds, as opening raises when the first probe fails, and other tests keep the machine busy
 _numbers = count()
 
 
@@ -25,7 +26,7 @@ def new_topic(broker: KafkaServer | MockCluster) -> str:
     if isinstance(broker, MockCluster):
         broker.create_topic(f"{prefix}.rooms", _PARTITIONS, len(broker.brokers))
         broker.create_topic(f"{prefix}.presence", 1, len(broker.brokers))
-    return f"{broker.url}?{PROMPT}&partitions={_PARTITIONS}&prefix={prefix}"
+    return f"{broker.url}?{PROMPT}&partitions={_PARTITIONS}&prefix={prefix}&probe_timeout={_PATIENCE}"
 
 
 class OnBroker:

@@ -109,6 +109,7 @@ class HistoryView:
         kept = None
         try:
             content = read(record)
+            self._check_partition(content, record)
         except (ValueError, TypeError) as exc:
             log.warning(
                 "kafka: dropped a record of a history that makes no sense: %s", exc,
@@ -119,6 +120,10 @@ class HistoryView:
             kept = self._enter(view, content, record)
         view.place, view.applied = record.offset + 1, True
         return kept
+
+    def _check_partition(self, content: Content, record: Record) -> None:
+        if content.begins is None and (right := self.partition_of(content.room)) != record.partition:
+            raise ValueError(f"partition {right} has the records of its room; its writer has another partitioner")
 
     def _enter(self, view: PartitionView, content: Content, record: Record) -> Kept | None:
         room = content.room
