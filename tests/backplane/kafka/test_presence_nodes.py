@@ -19,6 +19,7 @@ from tests.backplane.presence_node import open_process
 from tests.backplane.processes import until
 from trioroom.backplane.kafka import KafkaSettings, open_kafka
 from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, SeatId
+from trioroom.backplane.kafka.records import PRESENCE
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.kafka
@@ -283,7 +284,9 @@ async def test_node_that_leaves_takes_all_with_it(server: KafkaServer) -> None:
             async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 seat.put("ann", b"1")
                 await trio.sleep(0.3)
-        assert await PresenceLog(server.bootstrap).kept() == []
+        log = PresenceLog(server.bootstrap)
+        assert await log.kept() == []
+        assert [value for key, value in await log.records() if not key.startswith(PRESENCE) and value is not None] == []
 
 
 async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(

@@ -77,7 +77,8 @@ class Marks:
                 line.gathering = None
                 current.error = _not_confirmed()  # if we are cancelled
                 try:
-                    place = await self._producer.produce(partition, self._key, b"")
+                    # Without a value, lest a topic that is compacted keeps one of each node that there ever was.
+                    place = await self._producer.produce(partition, self._key, None)
                     if place.offset != UNKNOWN_OFFSET:  # else another one may say more
                         current.offset, current.error = place.offset, None
                 except BackplaneError as exc:
