@@ -18,7 +18,7 @@ from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
 from trioroom.backplane.kafka.log import Log
 from trioroom.backplane.kafka.presence_beats import Beats
-from trioroom.backplane.kafka.presence_follower import Follower
+from trioroom.backplane.kafka.presence_follower import PARTITION, Follower
 from trioroom.backplane.kafka.presence_records import Gone, Row, SeatId, Statement, write
 from trioroom.backplane.kafka.presence_seat import Seat
 from trioroom.backplane.kafka.presence_table import News, SeatGone
@@ -83,7 +83,7 @@ class KafkaPresence:
 
     async def _append(self, statements: Sequence[Statement]) -> Place:
         records = [(PRESENCE + name.encode(), value) for name, value in map(write, statements)]
-        return await self._log.produce_all(0, records)  # whatever the number of partitions: there is one order
+        return await self._log.produce_all(PARTITION, records)
 
     async def _write(self, statements: Sequence[Statement]) -> None:
         async with self._line:  # counted by records and not by writes: thousands of rooms have few rows each
