@@ -239,8 +239,8 @@ class Table:
                         news.change(seat.id, user, info)
 
     def hide_silent(self, since: float, known: Collection[str]) -> None:
-        """Nodes whose last beat was written before ``since``, by the clock of the log, or which have none, but for those
-        ``known``. Nobody where the log has no clock, and ``since`` is less than any stamp."""
+        """Nodes whose last beat was written before ``since``, by the clock of the log, or which have none; but not those
+        ``known``. Where the log has no clock ``since`` is less than any stamp."""
         for name, node in self.nodes.items():
             node.hidden = node.stamp < since and name not in known
 
