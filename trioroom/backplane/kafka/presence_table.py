@@ -239,7 +239,7 @@ class Table:
                         news.change(seat.id, user, info)
 
     def hide_silent(self, since: float, known: Collection[str]) -> None:
-        """Nodes whose last beat was written before ``since``, by the clock of the log, or which have none; but not those
+        """Nodes whose last beat was written before ``since``, by the clock of the log, or which have none; not of those
         ``known``. Where the log has no clock ``since`` is less than any stamp."""
         for name, node in self.nodes.items():
             node.hidden = node.stamp < since and name not in known
