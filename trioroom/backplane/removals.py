@@ -34,27 +34,29 @@ class Removals:
         self._remove = remove
         self._give_up_id = give_up_id
         self._owed: dict[tuple[bytes, str], None] = {}  # table and seat, in the order in which they are tried
+        self._given_up = 0  # ids
         self._added = trio.Event()
         self._refusal = ""  # the last one that was logged
 
     async def close(self, table: bytes, seats: Sequence[str]) -> None:
         """The rows of ``seats`` go now if the broker takes no longer than `CLOSE_TIMEOUT`, and else by `run`."""
-        left = [(table, seat) for seat in seats]
+        left, given_up = [(table, seat) for seat in seats], self._given_up
         with trio.move_on_after(CLOSE_TIMEOUT, shield=True):
             while left and await self._try(*left[0]):
                 del left[0]
         for each in left:
-            self._owe(each)
+            if self._given_up == given_up:  # else others remove it, with all that closed at the same time
+                self._owe(each)
 
     def _owe(self, each: tuple[bytes, str]) -> None:
         if len(self._owed) < MAX_OWED:
             self._owed[each] = None
             self._added.set()
             return
-        log.warning(
-            "%s: more than %d rooms with presence were closed while the broker was away", self._broker, MAX_OWED
-        )
+        what = "%s: more than %d rooms with presence were closed and are still to be removed at the broker"
+        log.warning(what, self._broker, MAX_OWED)
         self._owed.clear()
+        self._given_up += 1
         self._give_up_id()
 
     async def run(self) -> None:

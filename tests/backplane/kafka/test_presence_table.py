@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, SeatId, Statement, read, write
-from trioroom.backplane.kafka.presence_table import ROW_BYTES, SEAT_BYTES, Changes, News, Rows, Table
+from trioroom.backplane.kafka.presence_table import (
+    ROW_BYTES,
+    SEAT_BYTES,
+    Changes,
+    News,
+    Rows,
+    SeatGone,
+    Table,
+)
 
 ROOMS = ("a", "b")
 NAMES = st.sampled_from(["1a", "2b", "3c"])
@@ -93,6 +101,7 @@ class Writers:
         self._table = Table(1 << 20)
         self._names = iter(f"{number:x}" for number in range(1, 1_000))
         self._living: dict[str, dict[SeatId, set[str]]] = {}
+        self._unaware: dict[str, dict[SeatId, set[str]]] = {}  # have not read that they are dead
 
     def say(self, statement: Statement) -> None:
         self.said.append(statement)
@@ -102,7 +111,11 @@ class Writers:
         """One of the things that nodes do."""
         what = self._random.random()
         if what < 0.1 or not self._living:
-            self._living[next(self._names)] = {}
+            node = next(self._names)
+            self._living[node] = {}
+            self.say(Beat(node, lives=True))
+        if self._random.random() < 0.1:
+            self._go_on_unaware()
         node = self._random.choice(list(self._living))
         seats = self._living[node]
         if what < 0.6:
@@ -110,10 +123,12 @@ class Writers:
         elif what < 0.75 and seats:
             self._close(seats)
         elif what < 0.85:
-            del self._living[node]
+            self._unaware[node] = self._living.pop(node)
             self.say(Dead(node, is_dead=True))
         elif what < 0.9:
             for statement in list(self._table.left_behind(float(len(self.said)))):
+                if self._random.random() < 0.2:
+                    self._go_on_unaware()
                 self.say(statement)
         elif what < 0.95:
             while seats:
@@ -122,6 +137,14 @@ class Writers:
             self.say(Beat(node, lives=False))
         else:
             self.say(Beat(node, lives=True))
+
+    def _go_on_unaware(self) -> None:
+        if self._unaware:
+            node = self._random.choice(list(self._unaware))
+            if self._random.random() < 0.5:
+                self._change(node, self._unaware[node])
+            else:
+                del self._unaware[node]
 
     def _change(self, node: str, seats: dict[SeatId, set[str]]) -> None:
         if not seats or self._random.random() < 0.2:
@@ -144,26 +167,31 @@ class Writers:
             self.say(Gone(seat, is_gone=False))
 
 
-def compacted(statements: list[Statement], *, keep_tombstones: bool) -> list[Statement]:
-    """The last of each key, where it was."""
+def compacted(statements: list[Statement], older: int) -> list[Statement]:
+    """The last of each key, where it was; tombstones among the ``older`` ones have outlasted delete.retention.ms."""
     last = {write(statement)[0]: number for number, statement in enumerate(statements)}
-    kept = [statement for number, statement in enumerate(statements) if last[write(statement)[0]] == number]
-    return [statement for statement in kept if keep_tombstones or write(statement)[1] is not None]
+    return [
+        statement
+        for number, statement in enumerate(statements)
+        if last[write(statement)[0]] == number and (number >= older or write(statement)[1] is not None)
+    ]
 
 
-@settings(max_examples=200)
-@given(st.integers(0, 1 << 30), st.integers(0, 150), st.integers(0, 60), st.booleans())
-def test_compacted_log_says_the_same(seed: int, before: int, after: int, keep_tombstones: bool) -> None:
-    """Kafka compacts what is older, and who starts reads that and then all that has come since."""
-    writers = Writers(seed)
-    for _ in range(before):
-        writers.step()
-    old = len(writers.said)
-    for _ in range(after):
-        writers.step()
-    head = compacted(writers.said[:old], keep_tombstones=keep_tombstones)
+@settings(max_examples=400)
+@given(st.integers(0, 1 << 30), st.integers(0, 60), st.integers(0, 100), st.integers(0, 60))
+def test_compacted_log_says_the_same(seed: int, older: int, before: int, after: int) -> None:
+    """Kafka compacts what is older, and who starts reads that and then all that has come since; and hides whatever is
+    left of nodes that have no beat."""
+    writers, lengths = Writers(seed), []
+    for steps in (older, before, after):
+        for _ in range(steps):
+            writers.step()
+        lengths.append(len(writers.said))
+    head = compacted(writers.said[: lengths[1]], lengths[0])
     whole = read_all(writers.said)
-    late = read_all([*head, *writers.said[old:]])
+    late = read_all([*head, *writers.said[lengths[1] :]])
+    for table in (whole, late):
+        table.hide_silent(0.0, known=())
     assert shown(late) == shown(whole)
 
 
@@ -183,6 +211,30 @@ def test_node_that_was_silent_before_we_came_is_shown_when_it_is_heard() -> None
     table.take(Beat("1a", lives=True), 0.0, 42.0, news)
     assert news.events == [Changes(seat, {"ann": b"1", "bob": b"2"})]
     assert shown(table) == {seat: {"ann": b"1", "bob": b"2"}}
+
+
+def test_node_whose_death_is_taken_back_is_gone_though_compaction_has_removed_that_it_died() -> None:
+    table, news, seat = Table(1 << 20), News(), SeatId("1a", 1, "a")
+    table.take(Row(seat, "ann", b"1"), 0.0, 10.0, News())
+    table.take(Dead("1a", is_dead=False), 0.0, 10.0, news)
+    assert news.events == [SeatGone(seat)]
+    assert (table.nodes, table.bytes, shown(table)) == ({}, 0, {})
+
+
+def test_node_without_a_beat_is_not_shown_to_who_starts() -> None:
+    """It has said goodbye and could not take back all of it, and compaction has removed that."""
+    table, seat = Table(1 << 20), SeatId("1a", 1, "a")
+    table.take(Row(seat, "ann", b"1"), 0.0, 10.0, News())
+    table.hide_silent(20.0, known=())
+    assert shown(table) == {}
+
+
+def test_nobody_is_hidden_where_the_log_has_no_clock() -> None:
+    table, seat = Table(1 << 20), SeatId("1a", 1, "a")
+    table.take(Beat("1a", lives=True), 0.0, -1.0, News())
+    table.take(Row(seat, "ann", b"1"), 0.0, -1.0, News())
+    table.hide_silent(-1.0 - 30.0, known=())
+    assert shown(table) == {seat: {"ann": b"1"}}
 
 
 def test_hidden_node_that_is_dead_goes_without_a_word() -> None:

@@ -101,8 +101,9 @@ async def open_kafka(url: str, *, settings: KafkaSettings | None = None) -> Asyn
     logs = [Log(each, lambda: changed.set()) for each in (location, _for_presence(location))]
     backplane = KafkaBackplane(*logs)
     async with run_in_background(logs[0].run), run_in_background(logs[1].run):
-        while not all(log.ready for log in logs):
-            if failures := [log.failure for log in logs if log.failure is not None]:
+        new = logs
+        while new := [log for log in new if not log.ready]:  # what has been up may wait, as long as the other is read
+            if failures := [log.failure for log in new if log.failure is not None]:
                 raise BackplaneUnavailable(f"cannot use the Kafka backplane: {failures[0]}")
             await changed.wait()
             changed = trio.Event()

@@ -96,7 +96,7 @@ class Link:
             await nursery.start(self.marks.run)
             ends = await self._ends()
             starts = dict(self.reader.places) or await self._first_starts(ends)
-            nursery.start_soon(self.reader.run, starts, ends, self._note)
+            await nursery.start(self.reader.run, starts, ends, self._note)
             await self._wait_read_back()
             await self._keep_probing()
 

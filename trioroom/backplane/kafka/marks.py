@@ -78,7 +78,8 @@ class Marks:
                 current.error = _not_confirmed()  # if we are cancelled
                 try:
                     while current.offset == UNKNOWN_OFFSET:  # of a second try: another mark says more
-                        current.offset = (await self._producer.produce(partition, self._key, b"")).offset
+                        # Without a value, lest a topic that is compacted keeps one of each node that there ever was.
+                        current.offset = (await self._producer.produce(partition, self._key, None)).offset
                     current.error = None
                 except BackplaneError as exc:
                     current.error = exc

@@ -18,7 +18,7 @@ from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
 from trioroom.backplane.kafka.log import Log
 from trioroom.backplane.kafka.presence_beats import Beats
-from trioroom.backplane.kafka.presence_follower import Follower
+from trioroom.backplane.kafka.presence_follower import PARTITION, Follower
 from trioroom.backplane.kafka.presence_records import Gone, Row, SeatId, Statement, write
 from trioroom.backplane.kafka.presence_seat import Seat
 from trioroom.backplane.kafka.presence_table import News, SeatGone
@@ -27,7 +27,7 @@ from trioroom.backplane.own_rows import AT_ONCE
 from trioroom.backplane.removals import Removals
 
 log = logging.getLogger("trioroom.backplane")
-_WRITES_AT_ONCE = 4  # of `AT_ONCE` records: they fit into the producer's queue, and a beat finds room behind them
+_MOST_ON_THE_WAY = 4 * AT_ONCE  # records: they fit into the producer's queue, and a beat finds room behind them
 
 
 class KafkaPresence:
@@ -35,7 +35,9 @@ class KafkaPresence:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._bulk = trio.Semaphore(_WRITES_AT_ONCE)
+        self._line = trio.Lock()  # of writes that wait for room
+        self._on_the_way = 0  # records
+        self._confirmed = trio.Event()
         self._follower = Follower(log, self._tell, self._resync)
         self._beats = Beats(log, self._follower, self._append, self._write)
         self._removals = Removals("kafka", self._remove, self._change_id)
@@ -81,21 +83,29 @@ class KafkaPresence:
 
     async def _append(self, statements: Sequence[Statement]) -> Place:
         records = [(PRESENCE + name.encode(), value) for name, value in map(write, statements)]
-        return await self._log.produce_all(0, records)  # whatever the number of partitions: there is one order
+        return await self._log.produce_all(PARTITION, records)
 
     async def _write(self, statements: Sequence[Statement]) -> None:
-        async with self._bulk:
+        async with self._line:  # counted by records and not by writes: thousands of rooms have few rows each
+            while self._on_the_way and self._on_the_way + len(statements) > _MOST_ON_THE_WAY:
+                self._confirmed = trio.Event()
+                await self._confirmed.wait()
+            self._on_the_way += len(statements)
+        try:
             if statements:
                 await self._append(statements)
+        finally:
+            self._on_the_way -= len(statements)
+            self._confirmed.set()
 
     async def _remove(self, _: bytes, name: str) -> None:
         """What is left of a closed seat: at once for all who see it, and then row by row."""
         if (seat := self._closed.get(name)) is not None:  # else its node is another one now
-            await self._write([Gone(seat.id, is_gone=True)])
-            users = list(seat.there)
-            for start in range(0, len(users), AT_ONCE):
-                await self._write([Row(seat.id, user, None) for user in users[start : start + AT_ONCE]])
-            await self._write([Gone(seat.id, is_gone=False)])
+            statements: list[Statement] = [Row(seat.id, user, None) for user in seat.there]
+            if len(statements) > 1:  # else it goes at once as it is
+                statements = [Gone(seat.id, is_gone=True), *statements, Gone(seat.id, is_gone=False)]
+            for start in range(0, len(statements), AT_ONCE):
+                await self._write(statements[start : start + AT_ONCE])
             self._closed.pop(name, None)
 
     # -- what the follower calls -----------------------------------------------------------------

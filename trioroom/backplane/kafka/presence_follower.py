@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import trio
 
@@ -14,6 +15,8 @@ from trioroom.backplane.kafka.records import MARK, PRESENCE, Record
 from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
+PARTITION: Final = 0
+"""The one that is used, however many the topic has: there is one order."""
 
 
 class _Clock:
@@ -70,7 +73,7 @@ class Follower:
         """
         timeout = self._log.settings.timeout
         with trio.move_on_after(timeout):
-            await self._log.caught_up(0)
+            await self._log.caught_up(PARTITION)
             while not self.is_whole:
                 await self._whole.wait()
             return
@@ -81,6 +84,8 @@ class Follower:
         now, news = trio.current_time(), News()
         table = self.table if self._reading is None else self._reading
         for record in records:
+            if record.partition != PARTITION:
+                continue  # it is none of ours
             try:
                 statement = read(record.name, record.value)
             except ValueError as exc:
@@ -93,7 +98,7 @@ class Follower:
 
     def caught_up(self, partition: int) -> None:
         """See `Handler`."""
-        if self._reading is None:
+        if partition != PARTITION or self._reading is None:
             return
         shown = {name for name, node in self.table.nodes.items() if node.counts}
         self.table, self._reading = self._reading, None
@@ -104,8 +109,9 @@ class Follower:
 
     def lost(self, partition: int) -> None:
         """See `Handler`."""
-        self._reading = self._new_table()
-        self._whole = trio.Event()
+        if partition == PARTITION:
+            self._reading = self._new_table()
+            self._whole = trio.Event()
 
     def _tell_unreadable(self, record: Record, exc: ValueError) -> None:
         level = logging.DEBUG if self._told_unreadable else logging.WARNING  # once, as what writes it may go on

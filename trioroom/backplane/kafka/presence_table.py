@@ -120,7 +120,7 @@ class Table:
             case Dead(node, is_dead=True):
                 self._bury(node, now, news)
             case Dead(node):
-                self._forget(node)
+                self._forget(node, now, news)
             case Gone(seat, is_gone):
                 self._take_gone(seat, is_gone, now, news)
 
@@ -212,10 +212,11 @@ class Table:
         else:
             del self.nodes[name]
 
-    def _forget(self, name: str) -> None:
-        node = self.nodes.get(name)
-        if node is not None and node.dead_since is not None:  # else that is not said of a node that we know
-            del self.nodes[name]
+    def _forget(self, name: str, now: float, news: News) -> None:
+        if name in self.nodes:
+            # Compaction may have removed that it was dead, and not what it wrote before it had read that.
+            self._bury(name, now, news)
+            node = self.nodes.pop(name)
             for seat in node.seats.values():
                 self.bytes -= sum(_size(user, info) for user, info in seat.rows.items())
                 self.bytes -= SEAT_BYTES if seat.rows else 0
@@ -238,9 +239,10 @@ class Table:
                         news.change(seat.id, user, info)
 
     def hide_silent(self, since: float, known: Collection[str]) -> None:
-        """Nodes whose last beat was written before ``since``, by the clock of the log, but for those ``known``."""
+        """Nodes whose last beat was written before ``since``, by the clock of the log, or which have none; not of those
+        ``known``. Where the log has no clock ``since`` is less than any stamp."""
         for name, node in self.nodes.items():
-            node.hidden = 0 <= node.stamp < since and name not in known
+            node.hidden = node.stamp < since and name not in known
 
     def left_behind(self, died_before: float) -> Iterator[Statement]:
         """What takes back all that is left of nodes that were dead by then, in the order in which it has to be said."""

@@ -119,8 +119,15 @@ class Reader:
             for handler in self._handlers.values():
                 handler.lost(partition)
 
-    async def run(self, starts: Mapping[int, int], ends: Mapping[int, int], on_error: OnError) -> None:
-        """Read from these places on, until cancelled.
+    async def run(
+        self,
+        starts: Mapping[int, int],
+        ends: Mapping[int, int],
+        on_error: OnError,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Read from these places on, until cancelled; started when it is known how far we are `behind`.
 
         Args:
             starts: by partition; see `places`.
@@ -133,6 +140,7 @@ class Reader:
         self.starts = {**starts, **self.starts}
         self._goals = dict(ends)
         self._tell_caught_up()
+        task_status.started()
         give, take = trio.open_memory_channel[_Batch](_AHEAD)
         feed = _Feed(self._location, starts, give, trio.lowlevel.current_trio_token(), on_error)
         async with trio.open_nursery() as nursery:
