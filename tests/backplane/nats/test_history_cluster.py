@@ -141,3 +141,29 @@ async def test_rooms_elsewhere_do_not_wait_for_a_stream_whose_only_server_is_awa
         await until(lambda: publish(*rooms), "all rooms are there again", 40)
         for part, room in rooms.items():
             assert payloads(await room.read(before[part].offset - 1))[0] == b"1"
+
+
+async def test_server_that_has_the_histories_hears_of_us_before_we_read_what_we_missed(
+    shared_nats_cluster: NatsCluster,
+) -> None:
+    """With one copy too: the server that we are connected to is seldom the one that has it."""
+    settings = attrs.evolve(SETTINGS, replicas=1, history_streams=1, prefix="heard")
+    async with open_node(shared_nats_cluster.url, settings=settings, deadline=60) as node:
+        stream = node.backplane.history._parts[0]._stream
+
+        async def count_stored_by_reading() -> int:
+            before = (await stream.ask_state()).last_sequence
+            await node.read()
+            return (await stream.ask_state()).last_sequence - before
+
+        async def is_back() -> bool:
+            return node.backplane.ready and node.backplane.meters.outages > 0
+
+        async with listening(node.backplane.history, ROOM):
+            await node.publish(b"1")
+            assert await count_stored_by_reading() == 0
+            for server in shared_nats_cluster.servers:
+                await server.kick_clients()
+            await until(is_back, "the link is up again", 30)
+            assert await count_stored_by_reading() == 1, "by which it says that it knows of our subscriptions"
+            assert await count_stored_by_reading() == 0

@@ -84,8 +84,7 @@ class NatsHistory:
     async def subscribe(self, room: str, channel: RoomChannel) -> AsyncIterator[None]:
         """As `NatsBackplane.subscribe`; what comes is `Kept` and `Lost`."""
         part, token = self._find(room, None)
-        async with part.subscriptions.open(part.delivered(token), channel, room):
-            await part.wait_heard()
+        async with part.subscribe(token, channel, room):
             yield
 
     async def read_after(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -19,6 +21,7 @@ from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.subjects import Names
+from trioroom.backplane.room_channel import RoomChannel
 from trioroom.backplane.subscriptions import Subscriptions
 from trioroom.errors import BackplaneUnavailable
 
@@ -37,13 +40,13 @@ class HistoryPart:
         self._settings = settings
         self._number = number
         self._name = names.history(number)
-        self._settling = trio.Lock()
+        self._preparing = trio.Lock()
+        self._heard = False  # the server that has the stream knows of all that was subscribed when we connected
         self._keep, self._kept = names.keep(number), names.kept(number)
         self._clock = ServerClock()
-        self._epochs = Epochs(f"{self._keep}epoch", self._clock)
+        self._epochs = Epochs(f"{self._keep}epoch", self._clock, self._find_incarnation)
         self._stream = HistoryStream(link.requests, settings, number)
-        self.subscriptions = Subscriptions(link, settings.timeout, partial(KeptRoom, epochs=self._epochs))
-        """By `delivered`."""
+        self._subscriptions = Subscriptions(link, settings.timeout, partial(KeptRoom, epochs=self._epochs))
         link.add(EpochChannel(f"{self._kept}epoch".encode(), epochs=self._epochs))
         leaders = names.leaders_of(self._name).encode()
         link.add(StreamLeaders(leaders, lose=self._lose))
@@ -57,6 +60,7 @@ class HistoryPart:
         In a cluster other rooms do not wait for a stream that has no leader now; who comes to one of its own does.
         """
         self._epochs.settled = False
+        self._heard = not self._link.server.cluster
         try:
             with trio.fail_after(self._settings.timeout):
                 await self._settle(requests)
@@ -67,23 +71,32 @@ class HistoryPart:
             log.warning("nats: stream %s cannot be used now: %s", *fields.values(), extra=fields)
 
     async def _settle(self, requests: Requests) -> None:
-        await self._epochs.settle(HistoryStream(requests, self._settings, self._number), self._incarnation)
+        await self._epochs.settle(HistoryStream(requests, self._settings, self._number))
 
-    async def _wait_settled(self) -> None:
-        async with self._settling:
+    async def _wait_ready(self) -> None:
+        """Until what comes is known for what it is, and nothing is kept from us.
+
+        In a cluster another server than ours may have the stream, which hears of our subscriptions later.
+        """
+        if self._epochs.settled and self._heard:
+            return
+        async with self._preparing:
             if not self._epochs.settled:
                 await self._settle(self._link.requests)
+            if not self._heard:
+                await self._ask_to_be_heard()
+                self._heard = True
+                await self._settle(self._link.requests)  # a record that was written before has not come
 
-    @property
-    def _incarnation(self) -> str:
+    async def _ask_to_be_heard(self) -> None:
+        """Something that is stored behind our subscriptions says that they are known there; it is gone in a second."""
+        await self._stream.append(f"{self._keep}heard", b"", {"Nats-TTL": "1s"})
+
+    def _find_incarnation(self) -> str:
         return "" if self._link.server.cluster else self._link.server.id
 
     def _subject(self, token: str) -> str:
         return f"{self._keep}room.{token}"
-
-    def delivered(self, token: str) -> bytes:
-        """Where the room's publications come."""
-        return f"{self._kept}room.{token}".encode()
 
     async def is_known(self, token: str) -> bool:
         """Whether the room has been published to, or read, within ``position_ttl``."""
@@ -97,21 +110,21 @@ class HistoryPart:
             BackplaneUnavailable: as `trioroom.backplane.nats.streams.append`.
         """
         headers = {} if message_id is None else {"Nats-Msg-Id": f"{token}:{message_id}"}
-        if not self._epochs.settled:
-            await self._wait_settled()
+        await self._wait_ready()
         try:
             return self._epochs.confirm(await self._stream.append(self._subject(token), payload, headers))
         except NoResponders:
             self._epochs.settled = False  # somebody may have removed it
             raise
 
-    async def wait_heard(self) -> None:
-        """Until the server that has the stream knows of our subscriptions, and has passed on what came before them.
-
-        Of a cluster it may be another one than ours. Something stored behind them says so, and is gone in a second.
-        """
-        if self._stream.replicated:
-            await self._stream.append(f"{self._keep}heard", b"", {"Nats-TTL": "1s"})
+    @asynccontextmanager
+    async def subscribe(self, token: str, channel: RoomChannel, room: str) -> AsyncIterator[None]:
+        """What is stored while the context is open comes to ``channel``; ``room`` is for messages."""
+        await self._wait_ready()
+        async with self._subscriptions.open(f"{self._kept}room.{token}".encode(), channel, room):
+            if self._link.server.cluster:
+                await self._ask_to_be_heard()
+            yield
 
     async def open_pages(self, token: str, history: History, seen: Position | None = None) -> PageReader:
         """For one page, as the room is now; see `trioroom.backplane.base.HistoryStore.read_after`."""
@@ -123,8 +136,7 @@ class HistoryPart:
     async def _find_end(self, subject: str, seen: Position | None) -> tuple[Epoch, Stored]:
         """The room's latest message, in the epoch that has all which was confirmed."""
         looks = 0
-        if not self._epochs.settled:
-            await self._wait_settled()
+        await self._wait_ready()
         while True:
             try:
                 record, last = await self._stream.ask_lasts(f"{self._keep}epoch", subject)
@@ -132,14 +144,14 @@ class HistoryPart:
                 record = last = None
             if (epoch := self._epochs.parse(record)) is None:
                 self._epochs.settled = False  # somebody has removed it
-                await self._wait_settled()
+                await self._wait_ready()
             elif last is None:
                 # So that the room has a place, which those who come to it know again.
                 await self._stream.append_next(subject, 0, b"", {MARK: "1"})
-            elif self._epochs.doubt or epoch.lacks(seen, last.sequence):
+            elif self._epochs.doubt or self._epochs.has_ended(epoch) or epoch.lacks(seen, last.sequence):
                 looks += 1
                 if not self._stream.replicated or looks > _LOOKS:
-                    await self._epochs.begin_anew(self._stream, epoch, self._incarnation)
+                    await self._epochs.begin_anew(self._stream, epoch)
                     seen = None
                 else:
                     await trio.sleep(_LOOK_INTERVAL)
