@@ -189,10 +189,11 @@ async def open_nats_cluster(configuration: str = "") -> AsyncIterator[NatsCluste
             await server.wait_ready()
 
         async def has_leader() -> bool:
-            told = [await server.monitor("jsz") for server in servers]
-            return all(each.get("meta_cluster", {}).get("leader") for each in told)
+            told = [(await server.monitor("jsz")).get("meta_cluster", {}) for server in servers]
+            known = [[other["current"] for other in each.get("replicas", ())] for each in told]
+            return all(each.get("leader") for each in told) and [True] * (len(servers) - 1) in known
 
-        await until(has_leader, "the servers have a leader")
+        await until(has_leader, "the servers have a leader, which knows the others")
         for server in servers:  # the first stream takes the longest
             await server.ask("$JS.API.STREAM.CREATE.first", b'{"name":"first","subjects":["first"],"num_replicas":3}')
             await server.ask("$JS.API.STREAM.DELETE.first")

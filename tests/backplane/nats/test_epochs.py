@@ -13,6 +13,8 @@ from tests.backplane.processes import until
 from trioroom._core.history import Position
 from trioroom.backplane.nats import NatsSettings
 from trioroom.backplane.nats.epochs import Before, Epoch, Epochs, parse_record
+from trioroom.backplane.nats.history_stream import HistoryStream
+from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.server_clock import ServerClock
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.cancellation import cancel_at_step
@@ -47,7 +49,7 @@ def test_what_is_no_record_is_told(payload: bytes) -> None:
 
 
 def test_record_that_comes_late_does_not_bring_back_its_epoch() -> None:
-    epochs = Epochs("subject", ServerClock())
+    epochs = Epochs("subject", ServerClock(), lambda: "server")
     old, new = Epoch("old", 1, ""), Epoch("new", 9, "", (Before("old", 8),))
     assert epochs.adopt(old)
     assert epochs.adopt(new)
@@ -109,3 +111,63 @@ async def test_reading_can_be_cancelled_at_any_moment(nats_server: NatsServer) -
             if not scope.cancelled_caught:
                 break
         assert (await node.read(last.offset, seen=last)).position == last
+
+
+async def begin_anew(node: HistoryNode) -> Epoch:
+    """As a reader does who misses something; the epoch that begins."""
+    part = node.backplane.history._parts[0]
+    await part._epochs.begin_anew(part._stream, part._epochs.current)
+    return part._epochs.current
+
+
+@pytest.mark.nats
+async def test_who_has_asked_the_server_before_it_restarts_writes_no_record_for_what_it_was(
+    nats_server: NatsServer,
+) -> None:
+    async with open_node(nats_server.url, settings=ONE_STREAM) as node, trio.open_nursery() as nursery:
+        await node.publish(b"1")
+        node.backplane.history._parts[0]._epochs.settled = False  # so that it is asked
+        nats_server.kill()
+        nursery.start_soon(node.publish, b"2")
+        await trio.testing.wait_all_tasks_blocked()
+        await nats_server.restart()
+        await node.publish(b"3")
+        assert [each["goes_on"] for each in await records(node)] == [False, True]
+
+
+@pytest.mark.nats
+async def test_record_that_is_gone_while_the_one_before_it_is_there_ends_both_epochs(nats_server: NatsServer) -> None:
+    """As in a cluster most of which comes back with older data."""
+    async with open_node(nats_server.url, settings=ONE_STREAM) as node:
+        old = await node.publish(b"1")
+        gone = await begin_anew(node)
+        await nats_server.ask("$JS.API.STREAM.MSG.DELETE.trioroom_history_0", b'{"seq": %d}' % gone.begin)
+        page = await node.read(0)
+        assert page.position.epoch not in (old.epoch, gone.name)
+        assert (page.previous, page.kept) == (None, ())
+        assert (await node.publish(b"2")).epoch == page.position.epoch
+        known = [name for name, _ in (await records(node))[-1]["before"]]  # type: ignore[attr-defined]
+        assert known == [gone.name, old.epoch]
+
+
+@pytest.mark.nats
+async def test_record_that_is_written_before_its_subject_is_heard_counts(nats_server: NatsServer) -> None:
+    async with open_node(nats_server.url, settings=ONE_STREAM) as node:
+        old = await node.publish(b"1")
+        server = node.backplane._link.server.id
+        other = Epochs("trioroom.keep.0.epoch", ServerClock(), lambda: server)
+
+        async def miss_something(requests: Requests) -> None:
+            """As another node does, while we are not subscribed yet."""
+            stream = HistoryStream(requests, ONE_STREAM, 0)
+            await other.settle(stream)
+            await other.begin_anew(stream, other.current)
+
+        async def has_come_back() -> bool:
+            return node.backplane.ready and node.backplane.meters.outages > 0
+
+        node.backplane._link.on_connection(miss_something)
+        await nats_server.kick_clients()
+        await until(has_come_back, "the link is up again")
+        new = await node.publish(b"2")
+        assert new.epoch == other.current.name != old.epoch

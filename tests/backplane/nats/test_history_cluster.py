@@ -129,13 +129,27 @@ async def test_servers_that_forget_all_end_the_epoch() -> None:
         assert payloads(await node.read(0, seen=after)) == [b"3"]
 
 
+async def find_prefix_with_a_server_apart(cluster: NatsCluster) -> str:
+    """Of which not all histories are where its relay is: the cluster puts them where it likes, often in one place."""
+    for prefix in map("p{}".format, range(40)):
+        async with open_node(cluster.url, settings=attrs.evolve(SETTINGS, replicas=1, prefix=prefix)):
+            relay = await cluster.leader_of(f"{prefix}_relay")
+            for part in range(4):
+                if (await cluster.leader_of(f"{prefix}_history_{part}")) not in (None, relay):
+                    return prefix
+    pytest.fail("all histories are where the relay is, with each prefix")
+
+
 async def test_rooms_elsewhere_do_not_wait_for_a_stream_whose_only_server_is_away() -> None:
-    settings = attrs.evolve(SETTINGS, replicas=1, timeout=3)
-    async with open_nats_cluster() as cluster, open_node(cluster.url, settings=settings, deadline=90) as node:
+    async with AsyncExitStack() as stack:
+        cluster = await stack.enter_async_context(open_nats_cluster())
+        prefix = await find_prefix_with_a_server_apart(cluster)
+        settings = attrs.evolve(SETTINGS, replicas=1, timeout=3, prefix=prefix)
+        node = await stack.enter_async_context(open_node(cluster.url, settings=settings, deadline=90))
         rooms = {zlib.crc32(b"%d" % number) % 4: attrs.evolve(node, room=str(number)) for number in range(40)}
         before = {part: await room.publish(b"1") for part, room in rooms.items()}
-        leaders = {part: await cluster.leader_of(f"trioroom_history_{part}") for part in rooms}
-        relay = await cluster.leader_of("trioroom_relay")
+        leaders = {part: await cluster.leader_of(f"{prefix}_history_{part}") for part in rooms}
+        relay = await cluster.leader_of(f"{prefix}_relay")
         away = next(leader for leader in leaders.values() if leader not in (None, relay))
         assert away is not None
         away.kill()
@@ -160,3 +174,29 @@ async def test_rooms_elsewhere_do_not_wait_for_a_stream_whose_only_server_is_awa
         await until(lambda: publish(*rooms), "all rooms are there again", 40)
         for part, room in rooms.items():
             assert payloads(await room.read(before[part].offset - 1))[0] == b"1"
+
+
+async def test_server_that_has_the_histories_hears_of_us_before_rooms_are_live_again(
+    shared_nats_cluster: NatsCluster,
+) -> None:
+    """With one copy too: the server that we are connected to is seldom the one that has it."""
+    settings = attrs.evolve(SETTINGS, replicas=1, history_streams=1, prefix="heard")
+    async with open_node(shared_nats_cluster.url, settings=settings, deadline=60) as node:
+        stream = node.backplane.history._parts[0]._stream
+
+        async def count_stored() -> int:
+            return (await stream.ask_state()).last_sequence
+
+        async def is_back() -> bool:
+            return node.backplane.ready and node.backplane.meters.outages > 0
+
+        async with listening(node.backplane.history, ROOM):
+            await node.publish(b"1")
+            before = await count_stored()
+            for server in shared_nats_cluster.servers:
+                await server.kick_clients()
+            await until(is_back, "the link is up again", 30)
+            after = await count_stored()
+            assert after > before, "by which it says that it knows of our subscriptions"
+            await node.read()
+            assert await count_stored() == after

@@ -146,9 +146,13 @@ async def test_no_page_has_a_hole_while_the_room_goes_on(
         for kept in page.kept:
             assert not [each for each in published if kept.place_before < each < kept.offset], "it follows another one"
     page = await reader(stream, max_messages).after(offset, limit)
-    if page.kept and page.start <= offset:
-        between = [each for each in published if offset < each < page.kept[0].offset]
+    if page.kept:
+        between = [each for each in published if max(offset, page.start) < each < page.kept[0].offset]
         assert between == [], "what is missing is not told"
+    there = published[-1]
+    page = await reader(stream, max_messages).before(offset, limit)
+    latest = page.kept[-1].offset if page.kept else page.start
+    assert [each for each in published if latest < each < offset and each <= there] == [], "the page ends too early"
 
 
 async def test_search_takes_few_guesses() -> None:
@@ -228,3 +232,20 @@ async def test_server_that_is_behind_is_asked_again(autojump_clock: trio.testing
     stream.lags = itertools.repeat(1)
     with pytest.raises(BackplaneUnavailable, match="behind"):
         await reader(stream).after(2, 9)
+
+
+@pytest.mark.parametrize("burst", [1, 5, 30, 300])
+async def test_page_before_a_place_ends_there_however_many_come_while_it_is_searched_for(burst: int) -> None:
+    for limit in (1, 3, 40):
+        stream = MemoryStream()
+        for number in range(1, 1_001):
+            stream.append(10 * number)
+
+        def publish(stream: MemoryStream) -> None:
+            for _ in range(burst):
+                stream.append(stream.messages[-1].sequence + 10)
+
+        stream.happen = publish
+        page = await reader(stream, 10_000).before(5_005, limit)
+        check(page, list(range(5_010 - 10 * len(page.kept), 5_010, 10)))
+        assert page.kept

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Any, Final
 
 import attrs
@@ -100,8 +101,10 @@ def _pack_record(incarnation: str, before: list[Before], *, goes_on: bool) -> by
 class Epochs:
     """Which one it is. `settle` on each connection before any publication goes out on it, or comes."""
 
-    def __init__(self, subject: str, clock: ServerClock) -> None:
+    def __init__(self, subject: str, clock: ServerClock, incarnation: Callable[[], str]) -> None:
+        """``incarnation`` is that of the server which has answered last: it may be another one after each request."""
         self._subject = subject
+        self._incarnation = incarnation
         self._clock = clock
         self._current: Epoch | None = None
         self._latest: Position | None = None  # of all rooms, the last one that was confirmed to this node
@@ -124,15 +127,15 @@ class Epochs:
             self._latest = position
         return position
 
-    async def settle(self, stream: HistoryStream, incarnation: str) -> None:
+    async def settle(self, stream: HistoryStream) -> None:
         """Have the stream, in an epoch that is the server's and has all that was confirmed to us."""
         self.settled = False
         while not self.settled:
             epoch = self.parse(await self._find_record(stream))
             if epoch is None or await self._is_lacking(epoch, stream):
-                await self.begin_anew(stream, epoch, incarnation)
-            elif epoch.incarnation != incarnation:
-                await self._write(stream, epoch, incarnation, goes_on=True)
+                await self.begin_anew(stream, epoch)
+            elif epoch.incarnation != self._incarnation():
+                await self._write(stream, epoch, goes_on=True)
             else:
                 self.settled = self.adopt(epoch)
 
@@ -153,41 +156,52 @@ class Epochs:
 
     async def _is_lacking(self, epoch: Epoch, stream: HistoryStream) -> bool:
         for _ in range(_LOOKS):
-            if not epoch.lacks(self._latest, (await stream.ask_state()).last_sequence):
+            state = await stream.ask_state()
+            if not self.has_ended(epoch) and not epoch.lacks(self._latest, state.last_sequence):
                 return False
             if not stream.replicated:
                 return True
             await trio.sleep(_LOOK_INTERVAL)
         return True
 
-    async def begin_anew(self, stream: HistoryStream, lost: Epoch | None, incarnation: str) -> None:
+    async def begin_anew(self, stream: HistoryStream, lost: Epoch | None) -> None:
         """End ``lost``, which lacks something, unless that has been done. What follows goes on from nothing."""
         while True:
             epoch = self.parse(await stream.ask_last(self._subject))
             if epoch is not None and (lost is None or epoch.name != lost.name):
                 self.adopt(epoch)
                 return
-            await self._write(stream, epoch, incarnation, goes_on=False)
+            await self._write(stream, epoch, goes_on=False)
 
-    async def _write(self, stream: HistoryStream, old: Epoch | None, incarnation: str, *, goes_on: bool) -> None:
+    async def _write(self, stream: HistoryStream, old: Epoch | None, *, goes_on: bool) -> None:
         before = [] if old is None else [Before(old.name, None), *old.before]
-        latest = self._latest
-        if not goes_on and latest is not None and latest.epoch not in (each.name for each in before):
-            before.insert(0, Before(latest.epoch, None))  # so that all know that it has ended
-        record = _pack_record(incarnation, before, goes_on=goes_on)
+        if not goes_on:
+            before = [*self._find_unknown(before), *before]
+        record = _pack_record(self._incarnation(), before, goes_on=goes_on)
         # It outlives all publications. Where another node has written one at the same time, that counts.
         await stream.append_next(self._subject, 0 if old is None else old.begin, record, {"Nats-TTL": "never"})
+
+    def _find_unknown(self, before: list[Before]) -> list[Before]:
+        """Epochs that we know of, and the stream does not any more: so that all know that they have ended."""
+        heard_of = [] if self._current is None else [self._current.name]
+        if self._latest is not None:
+            heard_of.append(self._latest.epoch)
+        known = {each.name for each in before}
+        return [Before(name, None) for name in dict.fromkeys(heard_of) if name not in known]
 
     def parse(self, record: Stored | None) -> Epoch | None:
         """The epoch that a message of the subject begins."""
         return None if record is None else parse_record(record.payload, record.sequence)
 
+    def has_ended(self, epoch: Epoch) -> bool:
+        """Whether we have heard of a later one. If that is not in the stream any more, the stream has lost it."""
+        return self._current is not None and epoch.name in (each.name for each in self._current.before)
+
     def adopt(self, epoch: Epoch) -> bool:
         """It is the latest one; False if we know better, as its successor has come meanwhile."""
-        before = self._current
-        if before is not None and epoch.name in (each.name for each in before.before):
+        if self.has_ended(epoch):
             return False
-        self._current = epoch
+        before, self._current = self._current, epoch
         if before is not None and before.name != epoch.name:
             self._tell(epoch)
         return True
@@ -204,6 +218,11 @@ class EpochChannel(NatsChannel):
     """On which records come, as soon as they are written."""
 
     epochs: Epochs = attrs.field(kw_only=True)
+
+    def confirm(self) -> None:
+        """From here on; one that was written since we looked has not come."""
+        self.epochs.settled = False
+        super().confirm()
 
     def take(self, message: Message) -> None:
         """What comes next is of this epoch."""

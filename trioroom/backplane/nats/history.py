@@ -82,7 +82,7 @@ class NatsHistory:
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """As `NatsBackplane.subscribe`; what comes is `Kept` and `Lost`."""
         part, token = self._find(room, None)
-        return part.subscriptions.open(part.delivered(token), channel, room)
+        return part.subscribe(token, channel, room)
 
     async def read_after(
         self, room: str, history: History, offset: int | None, limit: int, *, seen: Position | None = None

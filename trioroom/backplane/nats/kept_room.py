@@ -18,7 +18,8 @@ class KeptRoom(NatsChannel):
 
     epochs: Epochs = attrs.field(kw_only=True)
     latest: int = 0
-    """The offset of what came last; 0 is none since it has been live."""
+    """The offset of what came last; 0 is none since it has been live, or in this epoch."""
+    epoch: str = ""
     mark: tuple[int, int] = (0, 0)
     """The latest mark that came, and what it follows."""
 
@@ -36,6 +37,8 @@ class KeptRoom(NatsChannel):
             return  # not from the stream, so that it has no place in the order
         if not self.epochs.settled:
             return self.deliver(Lost("backplane"))  # who reads it settles that
+        if self.epoch != self.epochs.current.name:  # who reads the room sees what that means for what came before
+            self.epoch, self.latest = self.epochs.current.name, 0
         if self.latest and (offset <= self.latest or 0 < follows < self.latest):
             self.epochs.doubt |= offset > self.latest  # else it may come twice, from two leaders of a cluster
             self.deliver(Lost("backplane"))
@@ -46,5 +49,4 @@ class KeptRoom(NatsChannel):
         if follows == self.mark[0]:
             follows = self.mark[1]
         self.epochs.confirm(offset)
-        name = self.epochs.current.name
-        self.deliver(Kept(name, offset, message.payload, 0.0, None if follows == offset - 1 else follows))
+        self.deliver(Kept(self.epoch, offset, message.payload, 0.0, None if follows == offset - 1 else follows))

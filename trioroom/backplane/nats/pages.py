@@ -140,16 +140,17 @@ class PageReader:
         above = 0  # so many come from offset on
         if offset <= extent.last and (found := (await self._read(offset, 1)).messages):
             above = found[0].later + 1
-        wanted = max(min(above + limit, extent.size), above) + 1
         low, low_rank, high, high_rank = first.sequence, first.later + 1, offset, above
         guesses = 0
-        while low_rank > wanted + _SLACK and high - low > 1:
+        while low_rank > (wanted := max(min(above + limit, extent.size), above) + 1) + _SLACK and high - low > 1:
             guesses += 1
             part = (wanted + _SLACK / 2 - high_rank) / (low_rank - high_rank) if guesses <= _GUESSES else 0.5
             guess = min(max(low + 1, high - round((high - low) * part)), high - 1)
             found = (await self._read(guess, 1)).messages
             rank = found[0].later + 1 if found else 0
-            if rank < wanted:
+            if found and found[0].sequence >= offset:
+                above = rank  # more by now, if the room is busy: by the old count this one could pass for a start
+            if rank < wanted or rank == above:
                 high, high_rank = guess, rank
             else:
                 low, low_rank = found[0].sequence, rank
