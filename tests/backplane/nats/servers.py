@@ -38,7 +38,7 @@ _OPERATOR: Final = Login(user="sys", password="sys")
 _NOBODY: Final = Login()
 # The same for all servers: by default each has a share of what is free when it starts, and a cluster puts all streams
 # where most is left, so that they would all be on one server.
-_ROOM: Final = "max_memory_store: 1GB, max_file_store: 8GB"
+_ROOM: Final = "max_memory_store: 1TB, max_file_store: 1TB"
 MAX_PAYLOAD: Final = 8 << 20  # the server's default is less than what the conformance suite publishes, headers included
 
 

@@ -176,7 +176,8 @@ async def test_rights_that_the_decision_names_are_enough(caplog: pytest.LogCaptu
         for call in (*calls, f"DIRECT.GET.{stream}", "STREAM.CREATE.*", "STREAM.INFO.*", "STREAM.MSG.GET.*")
     ]
     publish = json.dumps([*api, "$KV.trioroom_presence.>", "trioroom.put.>", "trioroom.keep.>"])
-    rooms = ["trioroom.got.>", "trioroom.kept.>", f"{leaders}.trioroom_relay"]
+    led = ["relay", *[f"history_{number}" for number in range(NatsSettings().history_streams)]]
+    rooms = ["trioroom.got.>", "trioroom.kept.>", *[f"{leaders}.trioroom_{stream}" for stream in led]]
     listen = [*rooms, "trioroom.told.>", "_INBOX.>", f"{leaders}.{stream}"]
     user = f"user: a, password: a, permissions: {{ publish: {publish}, subscribe: {json.dumps(listen)} }}"
     configuration = f"accounts {{ A {{ jetstream: enabled, users: [{{ {user} }}] }} }}\nno_auth_user: a\n"
