@@ -109,7 +109,7 @@ async def test_link_counts_what_it_does(tansu: TansuServer) -> None:
 
 
 async def test_opening_can_be_cancelled_at_any_moment(tansu: TansuServer) -> None:
-    for step in range(0, 200, 7):
+    for step in (*range(0, 70, 7), *range(70, 2_000, 45)):  # on a busy machine threads come in smaller portions
         with cancel_at_step(step) as scope:
             async with open_kafka(f"{tansu.url}?{PROMPT}&partitions=1") as node:
                 await node.publish("x", b"x")

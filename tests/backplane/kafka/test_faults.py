@@ -170,9 +170,9 @@ async def test_certificates_that_are_not_there() -> None:
             pass
 
 
-async def test_room_whose_subscriber_does_not_read_holds_up_no_other(tansu: TansuServer) -> None:
+async def test_room_whose_subscriber_does_not_read_holds_up_no_other(noida: NoidaServer) -> None:
     capacity, count = 8, 100
-    async with flow_through(tansu) as flow, open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
+    async with flow_through(noida) as flow, open_nodes(f"{noida.url}?{PROMPT}") as (node,):
         async with subscribed(node, "slow", capacity) as deliveries:
             for number in range(count):
                 await node.publish("slow", b"%d" % number)

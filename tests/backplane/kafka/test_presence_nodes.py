@@ -13,7 +13,7 @@ import trio
 
 from tests.backplane.kafka.mock_cluster import MockCluster
 from tests.backplane.kafka.presence_log import PresenceLog
-from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_noida, open_tansu
+from tests.backplane.kafka.servers import KafkaServer, NoidaServer, open_noida, open_tansu
 from tests.backplane.presence_course import ROOM, Course
 from tests.backplane.presence_node import open_process
 from tests.backplane.processes import until
@@ -288,9 +288,9 @@ async def test_node_that_leaves_takes_all_with_it(server: KafkaServer) -> None:
 
 
 async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(
-    tansu: TansuServer, caplog: pytest.LogCaptureFixture
+    noida: NoidaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log, watcher = PresenceLog(tansu.bootstrap), Watcher()
+    log, watcher = PresenceLog(noida.bootstrap), Watcher()
     names = [
         b"",
         b"r",
@@ -306,8 +306,8 @@ async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(
     ]
     with trio.fail_after(60):
         async with (
-            open_kafka(tansu.url, settings=SETTINGS) as here,
-            open_kafka(tansu.url, settings=SETTINGS) as there,
+            open_kafka(noida.url, settings=SETTINGS) as here,
+            open_kafka(noida.url, settings=SETTINGS) as there,
             here.presence.open(ROOM, Watcher(), 0.02) as seat,
             there.presence.open(ROOM, watcher, 0.02),
         ):
@@ -321,14 +321,14 @@ async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(
 
 
 async def test_rows_beyond_the_bound_are_not_shown_and_the_log_says_so(
-    tansu: TansuServer, caplog: pytest.LogCaptureFixture
+    noida: NoidaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     watcher = Watcher()
     small = attrs.evolve(SETTINGS, max_presence_bytes=10_000)
     with trio.fail_after(60):
         async with (
-            open_kafka(tansu.url, settings=SETTINGS) as here,
-            open_kafka(tansu.url, settings=small) as there,
+            open_kafka(noida.url, settings=SETTINGS) as here,
+            open_kafka(noida.url, settings=small) as there,
             here.presence.open(ROOM, Watcher(), 0.02) as seat,
             there.presence.open(ROOM, watcher, 0.02),
         ):

@@ -12,7 +12,7 @@ import trio
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
 from tests.backplane.kafka.presence_log import PresenceLog
-from tests.backplane.kafka.servers import TansuServer
+from tests.backplane.kafka.servers import NoidaServer
 from tests.backplane.presence_course import ROOM
 from tests.backplane.processes import until
 from trioroom.backplane import removals
@@ -41,18 +41,18 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(tansu: TansuServer) -> AsyncIterator[Pair]:
+async def pair(noida: NoidaServer) -> AsyncIterator[Pair]:
     watcher = Watcher()
     with trio.fail_after(30):
         async with (
-            open_kafka(tansu.url, settings=SETTINGS) as here,
-            open_kafka(tansu.url, settings=SETTINGS) as there,
+            open_kafka(noida.url, settings=SETTINGS) as here,
+            open_kafka(noida.url, settings=SETTINGS) as there,
             here.presence.open(ROOM, Watcher(), 0.02) as seat,
             there.presence.open(ROOM, watcher, 0.02),
         ):
             seat.put("ann", b"1")
             await watcher.wait_rows(("ann", b"1"))
-            yield Pair(here, seat, watcher, PresenceLog(tansu.bootstrap))
+            yield Pair(here, seat, watcher, PresenceLog(noida.bootstrap))
 
 
 async def test_row_that_somebody_takes_away_is_written_again(pair: Pair) -> None:
@@ -217,11 +217,11 @@ async def test_group_of_records_of_which_one_is_refused_is_refused(mock_cluster:
                 await node.presence._log.produce_all(0, [(b"x", b""), (b"y", b"")])
 
 
-async def test_seat_is_not_opened_while_the_broker_is_away(tansu: TansuServer) -> None:
+async def test_seat_is_not_opened_while_the_broker_is_away(noida: NoidaServer) -> None:
     with trio.fail_after(30):
-        async with open_kafka(tansu.url, settings=SETTINGS) as node:
-            tansu.stop()
+        async with open_kafka(noida.url, settings=SETTINGS) as node:
+            noida.stop()
             with pytest.raises(BackplaneUnavailable):
                 async with node.presence.open(ROOM, Watcher(), 0.02):
                     pass
-            tansu.resume()
+            noida.resume()

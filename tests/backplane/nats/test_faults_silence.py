@@ -62,6 +62,9 @@ async def test_server_that_comes_up_later_is_not_waited_for_when_opening_but_is_
     await nats_server.restart()
     async with open_nodes(nats_server.url) as (node,):
         nats_server.kill()
+        with trio.fail_after(5):
+            while node.ready:  # noqa: ASYNC110  # what is on its way when the link breaks has failed
+                await trio.sleep(0.01)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.publish, "chat/a", b"waits for it")
             await trio.sleep(1)

@@ -325,5 +325,5 @@ def _config(location: Location, on_error: OnError) -> Config:
 
 def _wake(pending: _Pending, result: outcome.Outcome[Place]) -> None:
     if pending.tell is not None:
-        tell, pending.tell = pending.tell, None
-        tell(result)
+        waiting, pending.tell = pending.tell, None
+        waiting(result)

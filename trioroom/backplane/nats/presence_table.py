@@ -248,5 +248,5 @@ class Incoming:
         """Once, as who puts it may go on."""
         if not self._warned:
             self._warned = True
-            fields = {"bytes": size, "subject": subject}
+            fields = {"bytes": size, "channel": subject}
             log.warning("dropped %d bytes on %r: %s", *fields.values(), what, extra=fields)
