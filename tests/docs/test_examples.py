@@ -120,7 +120,7 @@ async def test_cursors_keep_the_latest_of_each_and_previews_are_for_who_can_take
     rounds, text = 300, "x" * 20_000  # 12 MB: more than the kernel's part
     with trio.fail_after(DEADLINE):
         async with (
-            open_test_server(app) as server,
+            open_test_server(app, tcp=True) as server,
             open_peer(server, "/cursors/1", tcp=True) as slow,
             open_peer(server, "/cursors/1") as one,
             open_peer(server, "/cursors/1") as two,
@@ -133,7 +133,7 @@ async def test_cursors_keep_the_latest_of_each_and_previews_are_for_who_can_take
             while seen.count(rounds - 1) < 2:
                 seen.append(int(str(await slow.receive()).partition(" ")[0]))
             assert len(seen) < rounds  # of 600
-        async with open_test_server(app) as server, open_peer(server, "/preview") as watcher:
+        async with open_test_server(app, tcp=True) as server, open_peer(server, "/preview") as watcher:
             pictures = [await watcher.receive() for _ in range(3)]
             first, *others = [picture[-1] for picture in pictures if isinstance(picture, bytes)]
             assert others == [first + 1, first + 2]
@@ -205,7 +205,7 @@ async def test_session_of_a_web_application_opens_its_rooms(
         "GET /chat/lobby HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: {cookie}\r\n\r\n"
     )
-    async with open_test_server(app) as server:
+    async with open_test_server(app, tcp=True) as server:
         async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
             await stream.send_all(request.encode())
             answer = await stream.receive_some()
@@ -229,13 +229,13 @@ async def test_reader_misses_nothing_while_it_is_away(monkeypatch: pytest.Monkey
     backplane = MemoryBackplane()
 
     async with trio.open_nursery() as nursery:
-        async with open_test_server(app, backplane=backplane) as server:
+        async with open_test_server(app, backplane=backplane, tcp=True) as server:
             reader = NewsReader(f"ws://127.0.0.1:{server.port}/", "news/a")
             nursery.start_soon(reader.run)
             await wait(lambda: reader.position is not None)
             await app.publish("news/a", "one")
             await wait(lambda: reader.read == ["one"])
-        async with open_test_server(app, backplane=backplane):
+        async with open_test_server(app, backplane=backplane, tcp=True):
             await app.publish("news/a", "two")
         async with open_server(app, port=server.port, backplane=backplane):
             await app.publish("news/a", "three")
@@ -264,7 +264,7 @@ async def test_reader_publishes_once_what_was_not_answered(monkeypatch: pytest.M
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as crash:
-                async with open_test_server(silent, backplane=backplane) as server:
+                async with open_test_server(silent, backplane=backplane, tcp=True) as server:
                     reader = NewsReader(f"ws://127.0.0.1:{server.port}/", "news/a")
                     nursery.start_soon(reader.run)
                     await reader.publish("mine")  # it goes when the room is joined

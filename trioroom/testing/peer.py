@@ -39,6 +39,7 @@ class Peer:
         """The server's answer to the handshake."""
         self._received = b""
         self._close_sent = False
+        self._sending = trio.Lock()  # a ping is answered by whoever receives, while another task may be sending
 
     async def send(self, data: str | bytes) -> None:
         """Send one message."""
@@ -52,8 +53,9 @@ class Peer:
         await self.send(msgspec.json.encode(envelopes[0] if len(envelopes) == 1 else envelopes).decode())
 
     async def send_frame(self, opcode: int, payload: bytes = b"") -> None:
-        """Send one masked frame."""
-        await self.stream.send_all(encode_masked(opcode, payload))
+        """Send one masked frame, once those of other tasks are out."""
+        async with self._sending:
+            await self.stream.send_all(encode_masked(opcode, payload))
 
     async def receive_event(self) -> Event:
         """The next frame, of any type.
@@ -131,11 +133,14 @@ async def open_test_server(
     backplane: Backplane | None = None,
     api_key: str | None = None,
     tracer_provider: TracerProvider | None = None,
+    tcp: bool = False,
     timeout: float = 600.0,
 ) -> AsyncIterator[Server]:
-    """`open_server` on a free loopback port, with deadlines that suit a test.
+    """`open_server` without a port, with deadlines that suit a test.
 
     Args:
+        tcp: listen on a free port of 127.0.0.1 too, for what cannot come through memory: browsers, other programs,
+            and peers so slow that the kernel's buffers are full, which memory never is.
         timeout: seconds after which the test is given up; on a mock clock they pass at once.
     Raises:
         trio.TooSlowError: the body took longer than ``timeout``.
@@ -143,7 +148,13 @@ async def open_test_server(
     settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
     with trio.fail_after(timeout):
         async with open_server(
-            app, port=0, settings=settings, backplane=backplane, api_key=api_key, tracer_provider=tracer_provider
+            app,
+            "127.0.0.1" if tcp else None,
+            port=0,
+            settings=settings,
+            backplane=backplane,
+            api_key=api_key,
+            tracer_provider=tracer_provider,
         ) as server:
             yield server
 
@@ -152,7 +163,7 @@ async def open_test_server(
 async def open_peer(
     server: Server, path: str, *, subprotocol: str | None = None, tcp: bool = False
 ) -> AsyncIterator[Peer]:
-    """A connection to ``server``, through memory or ``tcp``; leaving drops it without a close frame.
+    """A connection to ``server``, through memory or, where it listens, ``tcp``; leaving drops it without a close frame.
 
     Raises:
         ConnectionClosed: the server refused; the reason is its HTTP answer.
@@ -166,7 +177,8 @@ async def open_peer(
 @asynccontextmanager
 async def _reach(server: Server, tcp: bool) -> AsyncIterator[trio.abc.Stream]:
     if tcp:
-        async with await trio.open_tcp_stream(*server.addresses[0]) as stream:
+        port = server.port  # tells where there is none
+        async with await trio.open_tcp_stream(server.addresses[0][0], port) as stream:
             yield stream
         return
     ours, theirs = trio.testing.memory_stream_pair()
