@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from trioroom.testing.cancellation import cancel_at_step
 from trioroom.testing.conformance import BackplaneConformance
+from trioroom.testing.faulty_backplane import FaultyBackplane
 from trioroom.testing.history_conformance import HistoryConformance
+from trioroom.testing.lines import Fault
 from trioroom.testing.peer import Peer, open_peer, open_test_server
 from trioroom.testing.presence_conformance import PresenceConformance
 from trioroom.testing.v1_peer import V1Peer, open_v1_peer
 
 __all__ = [
     "BackplaneConformance",
+    "Fault",
+    "FaultyBackplane",
     "HistoryConformance",
     "Peer",
     "PresenceConformance",
