@@ -73,6 +73,13 @@ async def test_pings_are_answered_while_other_tasks_send(app: trioroom.App, auto
         assert sorted([str(await peer.receive()) for _ in range(10)]) == [str(number) for number in range(10)]
 
 
+async def test_peer_that_does_not_read_stays_for_minutes(app: trioroom.App, autojump_clock: object) -> None:
+    async with open_test_server(app) as server, open_peer(server, "/echo") as peer:
+        await trio.sleep(300)
+        await peer.send("still here")
+        assert await peer.receive() == "still here"
+
+
 async def test_server_listens_on_a_port_only_when_it_is_told_to(app: trioroom.App) -> None:
     async with open_test_server(app) as server:
         assert server.addresses == []

@@ -5,6 +5,7 @@ They work with ``trio.testing.MockClock``, so minutes of heartbeat pass in no ti
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,9 @@ from trioroom.settings import Settings
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
+
+
+_SETTINGS = Settings(ping_interval=math.inf, drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
 
 
 class Peer:
@@ -139,13 +143,15 @@ async def open_test_server(
     """`open_server` without a port, with deadlines that suit a test.
 
     Args:
+        settings: None is short deadlines, and no pings: who does not read all the time would not answer them, while a
+            virtual clock passes minutes.
         tcp: listen on a free port of 127.0.0.1 too, for what cannot come through memory: browsers, other programs,
             and peers so slow that the kernel's buffers are full, which memory never is.
         timeout: seconds after which the test is given up; on a mock clock they pass at once.
     Raises:
         trio.TooSlowError: the body took longer than ``timeout``.
     """
-    settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
+    settings = settings or _SETTINGS
     with trio.fail_after(timeout):
         async with open_server(
             app,
