@@ -312,3 +312,13 @@ async def test_token_in_a_url_is_not_told_when_the_server_refuses_it(caplog: pyt
                 await client.wait_open()
             assert not refused.value.retry
     assert "s3cret" not in str(refused.value) + caplog.text
+
+
+async def test_dial_of_ones_own_does_all_there_is_to_do() -> None:
+    async def dial() -> trio.abc.Stream:
+        raise OSError("never called")
+
+    for wrong in ({"proxy": "http://127.0.0.1:1"}, {"ssl_context": ssl.create_default_context()}):
+        with pytest.raises(ValueError, match="leave out proxy and ssl_context"):
+            async with trioroom.connect("wss://test/", dial=dial, **wrong):
+                pass

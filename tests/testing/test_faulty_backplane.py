@@ -30,8 +30,8 @@ class TestWithoutFaults(BackplaneConformance):
     open_nodes = staticmethod(nodes_of_one_broker)
 
 
-@pytest.mark.usefixtures("autojump_clock")
 class TestHistoriesWithoutFaults(HistoryConformance):
+    short_ttl = 0.3
     open_nodes = staticmethod(nodes_of_one_broker)
 
 

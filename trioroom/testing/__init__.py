@@ -5,8 +5,9 @@ from __future__ import annotations
 from trioroom.testing.cancellation import cancel_at_step
 from trioroom.testing.conformance import BackplaneConformance
 from trioroom.testing.faulty_backplane import FaultyBackplane
+from trioroom.testing.faulty_delivery import Fault
 from trioroom.testing.history_conformance import HistoryConformance
-from trioroom.testing.lines import Fault
+from trioroom.testing.line import Line, open_client, open_line
 from trioroom.testing.peer import Peer, open_peer, open_test_server
 from trioroom.testing.presence_conformance import PresenceConformance
 from trioroom.testing.v1_peer import V1Peer, open_v1_peer
@@ -16,10 +17,13 @@ __all__ = [
     "Fault",
     "FaultyBackplane",
     "HistoryConformance",
+    "Line",
     "Peer",
     "PresenceConformance",
     "V1Peer",
     "cancel_at_step",
+    "open_client",
+    "open_line",
     "open_peer",
     "open_test_server",
     "open_v1_peer",

@@ -18,7 +18,7 @@ from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.beside import beside
-from trioroom.testing.lines import Course, Fault, Line
+from trioroom.testing.faulty_delivery import Course, Fault, FaultyDelivery
 from trioroom.testing.severed_presence import SeveredPresence
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class FaultyBackplane:
         self._seed = seed
         self._lease = lease
         self._nodes = [self]  # of one broker, who share this list
-        self._lines: list[Line] = []
+        self._deliveries: list[FaultyDelivery] = []
         self._subscriptions: Counter[str] = Counter()  # so that each of a room has luck of its own
         self._planned: list[_Planned] = []
         self._answers_to_lose = 0
@@ -101,8 +101,8 @@ class FaultyBackplane:
         What is on its way is lost. The server is not ready, rooms that are active stay so, and no others can be opened.
         """
         self._is_partitioned = True
-        for line in self._lines:
-            line.cut()
+        for delivery in self._deliveries:
+            delivery.cut()
         if self._presence is not None:
             self._presence.sever()
 
@@ -111,8 +111,8 @@ class FaultyBackplane:
         if not self._is_partitioned:
             return
         self._is_partitioned = False
-        for line in self._lines:
-            line.mend()
+        for delivery in self._deliveries:
+            delivery.mend()
         if self._presence is not None:
             self._presence.mend()
 
@@ -242,16 +242,16 @@ class FaultyBackplane:
         await self._check()
         self._subscriptions[room] += 1
         chance = random.Random(f"{self._seed} {self._subscriptions[room]} {room}")
-        line = Line(channel, partial(self._judge, room, chance))
-        with line.source:
-            async with subscribe(room, line.source), beside(line.run):
+        delivery = FaultyDelivery(channel, partial(self._judge, room, chance))
+        with delivery.source:
+            async with subscribe(room, delivery.source), beside(delivery.run):
                 if self._is_partitioned:  # meanwhile
-                    line.cut()
-                self._lines.append(line)
+                    delivery.cut()
+                self._deliveries.append(delivery)
                 try:
                     yield
                 finally:
-                    self._lines.remove(line)
+                    self._deliveries.remove(delivery)
 
 
 class _FaultyHistory:

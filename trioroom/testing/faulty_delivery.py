@@ -46,7 +46,7 @@ class _InTransit:
     delivery: Delivery
 
 
-class Line:
+class FaultyDelivery:
     """Of one subscription: what comes for it goes into ``source``, and from there, as ``judge`` says, into ``channel``.
 
     What is on its way is bounded as the channel is, so that a channel that is full holds up publishers in the end.
@@ -54,7 +54,7 @@ class Line:
 
     def __init__(self, channel: RoomChannel, judge: Callable[[], Course]) -> None:
         self.source = RoomChannel(channel.max_publications, channel.max_bytes, Budget(math.inf))
-        """For the backplane to fill; who runs the line closes it."""
+        """For the backplane to fill; who runs it closes that."""
         self._channel = channel
         self._judge = judge
         self._transit: deque[_InTransit] = deque()
