@@ -8,6 +8,7 @@ from trioroom.testing.faulty_backplane import FaultyBackplane
 from trioroom.testing.faulty_delivery import Fault
 from trioroom.testing.history_conformance import HistoryConformance
 from trioroom.testing.line import Line, open_client, open_line
+from trioroom.testing.orphans import assert_no_orphans
 from trioroom.testing.peer import Peer, open_peer, open_test_server
 from trioroom.testing.presence_conformance import PresenceConformance
 from trioroom.testing.v1_peer import V1Peer, open_v1_peer
@@ -21,6 +22,7 @@ __all__ = [
     "Peer",
     "PresenceConformance",
     "V1Peer",
+    "assert_no_orphans",
     "cancel_at_step",
     "open_client",
     "open_line",
