@@ -73,6 +73,14 @@ async def test_pings_are_answered_while_other_tasks_send(app: trioroom.App, auto
         assert sorted([str(await peer.receive()) for _ in range(10)]) == [str(number) for number in range(10)]
 
 
+async def test_test_that_hangs_is_given_up_at_once_on_a_virtual_clock(
+    app: trioroom.App, autojump_clock: object
+) -> None:
+    with pytest.raises(trio.TooSlowError):
+        async with open_test_server(app):
+            await trio.sleep_forever()
+
+
 async def test_peer_that_does_not_read_stays_for_minutes(app: trioroom.App, autojump_clock: object) -> None:
     async with open_test_server(app) as server, open_peer(server, "/echo") as peer:
         await trio.sleep(300)

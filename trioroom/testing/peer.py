@@ -138,7 +138,7 @@ async def open_test_server(
     api_key: str | None = None,
     tracer_provider: TracerProvider | None = None,
     tcp: bool = False,
-    timeout: float = 600.0,
+    timeout: float | None = None,
 ) -> AsyncIterator[Server]:
     """`open_server` without a port, with deadlines that suit a test.
 
@@ -147,12 +147,13 @@ async def open_test_server(
             virtual clock passes minutes.
         tcp: listen on a free port of 127.0.0.1 too, for what cannot come through memory: browsers, other programs,
             and peers so slow that the kernel's buffers are full, which memory never is.
-        timeout: seconds after which the test is given up; on a mock clock they pass at once.
+        timeout: seconds after which the test is given up. None is ten minutes, and on a `trio.testing.MockClock`, where
+            a test that hangs takes no time for it, a day.
     Raises:
         trio.TooSlowError: the body took longer than ``timeout``.
     """
     settings = settings or _SETTINGS
-    with trio.fail_after(timeout):
+    with trio.fail_after(_patience() if timeout is None else timeout):
         async with open_server(
             app,
             "127.0.0.1" if tcp else None,
@@ -163,6 +164,10 @@ async def open_test_server(
             tracer_provider=tracer_provider,
         ) as server:
             yield server
+
+
+def _patience() -> float:
+    return 86_400.0 if isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock) else 600.0
 
 
 @asynccontextmanager
