@@ -408,8 +408,11 @@ async def test_rooms_are_shared_with_a_trio_websocket_server() -> None:
         stop(process)
 
 
-def test_tests_of_the_chat_pass() -> None:
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", "."]
-    with running(*command, "--import-mode=prepend", "-n0", "test_chat.py") as process:
+def test_tests_of_the_how_to_pass() -> None:
+    config = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "--import-mode=prepend", "-n0"]
+    tests = sorted(path.name for path in EXAMPLES.glob("test_*.py"))
+    with running("-m", "pytest", "-q", "-p", "pytest_trioroom", "-p", "no:cacheprovider", *config, *tests) as process:
         output, _ = process.communicate(timeout=DEADLINE)
-    assert "2 passed" in output, output
+    assert re.search(r"^\d+ passed in", output, re.M), output
+    page = (ROOT / "docs" / "howto" / "test-your-rooms.md").read_text("utf-8")
+    assert [name for name in tests if name not in page] == []

@@ -9,13 +9,15 @@ import trioroom
 import trioroom.auth
 import trioroom.client
 import trioroom.debug
+import trioroom.testing
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
-DIRECTIVE = re.compile(r"^\.\. auto\w+:: trioroom\.([\w.]+)$", re.M)
+PLUGIN = REFERENCE.parent.parent / "pytest_trioroom.py"
+DIRECTIVE = re.compile(r"^\.\. auto(?:class|data|exception|function):: trioroom\.([\w.]+)$", re.M)
 
 
-def documented() -> list[str]:
-    return DIRECTIVE.findall((REFERENCE / "api.md").read_text("utf-8"))
+def documented(page: str = "api.md") -> list[str]:
+    return DIRECTIVE.findall((REFERENCE / page).read_text("utf-8"))
 
 
 def test_reference_documents_every_public_name_once_and_no_other() -> None:
@@ -26,10 +28,19 @@ def test_reference_documents_every_public_name_once_and_no_other() -> None:
     assert sorted(documented()) == sorted([*trioroom.__all__, *of_auth, *of_client, *of_debug])
 
 
+def test_reference_of_the_test_kit_has_all_its_names_and_fixtures() -> None:
+    names = [f"testing.{name}" for name in (*trioroom.testing.__all__, "nodes.ConformanceSuite")]
+    assert sorted(documented("testing.md")) == sorted(names)
+    fixtures = re.findall(r"^@pytest\.fixture\n(?:async )?def (trioroom_\w+)", PLUGIN.read_text("utf-8"), re.M)
+    page = (REFERENCE / "testing.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.M)) == sorted(fixtures)
+
+
 def test_public_names_are_sorted() -> None:
     assert trioroom.__all__ == sorted(trioroom.__all__)
     assert trioroom.auth.__all__ == sorted(trioroom.auth.__all__)
     assert trioroom.client.__all__ == sorted(trioroom.client.__all__)
+    assert trioroom.testing.__all__ == sorted(trioroom.testing.__all__)
 
 
 def test_close_code_table_lists_the_catalogue() -> None:

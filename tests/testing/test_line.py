@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 import trioroom
 from trioroom.backplane.memory import MemoryBackplane
-from trioroom.client import Backoff, Client, ClientRoom, Message
+from trioroom.client import Backoff, Client, ClientRoom
 from trioroom.testing import open_client, open_line, open_test_server
 
 
@@ -32,18 +32,11 @@ async def in_lobby(client: Client) -> AsyncIterator[ClientRoom]:
         yield room
 
 
-async def next_data(room: ClientRoom) -> object:
-    async for event in room:
-        assert isinstance(event, Message), event
-        return event.data
-    raise AssertionError("the room has ended")
-
-
 async def test_client_and_server_talk(app: trioroom.App) -> None:
     async with open_test_server(app) as server, open_client(server) as ada, open_client(server, codec="msgpack") as bob:
         async with in_lobby(ada) as hers, in_lobby(bob) as his:
             await his.publish("hello")
-            assert await next_data(hers) == "hello"
+            assert (await anext(hers)).data == "hello"
 
 
 async def test_error_in_the_body_comes_out_as_it_is(app: trioroom.App) -> None:
@@ -68,7 +61,7 @@ async def test_client_comes_back_after_a_cut_and_has_missed_nothing(
             assert line.dials > 3
             assert client.state.name == "waiting"
             line.server = server
-            assert await next_data(room) == "missed"
+            assert (await anext(room)).data == "missed"
 
 
 async def test_silent_line_is_found_out_by_either_side(app: trioroom.App, autojump_clock: MockClock) -> None:
@@ -80,7 +73,7 @@ async def test_silent_line_is_found_out_by_either_side(app: trioroom.App, autoju
             line.silence()
             silent_since = trio.current_time()
             await app.publish("chat/lobby", "into the void")
-            assert await next_data(room) == "into the void"
+            assert (await anext(room)).data == "into the void"
             assert line.dials == 2
             assert 5 <= trio.current_time() - silent_since <= 60
             await trio.sleep(60)
@@ -97,6 +90,6 @@ async def test_drain_hands_clients_over_to_the_next_server(autojump_clock: MockC
                 line.server = server
                 async with in_lobby(client) as room:
                     await app.publish("chat/lobby", expected)
-                    assert await next_data(room) == expected
+                    assert (await anext(room)).data == expected
                 line.server = None
     assert line.dials >= 3
