@@ -7,7 +7,7 @@ from trioroom.testing.conformance import BackplaneConformance
 from trioroom.testing.faulty_backplane import FaultyBackplane
 from trioroom.testing.faulty_delivery import Fault
 from trioroom.testing.history_conformance import HistoryConformance
-from trioroom.testing.line import Line, open_client, open_line
+from trioroom.testing.line import Line, ServesStreams, open_client, open_line
 from trioroom.testing.orphans import assert_no_orphans
 from trioroom.testing.peer import Peer, open_peer, open_test_server
 from trioroom.testing.presence_conformance import PresenceConformance
@@ -21,6 +21,7 @@ __all__ = [
     "Line",
     "Peer",
     "PresenceConformance",
+    "ServesStreams",
     "V1Peer",
     "assert_no_orphans",
     "cancel_at_step",

@@ -37,9 +37,9 @@ class _Planned:
 class FaultyBackplane:
     """One node's link to the broker: ``inner``, with faults.
 
-    What the contract (`trioroom.backplane.base`) allows a backplane to do, so that servers and clients have to survive
-    it, is `partition`, `restart`, `lose_next_answer` and ``delay``. What it forbids is there to see what your
-    application, or the healing of rooms with a history, makes of it: ``drop`` in silence, ``duplicate``, ``reorder``.
+    What the contract of backplanes allows, so that servers and clients have to survive it, is `partition`, `restart`,
+    `lose_next_answer` and ``delay``. What it forbids is there to see what your application, or the healing of rooms
+    with a history, makes of it: ``drop`` in silence, ``duplicate``, ``reorder``.
 
     Probabilities are of each publication that comes to this node, and may be set at any time. Chance comes from
     ``seed``, apart for each room, and the nth publication of a room always meets the same. What servers tell each
@@ -96,7 +96,7 @@ class FaultyBackplane:
     # -- faults of the link ---------------------------------------------------------------------
 
     def partition(self) -> None:
-        """Part this node from the broker: publishing fails with `BackplaneUnavailable`, and nothing comes any more.
+        """Part this node from the broker: nothing comes, and who publishes gets `trioroom.BackplaneUnavailable`.
 
         What is on its way is lost. The server is not ready, rooms that are active stay so, and no others can be opened.
         """
@@ -143,7 +143,7 @@ class FaultyBackplane:
             node.heal()
 
     def lose_next_answer(self, count: int = 1) -> None:
-        """The next publications of this node go out, but it is not told: publishing fails with `BackplaneUnavailable`.
+        """The next publications of this node go out, and it gets `trioroom.BackplaneUnavailable` for them.
 
         So a publisher who tries again does well to give a ``publication_id``.
         """

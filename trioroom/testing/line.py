@@ -17,7 +17,7 @@ _End: TypeAlias = trio.StapledStream[trio.testing.MemorySendStream, trio.testing
 
 
 class ServesStreams(Protocol):
-    """What a line leads to: a `Server`, or something of your own."""
+    """What a line leads to: a `trioroom.Server`, or something of your own."""
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one peer; returns when it is gone."""

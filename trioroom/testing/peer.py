@@ -140,7 +140,7 @@ async def open_test_server(
     tcp: bool = False,
     timeout: float | None = None,
 ) -> AsyncIterator[Server]:
-    """`open_server` without a port, with deadlines that suit a test.
+    """`trioroom.open_server` without a port, with deadlines that suit a test.
 
     Args:
         settings: None is short deadlines, and no pings: who does not read all the time would not answer them, while a
