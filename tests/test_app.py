@@ -340,3 +340,18 @@ async def test_server_without_a_host_listens_on_nothing_and_serves_streams(app: 
                 _ = server.port
             async with open_peer(server, "/room/a"):
                 assert server.connection_count == 1
+
+
+async def test_server_that_has_failed_turns_away_who_comes_by_a_stream(app: trioroom.App) -> None:
+    servers: list[trioroom.Server] = []
+
+    async def fail() -> None:
+        async with trioroom.open_server(app, None) as server:
+            servers.append(server)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    with trio.fail_after(5), pytest.raises(trioroom.ConnectionClosed, match="503"):
+        async with open_peer(servers[0], "/room/a"):
+            pass

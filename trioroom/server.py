@@ -188,6 +188,8 @@ async def open_server(
                 failure = exc
             else:
                 await retire(server._hub, server._stop_listening)
+            finally:
+                hub.draining = True  # for who comes by other ways than the listener, even when all is over
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._operator = None
