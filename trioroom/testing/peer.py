@@ -58,8 +58,14 @@ class Peer:
 
     async def send_frame(self, opcode: int, payload: bytes = b"") -> None:
         """Send one masked frame, once those of other tasks are out."""
-        async with self._sending:
+        try:
+            self._sending.acquire_nowait()  # mostly free, and sending is a checkpoint itself: no other task comes first
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
             await self.stream.send_all(encode_masked(opcode, payload))
+        finally:
+            self._sending.release()
 
     async def receive_event(self) -> Event:
         """The next frame, of any type.
