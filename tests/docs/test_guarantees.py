@@ -19,7 +19,7 @@ def test_there_are_guarantees_to_speak_of() -> None:
 
 
 def test_each_has_a_row_in_their_order() -> None:
-    assert GUARANTEES == [*ROWS]
+    assert [*ROWS] == GUARANTEES
 
 
 @pytest.mark.parametrize("name", ROWS)
