@@ -26,7 +26,7 @@ def texts(path: Path, cls: str) -> list[str]:
 
 
 def test_list_of_folders_and_modules_is_whole() -> None:
-    _, head, tree = PAGE.partition("```\ntrioroom/\n")
+    _, head, tree = PAGE.partition("```text\ntrioroom/\n")
     assert head
     named = {*re.findall(r"(?:^| )(\w+(?:\.py|/))(?= |$)", tree.partition("```")[0], re.M)}
     there = {path.name + "/" for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
