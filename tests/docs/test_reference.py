@@ -44,8 +44,8 @@ def test_public_names_are_sorted() -> None:
 # -- what the names say of themselves --------------------------------------------------------------
 
 MODULES: tuple[ModuleType, ...] = (trioroom, trioroom.auth, trioroom.client)
-CLASSES = {cls for module in MODULES for name in module.__all__ if inspect.isclass(cls := getattr(module, name))}
-CLASSES |= {RedisSettings, NatsSettings, KafkaSettings}
+NAMED = [getattr(module, name) for module in MODULES for name in module.__all__]
+CLASSES: list[type] = [*dict.fromkeys(filter(inspect.isclass, NAMED)), RedisSettings, NatsSettings, KafkaSettings]
 
 
 def explained(cls: type) -> Iterator[tuple[str, str]]:
@@ -67,7 +67,7 @@ def explained(cls: type) -> Iterator[tuple[str, str]]:
             yield name, text
 
 
-@pytest.mark.parametrize("cls", sorted(CLASSES, key=lambda cls: cls.__name__), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_public_names_explain_themselves(cls: type) -> None:
     assert cls.__doc__
     inherited = {name for base in cls.__mro__[1:] for name in vars(base)}
@@ -75,7 +75,7 @@ def test_public_names_explain_themselves(cls: type) -> None:
         assert text or name in inherited or f"``{name}``" in cls.__doc__ or name in cls.__doc__.split(), name
 
 
-@pytest.mark.parametrize("cls", sorted(CLASSES, key=lambda cls: cls.__name__), ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_no_text_of_a_field_is_taken_for_its_type(cls: type) -> None:
     """Sphinx takes what is before a colon in the first line for that, and puts it below the text."""
     for name, text in explained(cls):
@@ -85,8 +85,7 @@ def test_no_text_of_a_field_is_taken_for_its_type(cls: type) -> None:
 
 
 def test_functions_explain_themselves() -> None:
-    functions = [getattr(module, name) for module in MODULES for name in module.__all__]
-    assert all(inspect.getdoc(fn) for fn in functions if inspect.isfunction(fn))
+    assert all(inspect.getdoc(fn) for fn in NAMED if inspect.isfunction(fn))
 
 
 def test_close_code_table_lists_the_catalogue() -> None:
