@@ -26,9 +26,9 @@ def texts(path: Path, cls: str) -> list[str]:
 
 
 def test_list_of_folders_and_modules_is_whole() -> None:
-    _, head, tree = PAGE.partition("```text\ntrioroom/\n")
-    assert head
-    named = {*re.findall(r"(?:^| )(\w+(?:\.py|/))(?= |$)", tree.partition("```")[0], re.M)}
+    table = PAGE.partition("Below `trioroom/`:\n")[2].partition("\n\nImports")[0]
+    first_columns = " ".join(re.findall(r"^\| (`.*?) \|", table, re.M))
+    named = {*re.findall(r"`(\w+(?:\.py|/))`", first_columns)}
     there = {path.name + "/" for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     there |= {path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")}
     assert named == there
