@@ -158,6 +158,21 @@ def test_snippet_is_what_it_is_said_to_be(snippet: Snippet) -> None:
     CHECKS[snippet.language](snippet)
 
 
+def test_each_file_that_pages_include_is_in_a_page_and_in_a_test() -> None:
+    pages = "\n".join(path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md"))
+    tests = "\n".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    for folder in ("examples", "deploy"):
+        for path in (ROOT / "docs" / folder).iterdir():
+            if path.is_file():
+                assert f"{folder}/{path.name}" in pages or f"`{path.name}`" in pages, path.name
+                ways = (
+                    rf"\b{re.escape(path.name)}\b",
+                    rf"^\s*from {path.stem} import",
+                    rf"import [\w, ]*\b{path.stem}\b",
+                )
+                assert any(re.search(way, tests, re.M) for way in ways), f"no test runs or reads {path.name}"
+
+
 def test_javascript_can_be_read(node: str, tmp_path: Path) -> None:
     parts = [snippet.text for snippet in FOUND if snippet.language == "javascript"]
     path = tmp_path / "snippets.mjs"
