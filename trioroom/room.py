@@ -136,11 +136,18 @@ class Room:
         return None
 
     async def on_message(self, member: Member, message: Message) -> None:
-        """A member sent a message. The default publishes it to the other members."""
+        """A member sent a message. The default publishes it to the other members.
+
+        Raise `trioroom.RequestRefused` if you do not want it: a v1 member gets that for an answer, a plain one, which
+        can be given none, is closed with 1008.
+        """
         await self.publish(message.data, exclude=member, publication_id=message.publication_id)
 
     async def on_call(self, member: Member, message: Message) -> object:
-        """A v1 member asked; what this returns is the answer. Cancelled when the caller gives up."""
+        """A v1 member asked; what this returns is the answer. Cancelled when the caller gives up.
+
+        Raise `trioroom.RequestRefused` to answer with an error, of a ``code`` that is yours to choose.
+        """
         raise NotImplementedError(f"room {self.name!r} answers no calls; override on_call")
 
     async def on_leave(self, member: Member, reason: str) -> None:
