@@ -307,9 +307,7 @@ class V1Session:
     def _not_joined(self, id: Id | None, room: str) -> None:
         self._refuse(id, "not_joined", f"you are not in {room!r}; join it first")
 
-    def _refused_or_failed(
-        self, hook: str, error: ExceptionGroup[Exception], id: Id | None, room: str
-    ) -> Error | None:
+    def _refused_or_failed(self, hook: str, error: ExceptionGroup[Exception], id: Id | None, room: str) -> Error | None:
         """The answer when a hook raised: a refusal is one of the room's answers, and no failure."""
         if (refusal := refusal_in(error)) is not None:
             return Error(id, refusal.code, refusal.message, refusal.retry, refusal.after)
