@@ -139,7 +139,7 @@ class Room:
         """A member sent a message. The default publishes it to the other members.
 
         Raise `trioroom.RequestRefused` if you do not want it: a v1 member gets that for an answer, a plain one, which
-        can be given none, is closed with 1008.
+        can be given none, is closed with 1008, or with 1013 if it may try again.
         """
         await self.publish(message.data, exclude=member, publication_id=message.publication_id)
 

@@ -57,12 +57,16 @@ async def test_publication_without_id_is_refused_too(autojump_clock: MockClock) 
         assert (refused["type"], refused["id"], refused["code"]) == ("error", None, "too_heavy")
 
 
+@pytest.mark.parametrize(
+    ("message", "code", "reason"),
+    [("never", 1008, "11 is too heavy; try up to 10"), ("later", 1013, "one at a time")],
+)
 async def test_plain_peer_has_no_answers_and_is_closed_with_the_refusal(
-    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+    message: str, code: int, reason: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with open_test_server(app_of(Scales)) as server, open_peer(server, "/room/a") as peer:
-        await peer.send("never")
-        assert await closed_with(peer) == (1008, "11 is too heavy; try up to 10")
+        await peer.send(message)
+        assert await closed_with(peer) == (code, reason)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
@@ -84,3 +88,22 @@ async def test_failure_beside_a_refusal_is_a_failure(autojump_clock: MockClock) 
     async with open_test_server(app_of(Mixed)) as server, open_v1_peer(server) as v1:
         await v1.join("room/a")
         assert (await v1.request("call", room="room/a", data=1))["code"] == "failed"
+
+
+class Later(trioroom.Room):
+    """Takes what it has refused once."""
+
+    refused = False
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        if not self.refused:
+            self.refused = True
+            raise trioroom.RequestRefused("busy", "one at a time", retry=True, after=0.01)
+        member.send("taken")
+
+
+async def test_client_publishes_again_what_was_refused_for_now() -> None:
+    async with open_test_server(app_of(Later)) as server:
+        async with trioroom.connect(f"ws://127.0.0.1:{server.port}/") as client, client.join("room/a") as room:
+            await room.publish("stone")
+            assert (await anext(room)).data == "taken"

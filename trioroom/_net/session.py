@@ -91,7 +91,8 @@ class PlainSession:
             await hear(meters, member, message)
         except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
             if (refusal := refusal_in(error)) is not None:  # plain mode has no other word for it
-                self._connection.close(CloseCode.POLICY_VIOLATION, refusal.message)
+                code = CloseCode.TRY_AGAIN_LATER if refusal.retry else CloseCode.POLICY_VIOLATION
+                self._connection.close(code, refusal.message)
             else:
                 self._connection.hook_failed("on_message", error, member.room.name)
 

@@ -71,4 +71,7 @@ async def main(port: int = 8000) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main)
+    try:
+        trio.run(main)
+    except* KeyboardInterrupt:  # Ctrl-C; every task and socket is gone by now
+        pass
