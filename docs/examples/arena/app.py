@@ -12,7 +12,6 @@ TICK = 0.05  # seconds
 WIDTH, HEIGHT = 160.0, 90.0
 SPEED = 45.0  # a second
 REACH = 4.0  # from a player to a coin
-IDLE = 60.0  # seconds without an input after which a player has to go
 
 
 @dataclass
@@ -36,6 +35,7 @@ class Arena(trioroom.Room):
     """Players send where they want to go, the room says where they are: nobody can say so of themselves."""
 
     overflow = trioroom.Overflow.LATEST  # who is slow gets the picture of now, and none of those in between
+    idle_timeout = 60.0  # seconds without an input after which a player has to go
 
     async def on_open(self) -> None:
         self.players: dict[str, Player] = {}
@@ -69,9 +69,9 @@ class Arena(trioroom.Room):
     async def watch(self, member: trioroom.Member, player: Player) -> None:
         """Put out who plays no more, and takes room from those who do."""
         while True:
-            await trio.sleep_until(player.heard + IDLE)
-            if trio.current_time() >= player.heard + IDLE:
-                return member.leave(f"no input for {IDLE:g} seconds")
+            await trio.sleep_until(player.heard + self.idle_timeout)
+            if trio.current_time() >= player.heard + self.idle_timeout:
+                return member.leave(f"no input for {self.idle_timeout:g} seconds")
 
     async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
         match message.data:
