@@ -1,5 +1,6 @@
 """An auction: all may look, some may bid, and the clock has the last word - python app.py prints links for each."""
 
+import math
 import os
 import secrets
 import time
@@ -26,12 +27,14 @@ class Lot:
     seconds: float
     bidder: str | None = None
     amount: int = 0
-    closes_at: float | None = None  # of Trio's clock, from when the first visitor comes
+    closes_at: float = math.inf  # of Trio's clock
+
+    def open(self) -> None:
+        """Start the clock, with the first visitor."""
+        self.closes_at = min(self.closes_at, trio.current_time() + self.seconds)
 
     @property
     def seconds_left(self) -> float:
-        if self.closes_at is None:
-            self.closes_at = trio.current_time() + self.seconds
         return max(0.0, self.closes_at - trio.current_time())
 
     def bid(self, bidder: str, amount: int) -> None:
@@ -54,6 +57,7 @@ class Auction(trioroom.Room):
             raise trioroom.JoinRefused(f"{member.user} is excluded from this auction")
 
     async def on_open(self) -> None:
+        self.lot.open()
         self.hammer = trio.Lock()  # so that bids are published in the order in which they were taken
         self.nursery.start_soon(self.sell)
 
