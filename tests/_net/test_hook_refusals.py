@@ -71,7 +71,7 @@ async def test_plain_peer_has_no_answers_and_is_closed_with_the_refusal(
 
 
 async def test_client_gets_the_error_that_the_room_has_raised() -> None:
-    async with open_test_server(app_of(Scales)) as server:
+    async with trioroom.open_server(app_of(Scales), port=0) as server:
         async with trioroom.connect(f"ws://127.0.0.1:{server.port}/") as client, client.join("room/a") as room:
             with pytest.raises(trioroom.RequestRefused) as refused:
                 await room.call("later")
@@ -103,7 +103,7 @@ class Later(trioroom.Room):
 
 
 async def test_client_publishes_again_what_was_refused_for_now() -> None:
-    async with open_test_server(app_of(Later)) as server:
+    async with trioroom.open_server(app_of(Later), port=0) as server:
         async with trioroom.connect(f"ws://127.0.0.1:{server.port}/") as client, client.join("room/a") as room:
             await room.publish("stone")
             assert (await anext(room)).data == "taken"

@@ -20,7 +20,7 @@ async def test_slow_member_gets_the_latest_place_of_each_cursor() -> None:
     rounds, name = 300, "x" * 20_000  # 12 MB: more than the kernel's part
     with trio.fail_after(DEADLINE):
         async with (
-            open_test_server(app) as server,
+            open_server(app, port=0) as server,
             open_v1_peer(server, tcp=True) as slow,
             open_v1_peer(server) as one,
             open_v1_peer(server) as two,

@@ -12,7 +12,7 @@ from tests.backplane.processes import until
 from tests.docs.examples.running import DEADLINE
 from trioroom import App, Member, Message, open_server
 from trioroom.backplane.memory import MemoryBackplane
-from trioroom.testing import open_test_server, open_v1_peer
+from trioroom.testing import open_v1_peer
 
 
 async def wait(condition: Callable[[], bool]) -> None:
@@ -31,13 +31,13 @@ async def test_reader_misses_nothing_while_it_is_away() -> None:
     backplane = MemoryBackplane()
 
     async with trio.open_nursery() as nursery:
-        async with open_test_server(app, backplane=backplane) as server:
+        async with open_server(app, port=0, backplane=backplane) as server:
             reader = NewsReader(f"ws://127.0.0.1:{server.port}/", "news/a")
             nursery.start_soon(reader.run)
             await wait(lambda: reader.position is not None)
             await app.publish("news/a", "one")
             await wait(lambda: reader.read == ["one"])
-        async with open_test_server(app, backplane=backplane):
+        async with open_server(app, port=0, backplane=backplane):
             await app.publish("news/a", "two")
         async with open_server(app, port=server.port, backplane=backplane):
             await app.publish("news/a", "three")
@@ -65,7 +65,7 @@ async def test_reader_publishes_once_what_was_not_answered() -> None:
     with trio.fail_after(DEADLINE):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as crash:
-                async with open_test_server(silent, backplane=backplane) as server:
+                async with open_server(silent, port=0, backplane=backplane) as server:
                     reader = NewsReader(f"ws://127.0.0.1:{server.port}/", "news/a")
                     nursery.start_soon(reader.run)
                     await reader.publish("mine")  # it goes when the room is joined

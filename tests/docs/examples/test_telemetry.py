@@ -12,7 +12,8 @@ from selenium.webdriver.support.select import Select
 
 from tests.docs.examples.page import Page
 from tests.docs.examples.running import DEADLINE, running, stop
-from trioroom.testing import open_test_server, open_v1_peer
+from trioroom import open_server
+from trioroom.testing import open_v1_peer
 
 KEY = "0123456789abcdef"
 
@@ -22,7 +23,7 @@ async def test_slow_dashboard_gets_the_latest_of_every_device() -> None:
 
     devices, rounds = 1_000, 10
     with trio.fail_after(DEADLINE):
-        async with open_test_server(app, api_key=KEY) as server, open_v1_peer(server, tcp=True) as dashboard:
+        async with open_server(app, port=0, api_key=KEY) as server, open_v1_peer(server, tcp=True) as dashboard:
             await dashboard.join("site/north")
             for number in range(rounds):
                 values = dict.fromkeys(range(devices), float(number))
@@ -42,7 +43,7 @@ async def test_slow_dashboard_gets_the_latest_of_every_device() -> None:
 async def test_dashboards_watch_the_site_they_asked_for_and_report_nothing() -> None:
     from telemetry.app import app, report
 
-    async with open_test_server(app, api_key=KEY) as server, open_v1_peer(server) as dashboard:
+    async with open_server(app, port=0, api_key=KEY) as server, open_v1_peer(server) as dashboard:
         assert (await dashboard.join("site/harbour"))["state"] == {"devices": 400}
         for site, values in (("north", {1: 10.0}), ("harbour", {2: 20.5})):
             await trio.to_thread.run_sync(report, f"http://127.0.0.1:{server.port}", KEY, site, values)
@@ -56,7 +57,7 @@ async def test_dashboards_watch_the_site_they_asked_for_and_report_nothing() -> 
 async def test_who_has_no_key_reports_nothing() -> None:
     from telemetry.app import app, report
 
-    async with open_test_server(app, api_key=KEY) as server:
+    async with open_server(app, port=0, api_key=KEY) as server:
         with pytest.raises(HTTPError, match="401") as refused:
             await trio.to_thread.run_sync(report, f"http://127.0.0.1:{server.port}", "guess", "north", {1: 10.0})
         refused.value.close()

@@ -11,7 +11,7 @@ import trustme
 from trio_websocket import open_websocket_url
 
 from tests.docs.examples.running import DEADLINE, running, stop, text_from, url_of
-from trioroom import ConnectionClosed
+from trioroom import ConnectionClosed, open_server
 from trioroom.testing import open_peer, open_test_server, open_v1_peer
 
 
@@ -49,7 +49,7 @@ async def test_session_of_a_web_application_opens_its_rooms(cookie: str, status:
         "GET /chat/lobby HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nCookie: {cookie}\r\n\r\n"
     )
-    async with open_test_server(app) as server:
+    async with open_server(app, port=0) as server:
         async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
             await stream.send_all(request.encode())
             answer = await stream.receive_some()
