@@ -148,6 +148,9 @@ class Room:
         """A member sent a message. The default publishes it to the other members.
 
         While it awaits, nothing more of this member is read. Cancelled when the connection is lost.
+
+        Raise `trioroom.RequestRefused` if you do not want it: a v1 member gets that for an answer, a plain one, which
+        can be given none, is closed with 1008, or with 1013 if it may try again.
         """
         await self.publish(message.data, exclude=member, publication_id=message.publication_id)
 
@@ -157,6 +160,8 @@ class Room:
         A task of its own, so the member's messages and other calls go on meanwhile. Cancelled when the caller gives up,
         its timeout is over, or the member leaves. In a room that does not override it calls are refused as
         ``unsupported``.
+
+        Raise `trioroom.RequestRefused` to answer with an error, of a ``code`` that is yours to choose.
         """
         raise NotImplementedError(f"room {self.name!r} answers no calls; override on_call")
 
