@@ -70,8 +70,12 @@ def wait_said(page: Page, text: str) -> None:
 
 
 def take(driver: Chrome) -> None:
-    """Both pictures of what is there now, without the cursor's blinking line."""
+    """Both pictures of what is there now, without the cursor's blinking line, in a frame."""
     driver.execute_script("document.activeElement.blur()")
+    frame = "position: fixed; inset: 0; z-index: 2; border: 1px solid var(--line)"
+    driver.execute_script(
+        "document.body.append(document.createElement('i')); document.body.lastChild.style = arguments[0]", frame
+    )
     for scheme, name in (("light", "demo.png"), ("dark", "demo-dark.png")):
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
