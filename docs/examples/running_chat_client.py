@@ -19,7 +19,8 @@ async def listen(room: ClientRoom) -> None:
 
 async def tell(client: Client) -> None:
     async for state in client.states():
-        print(f"* {state.name}")
+        if state.name != "connecting":
+            print(f"* {state.name}")
 
 
 async def main(url: str, name: str) -> None:

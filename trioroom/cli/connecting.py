@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,8 +27,10 @@ async def wait_connected(client: Client) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Why there is no connection; Trio's words for a refusal name the address that the message has already."""
+    """Why there is no connection, without the address, which Trio's words for a refusal have once more."""
     root = root_of(error)
+    if isinstance(root, ssl.SSLError) and root.reason == "WRONG_VERSION_NUMBER":  # so OpenSSL takes what is no TLS
+        return "no TLS is spoken there; write ws:// or http://"
     return os.strerror(root.errno) if isinstance(root, ConnectionError) and root.errno else str(root)
 
 
