@@ -20,7 +20,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.backplane.processes import free_port
 from tests.backplane.redis.servers import binaries, open_redis_server
-from tests.cli.conftest import Command, open_command
+from tests.cli.conftest import Command, open_command, open_remote_peer
 from tests.demo.conftest import chromium
 
 __all__ = ["chromium"]
@@ -198,18 +198,20 @@ async def test_chat_tells_who_came_what_was_said_and_who_left(folder: Path) -> N
     with trio.fail_after(DEADLINE):
         async with serve(folder, SERVE_CHAT, port) as server:
             await server.wait_port()
-            async with open_program(folder, SPEAK_IN_CHAT, port) as one:
-                await one.say("is anybody there?")
-                while "came to lobby" not in one.output:  # until it is in, it misses who comes
-                    async with open_program(folder, SPEAK_IN_CHAT, port) as two:
-                        with trio.move_on_after(10):
-                            await one.wait_said("came to lobby")
-                            await two.say("hello")
-                            await one.wait_said(": hello")
-                            assert await two.wait_ended() == 0
-                            await one.wait_said(" left: closed with 1000")
-                await press_ctrl_c(server)
+            async with (
+                open_remote_peer(port, "/chat/lobby") as witness,
+                open_program(folder, SPEAK_IN_CHAT, port) as one,
+            ):
+                assert "came to lobby" in str(await witness.receive())  # so it is in, and misses nobody who comes
+                async with open_program(folder, SPEAK_IN_CHAT, port) as two:
+                    await one.wait_said("came to lobby")
+                    await two.say("hello")
+                    await one.wait_said(": hello")
+                    assert await two.wait_ended() == 0
+                await one.wait_said(" left: closed with 1000")
+                server.process.send_signal(signal.SIGINT)
                 await one.wait_said("the server drains")
+            assert await server.wait_ended() == 0, server.output
 
 
 @pytest.mark.browser
