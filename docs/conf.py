@@ -30,7 +30,7 @@ python_use_unqualified_type_names = True
 default_role = "py:obj"  # `Room` in a docstring is a link
 nitpick_ignore_regex = [
     # Of other projects, which an offline build cannot link to.
-    (r"py:.*", r"(trio|msgspec|ssl|socket|attrs|click|pathlib|collections\.abc)\..*"),
+    (r"py:.*", r"(trio|msgspec|ssl|socket|attrs|click|pathlib|collections|contextlib)\..*"),
     (
         r"py:.*",
         r"(TracerProvider|Any|AsyncIterator|Awaitable|Callable|Iterator|Path|Sequence|SSLContext|WebSocketRequest)",

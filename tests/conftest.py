@@ -25,7 +25,12 @@ from trioroom._wire.message import Data
 if TYPE_CHECKING:
     from trioroom.testing import Peer  # what it imports is to be rewritten first, see below
 
-for suite in ("conformance", "presence_conformance"):  # no test modules to pytest, but they have asserts
+for suite in (
+    "conformance",
+    "history_conformance",
+    "presence_conformance",
+    "histories",
+):  # no test modules to pytest, but they have asserts
     pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
 
 # A busy machine takes 0.3 s now and then for what it mostly does in 2 ms.

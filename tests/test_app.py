@@ -180,7 +180,7 @@ async def test_app_can_run_after_its_address_was_taken(app: trioroom.App) -> Non
         with pytest.raises(OSError, match="in use"):
             async with trioroom.open_server(app, port=taken.getsockname()[1]):
                 pass
-    async with open_test_server(app, timeout=5) as server:
+    async with open_test_server(app, timeout=5, tcp=True) as server:
         assert server.port == server.addresses[0][1] != 0
 
 
@@ -227,7 +227,7 @@ class Guests:
 async def test_leaving_the_context_drains(app: trioroom.App) -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            async with open_test_server(app) as server:
+            async with open_test_server(app, tcp=True) as server:
                 guests = Guests(server)
                 await guests.arrive(nursery)
             assert left == ["the server drains; reconnect"] * 3
@@ -262,7 +262,7 @@ async def test_cancelling_closes_at_once(app: trioroom.App) -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                async with open_test_server(app) as server:
+                async with open_test_server(app, tcp=True) as server:
                     guests = Guests(server)
                     await guests.arrive(nursery)
                     scope.cancel()
@@ -278,7 +278,7 @@ async def test_error_in_the_body_comes_out_as_it_is_after_members_left(app: trio
         async with trio.open_nursery() as nursery:
             raised: BaseException | None = None
             try:
-                async with open_test_server(app) as server:
+                async with open_test_server(app, tcp=True) as server:
                     guests = Guests(server)
                     await guests.arrive(nursery)
                     raise error
@@ -330,3 +330,28 @@ async def test_cancelling_the_serving_of_a_stream_closes_it_alone(app: trioroom.
         async with open_peer(server, "/room/a") as peer:
             await peer.send("goes on")
             assert [await other.receive() for _ in range(2)] == ["Hall", "goes on"]
+
+
+async def test_server_without_a_host_listens_on_nothing_and_serves_streams(app: trioroom.App) -> None:
+    with trio.fail_after(5):
+        async with trioroom.open_server(app, None) as server:
+            assert server.addresses == []
+            with pytest.raises(RuntimeError, match="listens on no port"):
+                _ = server.port
+            async with open_peer(server, "/room/a"):
+                assert server.connection_count == 1
+
+
+async def test_server_that_has_failed_turns_away_who_comes_by_a_stream(app: trioroom.App) -> None:
+    servers: list[trioroom.Server] = []
+
+    async def fail() -> None:
+        async with trioroom.open_server(app, None) as server:
+            servers.append(server)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    with trio.fail_after(5), pytest.raises(trioroom.ConnectionClosed, match="503"):
+        async with open_peer(servers[0], "/room/a"):
+            pass

@@ -153,7 +153,7 @@ def open_descriptors() -> int:
 async def cancel_everything_at_every_step(tcp: bool) -> None:
     for step in itertools.count():
         with trio.fail_after(10), nothing_is_left(step) as app, cancel_at_step(step) as scope:
-            async with open_test_server(app) as server:
+            async with open_test_server(app, tcp=tcp) as server:
                 await visit(server, tcp)
         if not scope.cancelled_caught:
             break
@@ -177,7 +177,7 @@ async def test_server_can_be_cancelled_at_any_step_under_its_peers() -> None:
         with trio.fail_after(5), nothing_is_left(step) as app:
             async with trio.open_nursery() as guests:
                 with cancel_at_step(step) as scope:
-                    async with open_test_server(app) as server:
+                    async with open_test_server(app, tcp=True) as server:
                         visited = trio.Event()
                         guests.start_soon(visit_and_tell, server, visited)
                         await visited.wait()

@@ -38,7 +38,7 @@ async def in_thread(fn: Callable[[], T]) -> T:
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
 async def test_plain_clients_of_two_libraries_talk(app: trioroom.App, compression: str | None) -> None:
-    async with open_test_server(app, trioroom.Settings(compression=True)) as server:
+    async with open_test_server(app, trioroom.Settings(compression=True), tcp=True) as server:
         url = f"ws://127.0.0.1:{server.port}/chat/lobby"
         async with open_websocket_url(url) as one:
             assert await one.get_message() == "welcome"
@@ -77,7 +77,7 @@ async def test_v1_client_of_websockets_joins_publishes_and_hears(app: trioroom.A
         one.send(encode({"type": "publish", "room": "chat/a", "data": {"text": "hello"}}))
         return envelope_in(two.recv())["data"]
 
-    async with open_test_server(app) as server:
+    async with open_test_server(app, tcp=True) as server:
         opened = partial(connect, f"ws://127.0.0.1:{server.port}/", subprotocols=[Subprotocol(subprotocol)])
         with await in_thread(opened) as one, await in_thread(opened) as two:
             assert await in_thread(lambda: talk(one, two)) == {"text": "hello"}

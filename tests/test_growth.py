@@ -80,7 +80,7 @@ async def test_members_and_rooms_that_have_gone_leave_nothing_behind(path: str, 
     app = trioroom.App()
     app.route("talk/{name}", Talk)
     app.route("kept/{name}", Kept)
-    async with open_test_server(app, timeout=60) as server:
+    async with open_test_server(app, timeout=60, tcp=tcp) as server:
         counts = []
         for _ in range(1 + ROUNDS):  # the first one fills caches
             await come_and_go(server, path, tcp=tcp)

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "server": BELOW_APP | {"app"},
     "debug": LEAVES | {"_core"},
     "client": LEAVES | {"_core", "_wire", "room", "client"},
-    "testing": BELOW_APP | {"", "testing", "app", "server"},
+    "testing": BELOW_APP | {"", "testing", "app", "server", "client", "debug"},
     "": LEAVES
     | {
         "_core",

@@ -70,7 +70,7 @@ PLAIN_WAYS: list[tuple[Way, tuple[int, str] | None, str]] = [
 @pytest.mark.parametrize("tcp", [False, True])
 @pytest.mark.parametrize(("go", "close", "reason"), PLAIN_WAYS)
 async def test_plain_member_leaves_once(go: Way, close: tuple[int, str] | None, reason: str, tcp: bool) -> None:
-    async with open_test_server(app_of(Tracked), timeout=5) as server:
+    async with open_test_server(app_of(Tracked), timeout=5, tcp=tcp) as server:
         async with open_peer(server, "/room/a", tcp=tcp) as peer:
             await joins.reaches(1)
             await go(peer)
@@ -136,7 +136,7 @@ async def drain_with_guests(room_class: type[Tracked], tcp: bool) -> None:
     closed: list[tuple[int, str]] = []
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            async with open_test_server(app_of(room_class), settings) as server:
+            async with open_test_server(app_of(room_class), settings, tcp=tcp) as server:
                 for _ in range(3):
                     nursery.start_soon(stay, server, tcp, closed)
                 await joins.reaches(3)
@@ -149,7 +149,7 @@ async def cancel_with_guests(room_class: type[Tracked], tcp: bool) -> None:
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             with trio.CancelScope() as scope:
-                async with open_test_server(app_of(room_class)) as server:
+                async with open_test_server(app_of(room_class), tcp=tcp) as server:
                     for _ in range(3):
                         nursery.start_soon(stay, server, tcp, closed)
                     await joins.reaches(3)

@@ -9,7 +9,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Container, Hashable, Iterator
 from types import AsyncGeneratorType, CodeType, CoroutineType, GeneratorType
 from typing import TextIO
 
@@ -82,10 +82,28 @@ class _Place:
         return f"{file}:{numbers} {self.own.co_qualname}" + (f" → {awaited}" if awaited else "")
 
 
-class _Walk:
-    """From the root to the leaves, in slices; only what makes tasks alike is kept."""
+async def lines_of_tasks(only: Collection[trio.lowlevel.Task], max_lines: int = MAX_LINES) -> list[str]:
+    """The tree of these tasks and those above them, as `dump_tasks` writes it."""
+    shown: set[trio.lowlevel.Task] = set()
+    for each in only:
+        task: trio.lowlevel.Task | None = each
+        while task is not None and task not in shown:
+            shown.add(task)
+            task = None if task.parent_nursery is None else task.parent_nursery.parent_task
+    walk = _Walk(shown)
+    await walk.run()
+    return list(lines_of(walk.root, max_lines))
 
-    def __init__(self) -> None:
+
+class _Walk:
+    """From the root to the leaves, in slices; only what makes tasks alike is kept.
+
+    Args:
+        only: leave all others out, with what is below them; None is for all.
+    """
+
+    def __init__(self, only: Container[trio.lowlevel.Task] | None = None) -> None:
+        self._only = only
         self.root = TaskGroup("all")
         self.tasks = 0
         self._lines: dict[TaskGroup, tuple[_Place, set[int]]] = {}  # places keep the code whose id is a key
@@ -114,7 +132,8 @@ class _Walk:
     ) -> Iterator[tuple[trio.lowlevel.Task, TaskGroup, int]]:
         for number, nursery in enumerate(task.child_nurseries):
             for child in nursery.child_tasks:
-                yield child, group, number
+                if self._only is None or child in self._only:
+                    yield child, group, number
 
     def _take(self, task: trio.lowlevel.Task, parent: TaskGroup, nursery: int) -> TaskGroup | None:
         """Count it; None if it has ended since it was listed."""

@@ -63,7 +63,7 @@ class Server:
         stop_listening: Callable[[], None],
     ) -> None:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
-        """Host and port of each listening socket."""
+        """Host and port of each listening socket; none where the server listens on nothing."""
         self._greeter = greeter
         self._hub = hub
         self._overview = overview
@@ -73,7 +73,15 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The port of the listening sockets; the one that was picked when 0 was asked for."""
+        """The port of the listening sockets; the one that was picked when 0 was asked for.
+
+        Raises:
+            RuntimeError: there are none.
+        """
+        if not self.addresses:
+            raise RuntimeError(
+                "this server listens on no port; open_server takes a host, and open_test_server tcp=True"
+            )
         return self.addresses[0][1]
 
     @property
@@ -122,7 +130,7 @@ class Server:
 @asynccontextmanager
 async def open_server(
     app: App,
-    host: str = "127.0.0.1",
+    host: str | None = "127.0.0.1",
     port: int = 8000,
     *,
     settings: Settings | None = None,
@@ -141,7 +149,8 @@ async def open_server(
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
     Args:
-        host: address to listen on; ``0.0.0.0`` is all of IPv4, ``::`` all of IPv6.
+        host: address to listen on; ``0.0.0.0`` is all of IPv4, ``::`` all of IPv6. None listens on nothing: peers come
+            by `Server.serve_stream` and `Server.serve_websocket_request` only.
         settings: limits and deadlines; None is the defaults.
         ssl_context: TLS for all who connect, with its certificate loaded; None speaks none.
         backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
@@ -166,7 +175,8 @@ async def open_server(
     check_rooms(app, backplane)
     app._backplane = backplane  # before we await: it marks the app as taken
     try:
-        listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
+        if host is not None:
+            listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
         async with trio.open_nursery() as nursery:
             hub = _make_hub(app, backplane, settings, nursery, tracer_provider)
             overview = Overview(hub, open_admission(settings))
@@ -180,6 +190,8 @@ async def open_server(
                 failure = exc
             else:
                 await retire(server._hub, server._stop_listening)
+            finally:
+                hub.draining = True  # for who comes by other ways than the listener, even when all is over
             nursery.cancel_scope.cancel()
     finally:
         app._backplane = app._operator = None

@@ -39,3 +39,10 @@ def test_beyond_the_bound_the_oldest_go() -> None:
     for number in range(5):
         ids.add("a", str(number), number, now=0)
     assert [ids.find("a", str(number), 0) for number in range(5)] == [None, None, 2, 3, 4]
+
+
+def test_cleared_ids_may_be_used_again() -> None:
+    ids = PublicationIds[int](ttl=10, max_count=3)
+    ids.add("a", "id", 1, now=0)
+    ids.clear()
+    assert (ids.find("a", "id", 0), len(ids)) == (None, 0)

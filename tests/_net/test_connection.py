@@ -52,7 +52,7 @@ async def test_close_frame_is_echoed_and_the_stream_ends(
 async def test_what_comes_after_the_peers_close_frame_is_no_message(
     events_until_the_end: EventsUntilTheEnd, lobby: Lobby, tcp: bool
 ) -> None:
-    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=tcp) as peer:
+    async with open_test_server(lobby.app, tcp=tcp) as server, open_peer(server, "/echo/a", tcp=tcp) as peer:
         close = encode_masked(Opcode.CLOSE, struct.pack(">H", 1000))
         await peer.stream.send_all(encode_masked(Opcode.TEXT, b"before") + close + encode_masked(Opcode.TEXT, b"after"))
         with trio.fail_after(5):
@@ -90,7 +90,7 @@ async def test_pings_after_our_close_frame_are_not_answered(
 async def test_half_close_of_the_peer_ends_the_connection(
     events_until_the_end: EventsUntilTheEnd, lobby: Lobby, tcp: bool
 ) -> None:
-    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=tcp) as peer:
+    async with open_test_server(lobby.app, tcp=tcp) as server, open_peer(server, "/echo/a", tcp=tcp) as peer:
         await peer.send("last")
         assert await peer.receive() == "last"
         assert isinstance(peer.stream, trio.abc.HalfCloseableStream)
@@ -105,7 +105,7 @@ async def test_half_close_of_the_peer_ends_the_connection(
 async def test_half_close_after_the_close_frame_still_gets_the_answer(
     events_until_the_end: EventsUntilTheEnd, lobby: Lobby, tcp: bool
 ) -> None:
-    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=tcp) as peer:
+    async with open_test_server(lobby.app, tcp=tcp) as server, open_peer(server, "/echo/a", tcp=tcp) as peer:
         await peer.close(1001)
         assert isinstance(peer.stream, trio.abc.HalfCloseableStream)
         await peer.stream.send_eof()
@@ -207,7 +207,7 @@ async def test_control_frames_amid_fragments_leave_the_message_whole(
 
 
 async def test_close_frame_reaches_a_peer_that_is_still_sending(lobby: Lobby) -> None:
-    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=True) as peer:
+    async with open_test_server(lobby.app, tcp=True) as server, open_peer(server, "/echo/a", tcp=True) as peer:
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
 

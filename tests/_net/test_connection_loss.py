@@ -36,7 +36,7 @@ async def test_peer_that_vanishes_leaves_and_nobody_else_notices(
     caplog.set_level(logging.WARNING)
     settings = trioroom.Settings(max_outbox_bytes=1 << 26)
     with trio.fail_after(10):
-        async with open_test_server(lobby.app, settings) as server, open_peer(server, "/echo/b") as bystander:
+        async with open_test_server(lobby.app, settings, tcp=True) as server, open_peer(server, "/echo/b") as bystander:
             await bystander.send("hello")
             await bystander.receive()
             async with open_peer(server, "/echo/a", tcp=True) as peer:

@@ -155,7 +155,7 @@ async def test_messages_and_control_frames_are_counted_apart(lobby: Lobby, autoj
 @pytest.mark.parametrize("opcode", [Opcode.PING, Opcode.TEXT])
 async def test_flood_over_a_socket_ends_soon(lobby: Lobby, opcode: Opcode) -> None:
     with trio.fail_after(60):
-        async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=True) as peer:
+        async with open_test_server(lobby.app, tcp=True) as server, open_peer(server, "/echo/a", tcp=True) as peer:
             peer.answers = False  # the flood is the one to send
             async with trio.open_nursery() as nursery:
 

@@ -77,7 +77,7 @@ async def test_peer_that_never_reads_is_gone_after_the_close_timeout(
 async def test_torn_frame_is_finished_and_nothing_but_the_close_frame_follows(
     lobby: Lobby, events_until_the_end: EventsUntilTheEnd
 ) -> None:
-    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=True) as peer:
+    async with open_test_server(lobby.app, tcp=True) as server, open_peer(server, "/echo/a", tcp=True) as peer:
         await peer.send("hello")
         await peer.receive()
         (member,) = lobby.joined
@@ -96,7 +96,10 @@ async def test_torn_frame_is_finished_and_nothing_but_the_close_frame_follows(
 
 async def test_peer_that_catches_up_gets_all_in_order(lobby: Lobby) -> None:
     settings = trioroom.Settings(max_outbox_bytes=1 << 26, close_timeout=1)
-    async with open_test_server(lobby.app, settings) as server, open_peer(server, "/echo/a", tcp=True) as peer:
+    async with (
+        open_test_server(lobby.app, settings, tcp=True) as server,
+        open_peer(server, "/echo/a", tcp=True) as peer,
+    ):
         await peer.send("hello")
         await peer.receive()
         (member,) = lobby.joined

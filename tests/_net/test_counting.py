@@ -33,7 +33,7 @@ SETTINGS = trioroom.Settings(
 
 
 async def test_counts_agree_with_a_course_of_events() -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         async with open_peer(server, "/room/a") as plain, open_v1_peer(server) as v1:
             await v1.join("room/a")
             await plain.send("leave")
@@ -53,7 +53,7 @@ async def test_counts_agree_with_a_course_of_events() -> None:
 
 
 async def test_connections_and_members_are_told_while_they_are_there() -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         async with open_peer(server, "/room/a"), open_v1_peer(server) as v1:
             await v1.join("room/a")
             await v1.join("room/b")
@@ -65,7 +65,7 @@ async def test_connections_and_members_are_told_while_they_are_there() -> None:
 
 
 async def test_deliveries_and_bytes_are_those_on_the_wire() -> None:
-    async with open_test_server(app_of(trioroom.Room), SETTINGS) as server:
+    async with open_test_server(app_of(trioroom.Room), SETTINGS, tcp=True) as server:
         async with open_peer(server, "/room/a", tcp=True) as one, open_peer(server, "/room/a", tcp=True) as other:
             await until(server.port, ("members",), 2)
             for _ in range(3):
@@ -120,7 +120,7 @@ UPGRADE = (
     ],
 )
 async def test_refusals_are_counted_by_their_status(said: bytes, outcome: str, status: str) -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         await say(server.port, said)
         found = await counts(server.port)
         assert found["handshakes_total", outcome, status] == 1
@@ -129,7 +129,7 @@ async def test_refusals_are_counted_by_their_status(said: bytes, outcome: str, s
 
 
 async def test_who_leaves_before_the_end_of_its_request_has_failed() -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         async with await trio.open_tcp_stream("127.0.0.1", server.port) as stream:
             await stream.send_all(b"GET /ro")
         await until(server.port, ("handshakes_total", "failed", ""), 1)
@@ -147,7 +147,7 @@ async def test_who_is_too_slow_to_ask_has_timed_out(autojump_clock: MockClock) -
 
 async def test_who_finds_no_place_is_counted_by_the_limit() -> None:
     settings = attrs.evolve(SETTINGS, max_connections=2)
-    async with open_test_server(app_of(Tracked), settings) as server:
+    async with open_test_server(app_of(Tracked), settings, tcp=True) as server:
         async with open_peer(server, "/room/a", tcp=True):
             await until(server.port, ("members",), 1)
             async with open_peer(server, "/room/a", tcp=True):

@@ -291,7 +291,7 @@ async def test_new_peers_are_refused_while_the_others_go(
         except OSError as exc:
             refused.append(exc)
 
-    async with open_test_server(lobby.app, SETTINGS) as server:
+    async with open_test_server(lobby.app, SETTINGS, tcp=True) as server:
         await nursery.start(serve_peer, server, "/echo/a", None)
         nursery.start_soon(come_late, server.port)
     assert trio.current_time() == pytest.approx(3)

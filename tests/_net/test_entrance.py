@@ -83,7 +83,7 @@ def open_files(limit: int) -> Iterator[None]:
 
 
 async def test_one_too_many_is_told_so_and_the_others_stay(lobby: Lobby) -> None:
-    async with open_test_server(lobby.app, settings_of(2)) as server:
+    async with open_test_server(lobby.app, settings_of(2), tcp=True) as server:
         async with open_peer(server, "/echo/a", tcp=True) as present, open_peer(server, "/echo/a", tcp=True):
             async with connecting(server) as late:
                 head, _, body = (await answer_to(late)).partition(b"\r\n\r\n")
@@ -97,7 +97,7 @@ async def test_one_too_many_is_told_so_and_the_others_stay(lobby: Lobby) -> None
 
 
 async def test_place_of_one_who_left_is_free(lobby: Lobby) -> None:
-    async with open_test_server(lobby.app, settings_of(1)) as server:
+    async with open_test_server(lobby.app, settings_of(1), tcp=True) as server:
         for _ in range(3):
             async with open_peer(server, "/echo/a", tcp=True) as peer:
                 await peer.close()
@@ -109,7 +109,7 @@ async def test_place_of_one_who_left_is_free(lobby: Lobby) -> None:
 
 
 async def test_place_is_given_back_by_whoever_only_asked_something(lobby: Lobby) -> None:
-    async with open_test_server(lobby.app, settings_of(1)) as server:
+    async with open_test_server(lobby.app, settings_of(1), tcp=True) as server:
         for _ in range(3):
             async with connecting(server) as stream:
                 assert b" 200 OK" in await answer_to(stream, b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
@@ -117,7 +117,7 @@ async def test_place_is_given_back_by_whoever_only_asked_something(lobby: Lobby)
 
 
 async def test_who_has_not_said_a_word_has_a_place_too(lobby: Lobby, autojump_clock: MockClock) -> None:
-    async with open_test_server(lobby.app, settings_of(1)) as server, connecting(server) as silent:
+    async with open_test_server(lobby.app, settings_of(1), tcp=True) as server, connecting(server) as silent:
         async with connecting(server) as other:
             assert b" 503 " in await answer_to(other)
         await trio.sleep(Settings().handshake_timeout + 1)
@@ -130,7 +130,7 @@ async def test_who_has_not_said_a_word_has_a_place_too(lobby: Lobby, autojump_cl
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs several addresses on the loopback interface")
 async def test_address_has_a_bound_of_its_own(lobby: Lobby) -> None:
-    async with open_test_server(lobby.app, settings_of(per_address=2)) as server:
+    async with open_test_server(lobby.app, settings_of(per_address=2), tcp=True) as server:
         async with connecting(server, "127.0.0.2") as one, connecting(server, "127.0.0.2") as two:
             assert b" 101 " in await answer_to(one)
             assert b" 101 " in await answer_to(two)
@@ -198,7 +198,7 @@ async def test_thousand_that_come_at_once_are_all_told(lobby: Lobby) -> None:
         async with connecting(server) as stream:
             answers.append(await answer_to(stream))
 
-    async with open_test_server(lobby.app, settings_of(1), timeout=30) as server:
+    async with open_test_server(lobby.app, settings_of(1), timeout=30, tcp=True) as server:
         async with open_peer(server, "/echo/a", tcp=True), trio.open_nursery() as nursery:
             for _ in range(1_000):
                 nursery.start_soon(come, server)
@@ -213,7 +213,7 @@ async def test_refused_peers_that_stay_take_no_more_than_their_share_of_descript
     top = max(map(int, os.listdir("/dev/fd")))
     limit = 8 * (top // 8 + 2)  # an eighth of it may linger
     with open_files(limit):
-        entering = open_test_server(lobby.app, settings_of(1))
+        entering = open_test_server(lobby.app, settings_of(1), tcp=True)
         server = await entering.__aenter__()
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.create_connection(server.addresses[0])) for _ in range(limit)]
@@ -232,7 +232,7 @@ async def test_burst_of_refusals_is_one_line_in_the_log(
     lobby: Lobby, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "trioroom")
-    async with open_test_server(lobby.app, settings_of(1)) as server, connecting(server) as present:
+    async with open_test_server(lobby.app, settings_of(1), tcp=True) as server, connecting(server) as present:
         assert b" 101 " in await answer_to(present)
         for burst in (1, 2):
             for _ in range(20):

@@ -31,7 +31,7 @@ def settings_of(**changed: Any) -> trioroom.Settings:
 async def test_more_than_the_burst_are_told_when_to_come_back_and_then_get_in(
     lobby: Lobby, autojump_clock: MockClock
 ) -> None:
-    async with open_test_server(lobby.app, settings_of(max_handshake_rate=0.1, handshake_burst=2)) as server:
+    async with open_test_server(lobby.app, settings_of(max_handshake_rate=0.1, handshake_burst=2), tcp=True) as server:
         for _ in range(2):
             async with connecting(server) as stream:
                 assert b" 101 " in await answer_to(stream)
@@ -52,7 +52,7 @@ async def test_more_than_the_burst_are_told_when_to_come_back_and_then_get_in(
 
 
 async def test_refused_at_accept_without_a_word_from_the_peer(lobby: Lobby, autojump_clock: MockClock) -> None:
-    async with open_test_server(lobby.app, settings_of(max_handshake_rate=0.01, handshake_burst=1)) as server:
+    async with open_test_server(lobby.app, settings_of(max_handshake_rate=0.01, handshake_burst=1), tcp=True) as server:
         async with connecting(server) as first, connecting(server) as second:
             assert b" 503 " in await answer_to(second, b"")
             assert b" 101 " in await answer_to(first)
@@ -63,7 +63,7 @@ async def test_address_that_comes_too_often_is_refused_and_others_are_not(lobby:
     settings = settings_of(
         max_handshake_rate_per_address=0.001, handshake_burst_per_address=2, max_handshake_rate=0.001, handshake_burst=5
     )
-    async with open_test_server(lobby.app, settings) as server:
+    async with open_test_server(lobby.app, settings, tcp=True) as server:
         answers = []
         for _ in range(10):
             async with connecting(server, "127.0.0.2") as stream:
@@ -84,7 +84,7 @@ async def test_address_behind_a_proxy_comes_too_often(lobby: Lobby, upgrade: Upg
     def asked(number: int) -> bytes:
         return upgrade(headers=(f"X-Forwarded-For: 192.0.2.{number}",))
 
-    async with open_test_server(lobby.app, settings) as server:
+    async with open_test_server(lobby.app, settings, tcp=True) as server:
         for number, code in ((1, b" 101 "), (2, b" 101 "), (1, b" 503 "), (3, b" 101 "), (2, b" 503 ")):
             async with connecting(server) as stream:
                 answer = await answer_to(stream, asked(number))
@@ -105,7 +105,7 @@ async def test_over_tls_the_connection_is_closed_before_a_handshake(lobby: Lobby
 
 
 async def test_burst_of_refusals_is_one_line_in_the_log(lobby: Lobby, caplog: pytest.LogCaptureFixture) -> None:
-    async with open_test_server(lobby.app, settings_of(max_handshake_rate=0.5, handshake_burst=1)) as server:
+    async with open_test_server(lobby.app, settings_of(max_handshake_rate=0.5, handshake_burst=1), tcp=True) as server:
         for _ in range(5):
             async with connecting(server) as stream:
                 await answer_to(stream)

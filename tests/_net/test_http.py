@@ -314,7 +314,7 @@ async def fetch(server: trioroom.Server, request: bytes) -> Response:
 )
 async def test_get_over_a_socket(site: Site, lobby: Lobby, target: str, status: int) -> None:
     lobby.app.static("/", site.root)
-    async with open_test_server(lobby.app) as server:
+    async with open_test_server(lobby.app, tcp=True) as server:
         response = await fetch(server, f"GET {target} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
     assert response.status == status
     assert b"secret" not in response.body
@@ -324,7 +324,7 @@ async def test_get_over_a_socket(site: Site, lobby: Lobby, target: str, status: 
 async def test_room_of_any_name_does_not_hide_what_the_server_says_itself() -> None:
     app = trioroom.App()
     app.route("{name}", trioroom.Room)
-    async with open_test_server(app) as server:
+    async with open_test_server(app, tcp=True) as server:
         assert (await fetch(server, b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")).body == b"ok\n"
         assert (await fetch(server, b"GET /trioroom.js HTTP/1.1\r\nHost: test\r\n\r\n")).status in (200, 404)
         assert (await fetch(server, b"GET /lobby HTTP/1.1\r\nHost: test\r\n\r\n")).status == 426
@@ -335,7 +335,7 @@ async def test_room_of_any_name_does_not_hide_what_the_server_says_itself() -> N
 async def test_bad_file_of_one_request_harms_no_other(site: Site, lobby: Lobby) -> None:
     (site.root / "loop").symlink_to(site.root / "loop")
     lobby.app.static("/", site.root)
-    async with open_test_server(lobby.app) as server:
+    async with open_test_server(lobby.app, tcp=True) as server:
         assert (await fetch(server, b"GET /loop HTTP/1.1\r\nHost: test\r\n\r\n")).status == 404
         assert (await fetch(server, b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")).status == 200
 
@@ -344,6 +344,6 @@ async def test_large_file_arrives_whole(site: Site, lobby: Lobby) -> None:
     content = bytes(range(256)) * 20_000  # 5 MB: more than the kernel takes at once
     (site.root / "large.bin").write_bytes(content)
     lobby.app.static("/", site.root)
-    async with open_test_server(lobby.app) as server:
+    async with open_test_server(lobby.app, tcp=True) as server:
         response = await fetch(server, b"GET /large.bin HTTP/1.1\r\nHost: test\r\n\r\n")
     assert response.body == content

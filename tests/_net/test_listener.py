@@ -398,7 +398,7 @@ async def test_full_server_serves_those_it_has_and_takes_the_next_when_it_can(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING, "trioroom")
-    async with open_test_server(lobby.app) as server, open_peer(server, "/echo/a", tcp=True) as present:
+    async with open_test_server(lobby.app, tcp=True) as server, open_peer(server, "/echo/a", tcp=True) as present:
         late = trio.SocketStream(trio.socket.socket())
         with no_more_descriptors():
             await late.socket.connect(("127.0.0.1", server.port))

@@ -23,7 +23,7 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0, text/plain; q=0.5"
 
 
 async def test_every_family_is_told_with_its_type_and_labels() -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         families = {family.name: family for family in (await scrape(server.port)).families}
     told = {family.name.removesuffix("_total"): family for family in FAMILIES if "backplane" not in family.name}
     assert families.keys() >= told.keys()
@@ -43,7 +43,7 @@ def test_names_are_as_prometheus_wants_them() -> None:
 
 
 async def test_openmetrics_is_told_to_who_accepts_it() -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         text, opened = await scrape(server.port), await scrape(server.port, "GET", f"Accept: {OPENMETRICS}")
     assert "Content-Type: text/plain; version=0.0.4; charset=utf-8" in text.head
     assert "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8" in opened.head
@@ -53,7 +53,7 @@ async def test_openmetrics_is_told_to_who_accepts_it() -> None:
 
 @pytest.mark.parametrize("format", ["", f"Accept: {OPENMETRICS}"])
 async def test_head_has_the_head_of_get(format: str) -> None:
-    async with open_test_server(app_of(Tracked), SETTINGS) as server:
+    async with open_test_server(app_of(Tracked), SETTINGS, tcp=True) as server:
         headers = [format] if format else []
         get, head = await scrape(server.port, "GET", *headers), await scrape(server.port, "HEAD", *headers)
     assert head.body == ""
@@ -75,7 +75,7 @@ async def test_head_has_the_head_of_get(format: str) -> None:
 async def test_key_opens_it_unless_it_is_public(
     settings: trioroom.Settings, key: str | None, shown: str | None, status: int
 ) -> None:
-    async with open_test_server(app_of(Tracked), settings, api_key=key) as server:
+    async with open_test_server(app_of(Tracked), settings, api_key=key, tcp=True) as server:
         headers = [f"Authorization: Bearer {shown}"] if shown else []
         assert (await scrape(server.port, "GET", *headers)).head.startswith(f"HTTP/1.1 {status} ")
 

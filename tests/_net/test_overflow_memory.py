@@ -119,7 +119,7 @@ TRACED = 0.3  # what measures coverage keeps 1.5 KB for each task
 async def test_budget_is_charged_with_what_a_stalled_connection_takes(lobby: Lobby, greet: Greet) -> None:
     settings = trioroom.Settings(socket_send_bytes=SOCKET_BYTES)
     with trio.fail_after(20):
-        async with open_test_server(lobby.app, settings) as server, AsyncExitStack() as stack:
+        async with open_test_server(lobby.app, settings, tcp=True) as server, AsyncExitStack() as stack:
             for _ in range(CONNECTIONS):
                 sock = trio.socket.socket()
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)

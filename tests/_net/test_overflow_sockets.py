@@ -122,7 +122,7 @@ async def test_each_message_is_received_or_counted_in_a_gap(
 ) -> None:
     app, rooms = app_with(policy)
     with trio.fail_after(60):
-        async with open_test_server(app, SETTINGS) as server, trio.open_nursery() as nursery:
+        async with open_test_server(app, SETTINGS, tcp=True) as server, trio.open_nursery() as nursery:
             for watcher in watchers:
                 await nursery.start(watcher.run, server.port, greet)
             (room,) = rooms
@@ -160,7 +160,7 @@ async def test_member_that_is_closed_with_4108_has_received_all_up_to_then(
 ) -> None:
     app, rooms = app_with(Overflow.DISCONNECT)
     with trio.fail_after(60):
-        async with open_test_server(app, SETTINGS) as server, trio.open_nursery() as nursery:
+        async with open_test_server(app, SETTINGS, tcp=True) as server, trio.open_nursery() as nursery:
             for watcher in watchers:
                 await nursery.start(watcher.run, server.port, greet)
             (room,) = rooms
@@ -184,7 +184,7 @@ async def test_peer_that_takes_nothing_is_told_so_when_it_reads_again(greet: Gre
     watcher = Watcher()
     settings = trioroom.Settings(write_timeout=0.2, socket_send_bytes=SOCKET_BYTES)
     with trio.fail_after(60):
-        async with open_test_server(app, settings) as server, trio.open_nursery() as nursery:
+        async with open_test_server(app, settings, tcp=True) as server, trio.open_nursery() as nursery:
             await nursery.start(watcher.run, server.port, greet)
             (room,) = rooms
             watcher.reads = trio.Event()

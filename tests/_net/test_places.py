@@ -243,5 +243,5 @@ async def test_peer_of_trio_websocket_may_be_cancelled_at_any_step(lobby: Lobby,
             nursery.cancel_scope.cancel()
         return scopes[0]
 
-    async with open_test_server(lobby.app, settings_of(trusted_proxies=(), close_timeout=0.02)) as server:
+    async with open_test_server(lobby.app, settings_of(trusted_proxies=(), close_timeout=0.02), tcp=True) as server:
         await cancel_at_every_step(server, visit, 20)

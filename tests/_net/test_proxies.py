@@ -88,12 +88,12 @@ async def address_seen(lobby: Lobby, server: trioroom.Server, source: str, reque
 
 
 async def test_member_s_address_is_that_of_its_socket(lobby: Lobby, upgrade: Upgrade) -> None:
-    async with open_test_server(lobby.app, settings_of(trusted_proxies=())) as server:
+    async with open_test_server(lobby.app, settings_of(trusted_proxies=()), tcp=True) as server:
         assert await address_seen(lobby, server, STRANGER, upgrade()) == STRANGER
 
 
 async def test_address_is_looked_up_once_and_kept(lobby: Lobby, upgrade: Upgrade) -> None:
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         async with connecting(server, STRANGER) as asked, connecting(server, STRANGER) as not_asked:
             for stream in (asked, not_asked):
                 assert b" 101 " in await answer_to(stream, upgrade())
@@ -107,7 +107,7 @@ async def test_address_is_looked_up_once_and_kept(lobby: Lobby, upgrade: Upgrade
 
 
 async def test_peer_in_memory_has_no_address(lobby: Lobby) -> None:
-    async with open_test_server(lobby.app, settings_of()) as server, open_peer(server, "/echo/a"):
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server, open_peer(server, "/echo/a"):
         await wait_all_tasks_blocked()
         assert lobby.joined[0].address is None
 
@@ -140,7 +140,7 @@ async def open_tls_server(
 @pytest.mark.parametrize("source", [PROXY, STRANGER])
 async def test_header_is_believed_of_trusted_proxies_only(lobby: Lobby, upgrade: Upgrade, source: str) -> None:
     asked = upgrade(headers=(f"X-Forwarded-For: 203.0.113.66, {CLIENT}, 127.1.0.9", "Forwarded: for=203.0.113.67"))
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         expected = CLIENT if source == PROXY else STRANGER
         for _ in range(2):  # as it is read, and as it is remembered
             assert await address_seen(lobby, server, source, asked) == expected
@@ -148,13 +148,13 @@ async def test_header_is_believed_of_trusted_proxies_only(lobby: Lobby, upgrade:
 
 async def test_other_header_may_be_chosen(lobby: Lobby, upgrade: Upgrade) -> None:
     asked = upgrade(headers=("X-Forwarded-For: 203.0.113.66", f"Forwarded: for={CLIENT};proto=https"))
-    async with open_test_server(lobby.app, settings_of(forwarded_header="Forwarded")) as server:
+    async with open_test_server(lobby.app, settings_of(forwarded_header="Forwarded"), tcp=True) as server:
         for _ in range(2):
             assert await address_seen(lobby, server, PROXY, asked) == CLIENT
 
 
 async def test_peers_that_ask_alike_keep_addresses_of_their_own_and_one_request(lobby: Lobby, upgrade: Upgrade) -> None:
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         for number in range(1, 5):
             asked = upgrade(headers=(f"X-Forwarded-For: 192.0.2.{number}",))
             assert await address_seen(lobby, server, PROXY, asked) == f"192.0.2.{number}"
@@ -167,7 +167,7 @@ async def test_peers_that_ask_alike_keep_addresses_of_their_own_and_one_request(
 
 
 async def test_header_in_two_lines_is_read_to_its_end(lobby: Lobby, upgrade: Upgrade) -> None:
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         for number in range(1, 4):
             lines = ("X-Forwarded-For: 203.0.113.66", f"x-forwarded-for:192.0.2.{number}")
             assert await address_seen(lobby, server, PROXY, upgrade(headers=lines)) == f"192.0.2.{number}"
@@ -175,7 +175,7 @@ async def test_header_in_two_lines_is_read_to_its_end(lobby: Lobby, upgrade: Upg
 
 async def test_what_a_client_sends_behind_its_head_tells_no_address(lobby: Lobby, upgrade: Upgrade) -> None:
     behind = upgrade() + b"X-Forwarded-For: 203.0.113.66\r\n"
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         for asked in (upgrade(), behind):  # the second time the head is remembered
             assert await address_seen(lobby, server, PROXY, asked) == PROXY
 
@@ -184,7 +184,7 @@ async def test_address_behind_a_proxy_has_its_bound_and_others_theirs(lobby: Lob
     def asked(number: int) -> bytes:
         return upgrade(headers=(f"X-Forwarded-For: 192.0.2.{number}",))
 
-    async with open_test_server(lobby.app, settings_of(max_connections_per_address=1)) as server:
+    async with open_test_server(lobby.app, settings_of(max_connections_per_address=1), tcp=True) as server:
         async with connecting(server, PROXY) as first, connecting(server, PROXY) as other:
             assert b" 101 " in await answer_to(first, asked(1))
             assert b" 101 " in await answer_to(other, asked(2))
@@ -201,7 +201,7 @@ async def test_address_behind_a_proxy_has_its_bound_and_others_theirs(lobby: Lob
 
 
 async def test_who_invents_addresses_counts_by_its_own(lobby: Lobby, upgrade: Upgrade) -> None:
-    async with open_test_server(lobby.app, settings_of(max_connections_per_address=1)) as server:
+    async with open_test_server(lobby.app, settings_of(max_connections_per_address=1), tcp=True) as server:
         async with connecting(server, STRANGER) as first, connecting(server, STRANGER) as second:
             assert b" 101 " in await answer_to(first, upgrade(headers=("X-Forwarded-For: 192.0.2.1",)))
             assert b" 503 " in await answer_to(second, upgrade(headers=("X-Forwarded-For: 192.0.2.2",)))
@@ -227,7 +227,7 @@ async def test_page_s_origin_is_compared_with_what_the_peer_asked_of_the_proxy(
     lobby: Lobby, upgrade: Upgrade, source: str, headers: tuple[str, ...], origin: str, code: int
 ) -> None:
     asked = upgrade(headers=(f"Origin: {origin}", *headers))
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         for _ in range(2):
             async with connecting(server, source) as stream:
                 assert f" {code} ".encode() in await answer_to(stream, asked)
@@ -235,7 +235,7 @@ async def test_page_s_origin_is_compared_with_what_the_peer_asked_of_the_proxy(
 
 async def test_stranger_is_not_let_in_by_what_was_agreed_with_a_proxy(lobby: Lobby, upgrade: Upgrade) -> None:
     asked = upgrade(headers=("Origin: https://a.example", "X-Forwarded-Host: a.example"))
-    async with open_test_server(lobby.app, settings_of()) as server:
+    async with open_test_server(lobby.app, settings_of(), tcp=True) as server:
         for source, code in ((PROXY, b" 101 "), (STRANGER, b" 403 "), (PROXY, b" 101 ")):
             async with connecting(server, source) as stream:
                 assert code in await answer_to(stream, asked)
@@ -254,13 +254,13 @@ async def test_page_without_tls_is_foreign_to_a_server_with_it(lobby: Lobby, upg
 
 @pytest.mark.parametrize("header", [v1(), v2()])
 async def test_proxy_header_tells_the_peer_s_address(lobby: Lobby, upgrade: Upgrade, header: bytes) -> None:
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         assert await address_seen(lobby, server, PROXY, header + upgrade()) == CLIENT
 
 
 @pytest.mark.parametrize("header", [LOCAL, b"PROXY UNKNOWN\r\n"])
 async def test_proxy_that_speaks_for_itself_has_its_own_address(lobby: Lobby, upgrade: Upgrade, header: bytes) -> None:
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         assert await address_seen(lobby, server, PROXY, header + upgrade()) == PROXY
         async with connecting(server, PROXY) as stream:
             assert b" 200 OK" in await answer_to(stream, header + HEALTH)
@@ -270,7 +270,7 @@ async def test_proxy_that_speaks_for_itself_has_its_own_address(lobby: Lobby, up
 async def test_header_may_come_byte_by_byte_and_everything_behind_it_is_kept(
     lobby: Lobby, upgrade: Upgrade, header: bytes
 ) -> None:
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         async with connecting(server, PROXY) as stream:
             for byte in header:
                 await stream.send_all(bytes([byte]))
@@ -295,7 +295,7 @@ async def test_stranger_with_a_header_is_told_to_go_to_a_proxy(
     lobby: Lobby, upgrade: Upgrade, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "trioroom")
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         for request in (v1() + upgrade(), v2() + upgrade(), upgrade()):
             async with connecting(server, STRANGER) as stream:
                 answer = await answer_to(stream, request)
@@ -314,7 +314,7 @@ async def test_proxy_without_a_header_is_closed_and_the_log_says_why(
     lobby: Lobby, first: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "trioroom")
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         for _ in range(3):
             async with connecting(server, PROXY) as stream:
                 assert await answer_to(stream, first) == b""
@@ -329,7 +329,7 @@ async def test_proxy_without_a_header_is_closed_and_the_log_says_why(
 async def test_header_that_does_not_come_is_waited_for_until_the_deadline(
     lobby: Lobby, sent: bytes, autojump_clock: MockClock
 ) -> None:
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         async with connecting(server, PROXY) as stream:
             began = trio.current_time()
             assert await answer_to(stream, sent) == b""
@@ -339,7 +339,7 @@ async def test_header_that_does_not_come_is_waited_for_until_the_deadline(
 
 
 async def test_header_and_handshake_have_one_deadline(lobby: Lobby, autojump_clock: MockClock) -> None:
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         async with connecting(server, PROXY) as stream:
             began = trio.current_time()
             await trio.sleep(8)
@@ -350,7 +350,7 @@ async def test_header_and_handshake_have_one_deadline(lobby: Lobby, autojump_clo
 async def test_proxy_that_leaves_before_its_header_leaves_no_trace(
     lobby: Lobby, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_test_server(lobby.app, settings_of(proxy_protocol=True)) as server:
+    async with open_test_server(lobby.app, settings_of(proxy_protocol=True), tcp=True) as server:
         async with connecting(server, PROXY) as stream:
             await stream.send_all(b"PROXY ")
         await wait_all_tasks_blocked(0.01)
@@ -372,7 +372,7 @@ async def test_server_that_stops_does_not_wait_for_headers(lobby: Lobby) -> None
 
 async def test_address_in_the_header_has_its_bound(lobby: Lobby, upgrade: Upgrade) -> None:
     settings = settings_of(proxy_protocol=True, max_connections_per_address=1)
-    async with open_test_server(lobby.app, settings) as server:
+    async with open_test_server(lobby.app, settings, tcp=True) as server:
         async with connecting(server, PROXY) as first, connecting(server, PROXY) as other:
             assert b" 101 " in await answer_to(first, v2("192.0.2.1") + upgrade())
             assert b" 101 " in await answer_to(other, v2("192.0.2.2") + upgrade())
@@ -387,6 +387,6 @@ async def test_address_in_the_header_has_its_bound(lobby: Lobby, upgrade: Upgrad
 async def test_proxy_behind_a_proxy_tells_by_its_headers(lobby: Lobby, upgrade: Upgrade) -> None:
     settings = settings_of(trusted_proxies=("127.1.0.0/16", "10.0.0.0/8"), proxy_protocol=True)
     asked = upgrade(headers=(f"X-Forwarded-For: {CLIENT}",))
-    async with open_test_server(lobby.app, settings) as server:
+    async with open_test_server(lobby.app, settings, tcp=True) as server:
         assert await address_seen(lobby, server, PROXY, v1("10.0.0.5") + asked) == CLIENT
         assert await address_seen(lobby, server, PROXY, v1("192.0.2.9") + asked) == "192.0.2.9", "a client's invention"

@@ -282,7 +282,7 @@ async def test_server_echoes_over_real_sockets(
     monkeypatch.setattr("trioroom.server.open_readiness", make_readiness)
     settings = trioroom.Settings(max_message_bytes=1 << 20, close_timeout=1.0)
     with trio.fail_after(10):
-        async with open_test_server(lobby.app, settings) as server:
+        async with open_test_server(lobby.app, settings, tcp=True) as server:
             async with open_peer(server, "/echo/a", tcp=True) as one, open_peer(server, "/echo/a", tcp=True) as two:
                 for number in range(3):
                     for peer in (one, two):

@@ -50,7 +50,7 @@ async def stopping(app: trioroom.App, settings: trioroom.Settings) -> AsyncItera
     begin = trio.Event()
 
     async def serve(task_status: trio.TaskStatus[trioroom.Server]) -> None:
-        async with open_test_server(app, settings) as server:
+        async with open_test_server(app, settings, tcp=True) as server:
             task_status.started(server)
             await begin.wait()
 
@@ -85,7 +85,7 @@ async def test_server_is_not_ready_and_serves_all_the_same_until_drain_delay_is_
 async def test_who_waits_in_the_queue_of_the_listener_is_told(lobby: Lobby, upgrade: Upgrade) -> None:
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            async with open_test_server(lobby.app) as server:
+            async with open_test_server(lobby.app, tcp=True) as server:
                 waiting = []
                 for _ in range(20):  # no task runs in between
                     waiting.append(socket.create_connection(("127.0.0.1", server.port)))

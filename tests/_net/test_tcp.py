@@ -97,7 +97,7 @@ async def test_what_is_switched_off_is_left_to_the_kernel() -> None:
 async def test_server_hands_the_defaults_on() -> None:
     app = trioroom.App()
     app.route("room", trioroom.Room)
-    async with open_test_server(app) as server, open_peer(server, "/room", tcp=True):
+    async with open_test_server(app, tcp=True) as server, open_peer(server, "/room", tcp=True):
         (connection,) = server._hub.connections
         sock: socket.socket = connection.transport.socket  # type: ignore[attr-defined]  # it is a SocketTransport
         assert tcp_option(sock, "TCP_NOTSENT_LOWAT") == Settings().socket_unsent_bytes
@@ -192,7 +192,10 @@ async def test_peer_that_takes_nothing_and_keeps_talking_is_dropped_by_the_kerne
     app = trioroom.App()
     app.route("flood", Flood)
     settings = Settings(tcp_user_timeout=0.2, max_outbox_bytes=1 << 30)
-    async with open_test_server(app, settings, timeout=20) as server, open_peer(server, "/flood", tcp=True) as peer:
+    async with (
+        open_test_server(app, settings, timeout=20, tcp=True) as server,
+        open_peer(server, "/flood", tcp=True) as peer,
+    ):
         with pytest.raises(trio.BrokenResourceError):  # noqa: PT012  # as it goes on until it cannot
             while True:
                 await peer.stream.send_all(encode_masked(Opcode.PONG, b""))

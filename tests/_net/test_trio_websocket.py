@@ -40,7 +40,7 @@ async def mounted(**settings: object) -> AsyncIterator[tuple[trioroom.Server, st
     app.route("chat/{name}", Chat)
     settings = {"close_timeout": 1.0, **settings}
     with trio.fail_after(20):
-        async with open_test_server(app, trioroom.Settings(**settings)) as server:  # type: ignore[arg-type]  # by name
+        async with open_test_server(app, trioroom.Settings(**settings), tcp=True) as server:  # type: ignore[arg-type]  # by name
             async with trio.open_nursery() as nursery:
                 other = await nursery.start(serve_websocket, server.serve_websocket_request, "127.0.0.1", 0, None)
                 yield server, f"ws://127.0.0.1:{other.port}"
@@ -191,7 +191,7 @@ async def mounted_where(settings: trioroom.Settings) -> AsyncIterator[tuple[trio
     app = trioroom.App()
     app.route("where/{name}", Where)
     with trio.fail_after(20):
-        async with open_test_server(app, settings) as server, trio.open_nursery() as nursery:
+        async with open_test_server(app, settings, tcp=True) as server, trio.open_nursery() as nursery:
             other = await nursery.start(serve_websocket, server.serve_websocket_request, "127.0.0.1", 0, None)
             yield server, f"ws://127.0.0.1:{other.port}/where/a"
             nursery.cancel_scope.cancel()

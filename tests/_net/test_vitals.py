@@ -29,6 +29,15 @@ async def test_loop_that_comes_late_is_seen_by_how_much(mock_clock: MockClock, n
     assert vitals.longest_loop_lag == 0
 
 
+async def test_clock_that_passes_minutes_at_once_is_looked_at_seldom(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    vitals = Vitals()
+    nursery.start_soon(vitals.run)
+    await trio.sleep(86_400)
+    assert vitals.loop_lag.count < 86_400 / 60 + 20
+
+
 async def test_collections_are_timed_by_generation_while_somebody_watches(nursery: trio.Nursery) -> None:
     vitals = Vitals()
     gc.collect(1)

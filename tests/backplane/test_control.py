@@ -72,7 +72,7 @@ class Node:
 async def open_node(url: str, lease: float = LEASE) -> AsyncIterator[Node]:
     app = make_app()
     async with open_backplane(f"{url}&presence_lease={lease:g}") as backplane:
-        async with open_test_server(app, backplane=backplane) as server:
+        async with open_test_server(app, backplane=backplane, tcp=True) as server:
             yield Node(app, server)
 
 

@@ -101,7 +101,7 @@ async def test_flood_is_held_up_in_the_sockets_of_who_floods(backplane: Backplan
 
     with trio.fail_after(DEADLINE):
         async with (
-            open_test_server(app_of(Floodable), settings, backplane=backplane) as server,
+            open_test_server(app_of(Floodable), settings, backplane=backplane, tcp=True) as server,
             joined(server, "room/a") as watcher,
             joined(server, "room/b") as elsewhere,
             open_peer(server, "/room/a", tcp=True) as flooder,

@@ -206,6 +206,15 @@ async def test_publication_that_one_had_when_it_was_cancelled_is_not_tried_again
         assert (take(narrow), take(wide)) == ([b"0"], [b"0", b"1"])
 
 
+async def test_what_has_been_forgotten_may_be_published_again_to_those_who_are_still_there() -> None:
+    async with open_room(10) as (backplane, _, [subscription]):
+        for _ in range(2):
+            await backplane.publish(ROOM, b"1", "id")
+        backplane.forget_all()
+        await backplane.publish(ROOM, b"1", "id")
+        assert take(subscription) == [b"1", b"1"]
+
+
 async def test_publication_id_counts_though_nobody_was_there() -> None:
     backplane = MemoryBackplane()
     await backplane.publish(ROOM, b"0", "id")

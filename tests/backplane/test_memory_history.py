@@ -107,6 +107,18 @@ async def test_one_that_is_kept_is_told_to_who_misses_it_though_nobody_else_has_
     assert [kept.offset if isinstance(kept, Kept) else kept for kept in received] == [1, Lost("overflow", 1), 3]
 
 
+async def test_history_that_has_been_forgotten_begins_another_epoch() -> None:
+    backplane = MemoryBackplane()
+    store = backplane.history
+    assert store is not None
+    before = await store.publish(ROOM, b"1", HISTORY, "id")
+    backplane.forget_all()
+    after = await store.publish(ROOM, b"1", HISTORY, "id")
+    assert before is not None
+    assert after is not None
+    assert (before.epoch != after.epoch, after.offset) == (True, 1)
+
+
 async def test_publication_id_is_forgotten_after_its_time(autojump_clock: MockClock) -> None:
     store = open_store(publication_id_ttl=10)
     first = await store.publish(ROOM, b"1", HISTORY, "id")

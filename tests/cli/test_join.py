@@ -74,7 +74,7 @@ async def open_join(port: int, room: str, *options: str) -> AsyncIterator[Join]:
 
 
 async def test_lines_are_said_and_what_others_say_is_printed() -> None:
-    async with open_test_server(make_app()) as server:
+    async with open_test_server(make_app(), tcp=True) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         async with trioroom.connect(url) as client, client.join("news/a") as room:
             await room.publish("earlier")
@@ -91,7 +91,7 @@ async def test_lines_are_said_and_what_others_say_is_printed() -> None:
 
 
 async def test_json_goes_both_ways_and_what_is_none_is_told() -> None:
-    async with open_test_server(make_app()) as server:
+    async with open_test_server(make_app(), tcp=True) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         async with trioroom.connect(url) as client, client.join("chat/a") as room:
             async with open_join(server.port, "chat/a", "--json", "--codec", "msgpack") as join:
@@ -107,7 +107,7 @@ async def test_json_goes_both_ways_and_what_is_none_is_told() -> None:
 
 
 async def test_who_is_here_is_told() -> None:
-    async with open_test_server(make_app()) as server:
+    async with open_test_server(make_app(), tcp=True) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         async with open_join(server.port, "lounge/a", "--presence", "--token", "ann") as join:
             await join.wait_said(r"\* 1 here: ann\n")
@@ -118,7 +118,7 @@ async def test_who_is_here_is_told() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_signal_leaves_politely(number: signal.Signals) -> None:
-    async with open_test_server(make_app()) as server, open_join(server.port, "chat/a") as join:
+    async with open_test_server(make_app(), tcp=True) as server, open_join(server.port, "chat/a") as join:
         await join.wait_said("joined chat/a")
         join.process.send_signal(number)
         await join.process.wait()
@@ -127,7 +127,7 @@ async def test_signal_leaves_politely(number: signal.Signals) -> None:
 
 
 async def test_piped_input_is_all_said() -> None:
-    async with open_test_server(make_app()) as server:
+    async with open_test_server(make_app(), tcp=True) as server:
         async with trioroom.connect(f"ws://127.0.0.1:{server.port}/") as client, client.join("news/a") as room:
             async with open_join(server.port, "news/a") as join:
                 for number in range(20):
@@ -149,7 +149,7 @@ async def test_server_that_restarts_is_told_and_come_back_to() -> None:
 
 
 async def test_what_cannot_be_joined_is_one_line() -> None:
-    async with open_test_server(make_app()) as server:
+    async with open_test_server(make_app(), tcp=True) as server:
         async with open_join(server.port, "nowhere") as join:
             assert await join.process.wait() == 1
             await join.wait_said("Error: the server refused: no room is called 'nowhere'")

@@ -160,7 +160,7 @@ async def test_nobody_there_is_told_and_tried_again() -> None:
 
 async def test_full_server_says_when_to_come_back() -> None:
     settings = trioroom.Settings(max_connections=1, drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
-    async with open_test_server(make_app(), settings) as server:
+    async with open_test_server(make_app(), settings, tcp=True) as server:
         url = f"ws://127.0.0.1:{server.port}/"
         with trio.fail_after(DEADLINE):
             async with trioroom.connect(url) as first:
@@ -253,7 +253,7 @@ async def test_through_a_proxy_with_and_without_tls(authority: Authority) -> Non
     proxy = ConnectProxy()
     async with (
         listening(proxy.serve) as port,
-        open_test_server(make_app()) as server,
+        open_test_server(make_app(), tcp=True) as server,
         open_tls_server(authority) as tls,
     ):
         through = f"http://ann:secret@127.0.0.1:{port}"
@@ -306,9 +306,19 @@ async def test_token_in_a_url_is_not_told_when_the_server_refuses_it(caplog: pyt
         raise trioroom.AuthenticationRefused("nobody I know")
 
     caplog.set_level(logging.DEBUG)
-    async with open_test_server(trioroom.App(authenticate=refuse)) as server:
+    async with open_test_server(trioroom.App(authenticate=refuse), tcp=True) as server:
         async with trioroom.connect(f"ws://127.0.0.1:{server.port}/?token=s3cret") as client:
             with pytest.raises(trioroom.HandshakeError, match="HTTP 401: nobody I know") as refused:
                 await client.wait_open()
             assert not refused.value.retry
     assert "s3cret" not in str(refused.value) + caplog.text
+
+
+async def test_dial_of_ones_own_does_all_there_is_to_do() -> None:
+    async def dial() -> trio.abc.Stream:
+        raise OSError("never called")
+
+    for wrong in ({"proxy": "http://127.0.0.1:1"}, {"ssl_context": ssl.create_default_context()}):
+        with pytest.raises(ValueError, match="leave out proxy and ssl_context"):
+            async with trioroom.connect("wss://test/", dial=dial, **wrong):
+                pass

@@ -82,7 +82,7 @@ async def test_network_that_swallows_everything_is_found_out(monkeypatch: pytest
         ping_interval=0.5, ping_timeout=0.3, drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0
     )
     app = make_app()
-    async with open_test_server(app, settings, timeout=20) as server, open_proxy(server.port) as proxy:
+    async with open_test_server(app, settings, timeout=20, tcp=True) as server, open_proxy(server.port) as proxy:
         async with trioroom.connect(f"ws://127.0.0.1:{proxy.port}/") as client, client.join("news/a") as room:
             await app.publish("news/a", "before")
             assert (await anext(room)).data == "before"
@@ -95,7 +95,7 @@ async def test_network_that_swallows_everything_is_found_out(monkeypatch: pytest
 
 async def test_connection_that_is_reset_is_made_again() -> None:
     app = make_app()
-    async with open_test_server(app, timeout=20) as server, open_proxy(server.port) as proxy:
+    async with open_test_server(app, timeout=20, tcp=True) as server, open_proxy(server.port) as proxy:
         connecting = trioroom.connect(f"ws://127.0.0.1:{proxy.port}/", backoff=Backoff(most=0.1))
         async with connecting as client, client.join("news/a") as room:
             for number in range(5):

@@ -58,7 +58,7 @@ async def test_nothing_is_lost_or_twice_over_restarts(codec: Codec, drains: bool
     """The history outlives the servers, as with a broker, so there is not even a gap."""
     app, backplane = make_app(), MemoryBackplane()
     readers = [Reader() for _ in range(READERS)]
-    async with open_test_server(app, backplane=backplane) as server:
+    async with open_test_server(app, backplane=backplane, tcp=True) as server:
         port = server.port
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:

@@ -15,16 +15,18 @@ import trioroom
 import trioroom.auth
 import trioroom.client
 import trioroom.debug
+import trioroom.testing
 from trioroom.backplane.kafka import KafkaSettings
 from trioroom.backplane.nats import NatsSettings
 from trioroom.backplane.redis import RedisSettings
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
+PLUGIN = REFERENCE.parent.parent / "pytest_trioroom.py"
 DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: trioroom\.([\w.]+?)(?:\(\))?$", re.M)
 
 
-def documented() -> list[str]:
-    return DIRECTIVE.findall((REFERENCE / "api.md").read_text("utf-8"))
+def documented(page: str = "api.md") -> list[str]:
+    return DIRECTIVE.findall((REFERENCE / page).read_text("utf-8"))
 
 
 def test_reference_documents_every_public_name_once_and_no_other() -> None:
@@ -35,10 +37,20 @@ def test_reference_documents_every_public_name_once_and_no_other() -> None:
     assert sorted(documented()) == sorted([*trioroom.__all__, *of_auth, *of_client, *of_debug])
 
 
+def test_reference_of_the_test_kit_has_all_its_names_and_fixtures() -> None:
+    of_suites = ["nodes.ConformanceSuite", "HistoryConformance.short_ttl", "HistoryConformance.let_pass"]
+    names = [*trioroom.testing.__all__, *of_suites, "PresenceConformance.interval"]
+    assert sorted(documented("testing.md")) == sorted(f"testing.{name}" for name in names)
+    fixtures = re.findall(r"^@pytest\.fixture\n(?:async )?def (trioroom_\w+)", PLUGIN.read_text("utf-8"), re.M)
+    page = (REFERENCE / "testing.md").read_text("utf-8")
+    assert sorted(re.findall(r"^\| `(\w+)` \|", page, re.M)) == sorted(fixtures)
+
+
 def test_public_names_are_sorted() -> None:
     assert trioroom.__all__ == sorted(trioroom.__all__)
     assert trioroom.auth.__all__ == sorted(trioroom.auth.__all__)
     assert trioroom.client.__all__ == sorted(trioroom.client.__all__)
+    assert trioroom.testing.__all__ == sorted(trioroom.testing.__all__)
 
 
 # -- what the names say of themselves --------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 import trioroom
 from trioroom._wire.frames import Opcode, Ping, Pong
@@ -57,3 +58,44 @@ async def test_pings_are_answered_by_either_side(app: trioroom.App, autojump_clo
         await peer.send_frame(Opcode.PING, b"abc")
         assert await peer.receive_event() == Pong(b"abc")
         assert isinstance(await peer.receive_event(), Ping)
+
+
+async def test_pings_are_answered_while_other_tasks_send(app: trioroom.App, autojump_clock: object) -> None:
+    settings = trioroom.Settings(ping_interval=10, ping_timeout=2)
+    async with (
+        open_test_server(app, settings) as server,
+        open_peer(server, "/echo") as peer,
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(10):
+            nursery.start_soon(peer.send, str(number))
+            nursery.start_soon(peer.send_frame, Opcode.PING)
+        assert sorted([str(await peer.receive()) for _ in range(10)]) == [str(number) for number in range(10)]
+
+
+async def test_test_that_hangs_is_given_up_at_once_on_a_virtual_clock(
+    app: trioroom.App, autojump_clock: object
+) -> None:
+    with pytest.raises(trio.TooSlowError):
+        async with open_test_server(app):
+            await trio.sleep_forever()
+
+
+async def test_peer_that_does_not_read_stays_for_minutes(app: trioroom.App, autojump_clock: object) -> None:
+    async with open_test_server(app) as server, open_peer(server, "/echo") as peer:
+        await trio.sleep(300)
+        await peer.send("still here")
+        assert await peer.receive() == "still here"
+
+
+async def test_server_listens_on_a_port_only_when_it_is_told_to(app: trioroom.App) -> None:
+    async with open_test_server(app) as server:
+        assert server.addresses == []
+        with pytest.raises(RuntimeError, match="listens on no port"):
+            _ = server.port
+        with pytest.raises(RuntimeError, match="tcp=True"):
+            async with open_peer(server, "/echo", tcp=True):
+                pass
+    async with open_test_server(app, tcp=True) as server, open_peer(server, "/echo", tcp=True) as peer:
+        await peer.send("over a socket")
+        assert await peer.receive() == "over a socket"

@@ -39,6 +39,10 @@ class PublicationIds(Generic[Outcome]):
         while len(self._used) > self.max_count:
             self._used.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget them all."""
+        self._used.clear()
+
     def _forget_old(self, now: float) -> None:
         while self._used:
             _, used = next(iter(self._used.values()))

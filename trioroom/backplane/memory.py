@@ -77,6 +77,14 @@ class MemoryBackplane:
         self._ids.add(room, publication_id, True, now)
         return True
 
+    def forget_all(self) -> None:
+        """As a broker that restarts without a disk: histories and used ``publication_id`` are gone, for tests of that.
+
+        Subscriptions live on, and who is present stays so.
+        """
+        self._history.forget_all()
+        self._ids.clear()
+
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Put what is published to ``room`` into ``channel`` from now on."""
         return self._rooms.subscribe(room, channel)

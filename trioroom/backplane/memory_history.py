@@ -57,6 +57,11 @@ class MemoryHistory:
         finally:
             self._rooms.end_turn(room, subscribed)
 
+    def forget_all(self) -> None:
+        """All that is kept; every room begins a new epoch."""
+        self._archive.forget_all(lambda room: True)
+        self._ids.clear()
+
     def subscribe(self, room: str, channel: RoomChannel) -> AbstractAsyncContextManager[None]:
         """Put what is published to ``room`` into ``channel`` from now on."""
         return self._rooms.subscribe(room, channel)

@@ -11,7 +11,7 @@ from typing import Literal
 import trio
 
 from trioroom._wire.client_codec import CLIENT_CODECS
-from trioroom.client.client import Client, ClientOptions
+from trioroom.client.client import Client, ClientOptions, Dial
 from trioroom.client.dialing import open_stream, parse_proxy, parse_url
 from trioroom.client.inbox import FullInbox
 from trioroom.client.reconnect import Backoff
@@ -26,6 +26,7 @@ async def connect(
     codec: Literal["json", "msgpack"] = "json",
     ssl_context: ssl.SSLContext | None = None,
     proxy: str | None = None,
+    dial: Dial | None = None,
     headers: Mapping[str, str] | None = None,
     user_agent: str = "trioroom",
     max_inbox: int = 1_000,
@@ -52,6 +53,8 @@ async def connect(
         codec: ``msgpack`` carries bytes as they are.
         ssl_context: for ``wss://``; by default the certificates that the system trusts.
         proxy: ``http://user:password@host:port``, which is asked to CONNECT; TLS goes through it.
+        dial: opens the stream to the server by other ways than TCP and TLS, such as a Unix socket or a proxy of another
+            kind; ``OSError`` means that it cannot be reached now. The URL then only says what to ask for.
         headers: of the opening handshake.
         max_inbox: events that may wait in a room to be read.
         full_inbox: what happens when more come.
@@ -61,10 +64,13 @@ async def connect(
         connect_timeout: seconds for one try, from the token to the server's hello.
         backoff: how long to wait between tries.
     Raises:
-        ValueError: the URL, or that of the proxy, is none; a bound is not positive; there is no such codec.
+        ValueError: the URL, or that of the proxy, is none; a bound is not positive; there is no such codec; ``dial``
+            and what it does without.
     """
     target = parse_url(url)
-    dial = partial(open_stream, target, None if proxy is None else parse_proxy(proxy), ssl_context)
+    if dial is not None and (proxy is not None or ssl_context is not None):
+        raise ValueError("dial opens the whole stream, TLS and proxies included; leave out proxy and ssl_context")
+    dial = dial or partial(open_stream, target, None if proxy is None else parse_proxy(proxy), ssl_context)
     if codec not in CLIENT_CODECS:
         raise ValueError(f"codec={codec!r} is none of {', '.join(CLIENT_CODECS)}")
     if min(max_inbox, max_pending, max_message_bytes, connect_timeout) <= 0:

@@ -35,7 +35,7 @@ from trioroom.testing.nodes import ConformanceSuite
 
 
 class HistoryConformance(ConformanceSuite):
-    """The suite for `Backplane.history`. Whether offsets have holes is the store's to say: `dense_offsets`."""
+    """The suite for ``Backplane.history``. Whether offsets have holes is the store's to say: ``dense_offsets``."""
 
     short_ttl = 1.0
     """Seconds; long enough that the broker is not late by a third of it."""

@@ -5,6 +5,7 @@ They work with ``trio.testing.MockClock``, so minutes of heartbeat pass in no ti
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
 
 
+_SETTINGS = Settings(ping_interval=math.inf, drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
+
+
 class Peer:
     """A client's end of one connection; answers pings and close frames by itself unless told not to."""
 
@@ -39,6 +43,7 @@ class Peer:
         """The server's answer to the handshake."""
         self._received = b""
         self._close_sent = False
+        self._sending = trio.Lock()  # a ping is answered by whoever receives, while another task may be sending
 
     async def send(self, data: str | bytes) -> None:
         """Send one message."""
@@ -52,8 +57,15 @@ class Peer:
         await self.send(msgspec.json.encode(envelopes[0] if len(envelopes) == 1 else envelopes).decode())
 
     async def send_frame(self, opcode: int, payload: bytes = b"") -> None:
-        """Send one masked frame."""
-        await self.stream.send_all(encode_masked(opcode, payload))
+        """Send one masked frame, once those of other tasks are out."""
+        try:
+            self._sending.acquire_nowait()  # mostly free, and sending is a checkpoint itself: no other task comes first
+        except trio.WouldBlock:
+            await self._sending.acquire()
+        try:
+            await self.stream.send_all(encode_masked(opcode, payload))
+        finally:
+            self._sending.release()
 
     async def receive_event(self) -> Event:
         """The next frame, of any type.
@@ -131,28 +143,44 @@ async def open_test_server(
     backplane: Backplane | None = None,
     api_key: str | None = None,
     tracer_provider: TracerProvider | None = None,
-    timeout: float = 600.0,
+    tcp: bool = False,
+    timeout: float | None = None,
 ) -> AsyncIterator[Server]:
-    """`open_server` on a free loopback port, with deadlines that suit a test.
+    """`trioroom.open_server` without a port, with deadlines that suit a test.
 
     Args:
-        timeout: seconds after which the test is given up; on a mock clock they pass at once.
+        settings: None is short deadlines, and no pings: who does not read all the time would not answer them, while a
+            virtual clock passes minutes.
+        tcp: listen on a free port of 127.0.0.1 too, for what cannot come through memory: browsers, other programs,
+            and peers so slow that the kernel's buffers are full, which memory never is.
+        timeout: seconds after which the test is given up. None is ten minutes, and on a `trio.testing.MockClock`, where
+            a test that hangs takes no time for it, a day.
     Raises:
         trio.TooSlowError: the body took longer than ``timeout``.
     """
-    settings = settings or Settings(drain_timeout=2.0, close_timeout=1.0, leave_timeout=1.0)
-    with trio.fail_after(timeout):
+    settings = settings or _SETTINGS
+    with trio.fail_after(_patience() if timeout is None else timeout):
         async with open_server(
-            app, port=0, settings=settings, backplane=backplane, api_key=api_key, tracer_provider=tracer_provider
+            app,
+            "127.0.0.1" if tcp else None,
+            port=0,
+            settings=settings,
+            backplane=backplane,
+            api_key=api_key,
+            tracer_provider=tracer_provider,
         ) as server:
             yield server
+
+
+def _patience() -> float:
+    return 86_400.0 if isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock) else 600.0
 
 
 @asynccontextmanager
 async def open_peer(
     server: Server, path: str, *, subprotocol: str | None = None, tcp: bool = False
 ) -> AsyncIterator[Peer]:
-    """A connection to ``server``, through memory or ``tcp``; leaving drops it without a close frame.
+    """A connection to ``server``, through memory or, where it listens, ``tcp``; leaving drops it without a close frame.
 
     Raises:
         ConnectionClosed: the server refused; the reason is its HTTP answer.
@@ -166,7 +194,8 @@ async def open_peer(
 @asynccontextmanager
 async def _reach(server: Server, tcp: bool) -> AsyncIterator[trio.abc.Stream]:
     if tcp:
-        async with await trio.open_tcp_stream(*server.addresses[0]) as stream:
+        port = server.port  # tells where there is none
+        async with await trio.open_tcp_stream(server.addresses[0][0], port) as stream:
             yield stream
         return
     ours, theirs = trio.testing.memory_stream_pair()

@@ -23,7 +23,7 @@ class V1Peer:
 
     def __init__(self, peer: Peer, subprotocol: str) -> None:
         self.peer = peer
-        """Below the envelopes: frames, closing."""
+        """What is below the envelopes, such as frames and closing."""
         self.hello: Envelope = {}
         """The server's first envelope."""
         self.last_id = 0

@@ -64,7 +64,8 @@ async def open_servers(*urls: str) -> AsyncIterator[Sequence[trioroom.Server]]:
     """One server for each URL, with an app of its own, as if each were in a process of its own."""
     async with open_nodes(*urls) as nodes, AsyncExitStack() as stack:
         yield [
-            await stack.enter_async_context(open_test_server(app_of(trioroom.Room), backplane=node)) for node in nodes
+            await stack.enter_async_context(open_test_server(app_of(trioroom.Room), backplane=node, tcp=True))
+            for node in nodes
         ]
 
 

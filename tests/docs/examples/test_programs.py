@@ -75,8 +75,11 @@ async def test_rooms_are_shared_with_a_trio_websocket_server() -> None:
         stop(process)
 
 
-def test_tests_of_the_chat_pass() -> None:
-    command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), "--rootdir", "."]
-    with running(*command, "--import-mode=prepend", "-n0", "test_chat.py") as process:
+def test_tests_of_the_how_to_pass() -> None:
+    tests = ["test_chat.py", "test_reconnect.py", "test_faults.py", "test_with_fixture.py", "test_own_backplane.py"]
+    page = (ROOT / "docs" / "howto" / "test-your-rooms.md").read_text("utf-8")
+    assert re.findall(r"examples/(test_\w+\.py)", page) == tests
+    config = ["-c", str(ROOT / "pyproject.toml"), "--rootdir", ".", "--import-mode=prepend", "-n0"]
+    with running("-m", "pytest", "-q", "-p", "pytest_trioroom", "-p", "no:cacheprovider", *config, *tests) as process:
         output, _ = process.communicate(timeout=DEADLINE)
-    assert "2 passed" in output, output
+    assert re.search(r"^\d+ passed in", output, re.M), output
