@@ -21,7 +21,7 @@ from trioroom.backplane.nats import NatsSettings
 from trioroom.backplane.redis import RedisSettings
 
 REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference"
-PLUGIN = REFERENCE.parent.parent / "pytest_trioroom.py"
+PLUGIN = REFERENCE.parent.parent / "trioroom" / "testing" / "plugin" / "pytest_trioroom.py"
 DIRECTIVE = re.compile(r"^\.\. (?:auto\w+|py:data):: trioroom\.([\w.]+?)(?:\(\))?$", re.M)
 
 
