@@ -33,15 +33,17 @@ class _Queue(PendingQueue[Pending]):
     async def ask_for(self, *questions: bytes) -> None:
         """Each by a task of its own, as far as it gets before the next one starts."""
         for question in questions:
-            self.nursery.start_soon(self._record, question)
+            self.nursery.start_soon(self.record, question)
             await wait_all_tasks_blocked()
 
-    async def _record(self, question: bytes) -> None:
+    async def record(self, question: bytes, since: float | None = None) -> None:
         self.results[question] = "cancelled"
         with trio.CancelScope() as self.scopes[question]:
             self.results[question] = "pending"
             try:
-                self.results[question] = await self._ask(Pending(question, trio.current_time()))
+                self.results[question] = await self._ask(
+                    Pending(question, trio.current_time() if since is None else since)
+                )
             except BackplaneUnavailable as exc:
                 self.results[question] = str(exc)
             return
@@ -195,13 +197,11 @@ async def test_what_was_sent_and_not_answered_in_time_fails_once(autojump_clock:
 
 
 async def test_who_waited_for_room_waits_no_longer_behind_who_came_later(autojump_clock: MockClock) -> None:
-    async with open_queue(timeout=2, count=2) as queue:
-        await queue.ask_for(b"1", b"2", b"first")
+    async with open_queue(timeout=2) as queue:
+        began = trio.current_time()
         await trio.sleep(1.5)
-        queue.scopes[b"1"].cancel()
-        queue.nursery.start_soon(queue._record, b"later")  # where the other one has not been woken yet
-        await wait_all_tasks_blocked()
-        await queue.cancel(b"2")
+        await queue.ask_for(b"later")
+        queue.nursery.start_soon(queue.record, b"first", began)  # as when it has waited all the time
         await trio.sleep(0.7)
         assert "retry later" in queue.results[b"first"]
         assert queue.results[b"later"] == "pending"
