@@ -21,9 +21,10 @@ from trioroom.backplane.redis import link as link_module
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, parse_location
 from trioroom.backplane.redis.publisher import Publisher
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection
+from trioroom.backplane.redis.resp import RedisConnection
 from trioroom.backplane.redis.sources import FixedSource, Source
 from trioroom.backplane.redis.subscriber import CLASSIC, Subscriber, Words
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneUnavailable
 
 ENDPOINT = Endpoint("fake", 1)

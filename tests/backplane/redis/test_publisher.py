@@ -12,7 +12,8 @@ from tests.backplane.redis.fake_server import Peer, bulk, connect, error, intege
 from tests.backplane.redis.scenes import LOST, open_publisher, payloads
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.redis.publisher import Publisher
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection
+from trioroom.backplane.redis.resp import RedisConnection
+from trioroom.backplane.supervision import LinkLost
 from trioroom.testing import cancel_at_step
 
 

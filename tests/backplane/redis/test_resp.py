@@ -25,13 +25,13 @@ from trioroom.backplane.redis import resp
 from trioroom.backplane.redis.location import Endpoint, Login
 from trioroom.backplane.redis.resp import (
     CallRefused,
-    LinkLost,
     RedisConnection,
     Reply,
     ask_incarnation,
     open_connection,
     pack,
 )
+from trioroom.backplane.supervision import LinkLost
 
 TIMEOUT = 5.0
 

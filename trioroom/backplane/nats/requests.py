@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Final
 
 import attrs
@@ -199,7 +198,3 @@ def _heard(reply: Message, subject: str) -> Message:
     if reply.status == _NO_RESPONDERS:
         raise NoResponders(f"nobody at the broker answers on {subject!r}; retry later")
     return reply
-
-
-link_closed = partial(BackplaneUnavailable, "the link to the broker is closed; publish while it is open")
-"""The error of what comes after the end."""

@@ -14,7 +14,8 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.pending import Pending, PendingQueue
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, pack
+from trioroom.backplane.redis.resp import RedisConnection, Reply, pack
+from trioroom.backplane.supervision import LinkLost
 
 Command: TypeAlias = Callable[[bytes], tuple[str | bytes | int, ...]]
 """A command for the server of this incarnation; see `Publisher.call`. It may be asked for again, for another one."""
