@@ -29,7 +29,7 @@ class Broker:
     server: ServerProcess
     scheme: str
 
-    def url(self, port: int | None = None, **options: object) -> str:
+    def url(self, port: int | None = None, /, **options: object) -> str:
         """``port`` is that of a proxy, if any; ``options`` are settings."""
         query = f"?{urlencode(options)}" if options else ""
         return f"{self.scheme}://127.0.0.1:{port or self.server.port}{query}"
