@@ -9,12 +9,13 @@ import attrs
 import pytest
 import trio
 
-from tests.backplane.nats.history_node import ROOM, HistoryNode, open_node, payloads
+from tests.backplane.history_node import ROOM, HistoryNode, payloads
+from tests.backplane.nats.brokers import open_node
 from tests.backplane.nats.servers import NatsCluster, open_nats_cluster
 from tests.backplane.processes import until
 from trioroom._core.history import History, Kept
 from trioroom._net.healing import HealingChannel
-from trioroom.backplane.nats import NatsSettings
+from trioroom.backplane.nats import NatsBackplane, NatsSettings
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.histories import listening
 
@@ -31,7 +32,7 @@ async def leader_of(cluster: NatsCluster) -> int:
     return cluster.servers.index(found)
 
 
-async def publish_each(node: HistoryNode, number: int, count: int) -> None:
+async def publish_each(node: HistoryNode[NatsBackplane], number: int, count: int) -> None:
     """Each until it has been confirmed."""
     for index in range(count):
         payload = b"%d %d" % (number, index)

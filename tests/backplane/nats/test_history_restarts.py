@@ -10,13 +10,14 @@ import attrs
 import pytest
 import trio
 
-from tests.backplane.nats.history_node import ROOM, HistoryNode, open_node, payloads
+from tests.backplane.history_node import ROOM, HistoryNode, payloads
+from tests.backplane.nats.brokers import open_node
 from tests.backplane.nats.servers import NatsServer
 from tests.backplane.processes import until
 from trioroom._core.history import History, Kept, Position, same_place
 from trioroom._net.healing import HealingChannel
 from trioroom.backplane.base import Lost
-from trioroom.backplane.nats import NatsSettings
+from trioroom.backplane.nats import NatsBackplane, NatsSettings
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.histories import listening
 
@@ -26,7 +27,7 @@ QUICK = NatsSettings(timeout=10, probe_interval=0.2, probe_timeout=0.5, max_back
 
 
 @asynccontextmanager
-async def outage(*nodes: HistoryNode) -> AsyncIterator[None]:
+async def outage(*nodes: HistoryNode[NatsBackplane]) -> AsyncIterator[None]:
     """In which the server dies and comes back; left when all nodes are connected to it again."""
     before = [node.backplane._link.server.id for node in nodes]
     yield
@@ -170,7 +171,7 @@ async def test_publications_around_restarts_are_all_there_or_their_loss_is_told(
                 elif healed.lost is not None:
                     heard.append(None)
 
-        async def publish(number: int, nodes: list[HistoryNode]) -> None:
+        async def publish(number: int, nodes: list[HistoryNode[NatsBackplane]]) -> None:
             for index in range(150):
                 payload = b"%d %d" % (number, index)
                 while True:

@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import attrs
@@ -15,6 +15,7 @@ import pytest
 import trio
 from redis.crc import key_slot
 
+from tests.backplane.history_node import KEPT, ROOM, HistoryNode, hold
 from tests.backplane.redis.servers import Cluster, RedisServer, binaries, open_redis_server
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Delivery, HistoryStore, Lost
@@ -27,40 +28,16 @@ from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.redis
 
-ROOM = "hall/a"
 META, STREAM, CHANNEL = "trioroom:{room:hall/a}:meta", "trioroom:{room:hall/a}:stream", "trioroom:{room:hall/a}"
-KEPT = History(5)
 KEEP_ON_DISK = ("--appendonly", "yes", "--appendfsync", "always")
 GUIDE = Path(__file__).parents[3] / "docs/howto/scale-with-redis.md"
 ODD_NAMES = ("a{b}c", "{}", "}{", "{x", "a}b", "ä ö", "*?[a]", "a:b", "%s")
 
 
-@attrs.frozen
-class Node:
-    """One node's view of the history of one room."""
-
-    backplane: RedisBackplane
-    room: str = ROOM
-    history: History = KEPT
-
-    async def publish(self, *payloads: bytes) -> Position:
-        for payload in payloads:
-            position = await self.backplane.history.publish(self.room, payload, self.history)
-        assert position is not None
-        return position
-
-    async def read(self, after: int | None = 0, limit: int = 100, seen: Position | None = None) -> Page:
-        return await self.backplane.history.read_after(self.room, self.history, after, limit, seen=seen)
-
-    async def read_before(self, offset: int, limit: int = 100) -> Page:
-        return await self.backplane.history.read_before(self.room, self.history, offset, limit)
-
-
-@asynccontextmanager
-async def open_node(url: str, history: History = KEPT, settings: RedisSettings | None = None) -> AsyncIterator[Node]:
-    with trio.fail_after(30):
-        async with open_redis(url, settings=settings) as backplane:
-            yield Node(backplane, history=history)
+def open_node(
+    url: str, history: History = KEPT, settings: RedisSettings | None = None
+) -> AbstractAsyncContextManager[HistoryNode[RedisBackplane]]:
+    return hold(open_redis(url, settings=settings), history)
 
 
 @asynccontextmanager

@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 import trio
 
 from trioroom._core.history import History, Page, Position
-from trioroom.backplane.nats import NatsBackplane, NatsSettings, open_nats
+from trioroom.backplane.base import HistoryStore
 
 ROOM = "hall/a"
 KEPT = History(5)
 
 
-@attrs.frozen
-class HistoryNode:
-    """What `open_node` makes."""
+class Keeping(Protocol):
+    """A backplane that keeps history."""
 
-    backplane: NatsBackplane
+    @property
+    def history(self) -> HistoryStore: ...
+
+
+Kind = TypeVar("Kind", bound=Keeping)
+
+
+@attrs.frozen
+class HistoryNode(Generic[Kind]):
+    """See `hold`."""
+
+    backplane: Kind
     room: str = ROOM
     history: History = KEPT
 
@@ -38,12 +49,12 @@ class HistoryNode:
 
 
 @asynccontextmanager
-async def open_node(
-    url: str, history: History = KEPT, settings: NatsSettings | None = None, deadline: float = 30.0
-) -> AsyncIterator[HistoryNode]:
+async def hold(
+    opening: AbstractAsyncContextManager[Kind], history: History = KEPT, deadline: float = 30.0
+) -> AsyncIterator[HistoryNode[Kind]]:
     """A node, for so many seconds at most."""
     with trio.fail_after(deadline):
-        async with open_nats(url, settings=settings) as backplane:
+        async with opening as backplane:
             yield HistoryNode(backplane, history=history)
 
 
