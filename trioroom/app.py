@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from trioroom._core.routes import Routes
 from trioroom._net.operator import ANSWER_TIMEOUT, Operator
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.identity import Authenticate
-
-RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
