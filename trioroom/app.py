@@ -62,7 +62,7 @@ class App:
         """
         path = Path(directory).resolve()
         if not (prefix.startswith("/") and prefix.endswith("/")):
-            raise ValueError(f"static prefix {prefix!r} must begin and end with '/'")
+            raise ValueError(f"static prefix {prefix!r} must begin and end with '/'; write /static/, for example")
         if not path.is_dir():
             raise ValueError(f"static directory {str(path)!r} is not there")
         self._static.append((prefix, path))
