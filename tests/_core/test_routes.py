@@ -87,7 +87,9 @@ def test_pattern_that_is_there_already_is_refused() -> None:
 
 def test_parameter_that_is_named_twice_is_refused() -> None:
     routes = make_routes()
-    with pytest.raises(ValueError, match=r"^route pattern '\{a\}/\{b\}/\{a\}' names \{a\} twice; each needs a name of its own$"):
+    with pytest.raises(
+        ValueError, match=r"^route pattern '\{a\}/\{b\}/\{a\}' names \{a\} twice; each needs a name of its own$"
+    ):
         routes.add("{a}/{b}/{a}", "target")
     assert routes.patterns() == []
 

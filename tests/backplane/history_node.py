@@ -9,8 +9,10 @@ from typing import Generic, Protocol, TypeVar
 import attrs
 import trio
 
-from trioroom._core.history import History, Page, Position
+from trioroom._core.history import History, Kept, Page, Position
+from trioroom._net.healing import HealingChannel
 from trioroom.backplane.base import HistoryStore
+from trioroom.backplane.room_channel import RoomChannel
 
 ROOM = "hall/a"
 KEPT = History(5)
@@ -23,7 +25,7 @@ class Keeping(Protocol):
     def history(self) -> HistoryStore: ...
 
 
-Kind = TypeVar("Kind", bound=Keeping)
+Kind = TypeVar("Kind", bound=Keeping, covariant=True)
 
 
 @attrs.frozen
@@ -65,3 +67,22 @@ def payloads(page: Page) -> list[bytes]:
         assert kept.place_before == before.offset
     assert all(page.start < kept.offset <= page.position.offset for kept in page.kept)
     return [kept.payload for kept in page.kept]
+
+
+async def follow(
+    node: HistoryNode[Keeping],
+    channel: RoomChannel,
+    heard: list[bytes | None],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Add what a room would hear to ``heard``, None for a loss, until cancelled."""
+    source = HealingChannel(node.backplane.history, node.room, node.history, channel)
+    await source.begin()
+    task_status.started()
+    while True:
+        healed = await source.receive()
+        if isinstance(healed, Kept):
+            heard.append(healed.payload)
+        elif healed.lost is not None:
+            heard.append(None)

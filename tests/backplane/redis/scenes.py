@@ -211,3 +211,10 @@ async def open_link(
         patch.setattr(link_module, "open_connection", scene.network.open_connection)
         yield scene
         nursery.cancel_scope.cancel()
+
+
+async def keep_talking(scene: LinkScene) -> None:
+    """So that bytes come on both connections, until cancelled."""
+    while True:
+        await trio.sleep(0.1)
+        scene.nursery.start_soon(scene.publish, b"x", [])
