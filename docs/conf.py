@@ -48,6 +48,8 @@ nitpick_ignore_regex = [
 
 html_theme = "furo"
 html_title = f"trioroom {release}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 
 
 def add_default(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:

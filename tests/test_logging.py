@@ -47,6 +47,20 @@ async def test_tokens_of_peers_are_never_logged(caplog: pytest.LogCaptureFixture
     assert SECRET not in caplog.text
 
 
+async def test_example_of_the_page_logs_fields_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "examples")
+    from logged import app
+
+    async with open_test_server(app) as server, open_peer(server, "/game") as peer:
+        await peer.send("I win")
+        with pytest.raises(trioroom.ConnectionClosed, match="cheating"):
+            await peer.receive()
+    (fields,) = [vars(record) for record in caplog.records if record.name == "game"]
+    assert (fields["room"], fields["score"]) == ("game", 17)
+
+
 # -- the fields ------------------------------------------------------------------------------------
 
 

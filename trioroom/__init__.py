@@ -10,7 +10,7 @@ from trioroom._core.overflow import Overflow
 from trioroom._core.presence import Presence
 from trioroom._core.revocation import Revocation
 from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerStatistics
-from trioroom._wire.message import Message
+from trioroom._wire.message import Data, Message
 from trioroom.app import App
 from trioroom.backplane.open import open_backplane
 from trioroom.client import connect
@@ -50,6 +50,7 @@ __all__ = [
     "CloseCode",
     "ConnectionClosed",
     "Credentials",
+    "Data",
     "Deliveries",
     "Disconnected",
     "HandshakeError",

@@ -102,6 +102,9 @@ class PositionLost(TrioroomError):
 class RequestRefused(TrioroomError):
     """The server answered a client's request with an error; ``code`` is for programs, and listed with the protocol.
 
+    A room raises it in ``on_message`` or ``on_call`` to answer so, with a code of its own. It is no failure: nothing is
+    logged, and the connection stays. With ``retry`` our clients publish it again, a little later; calls they do not.
+
     With ``retry`` the same request may succeed later, after ``after`` seconds where that is known. Else the request is
     to be mended, or the user told.
     """

@@ -35,8 +35,8 @@ class Credentials:
     request: Request
     """The opening HTTP request, with its path, query and headers, cookies among them."""
     token: str | None = attrs.field(default=None, repr=False)
-    """That of ``auth``; or of the handshake: ``Authorization: Bearer``, else ``token`` in the query. None if it has
-    none."""
+    """That of ``auth``, or of the handshake, in ``Authorization: Bearer`` or else as ``token`` in the query; None if
+    there is none."""
 
 
 @attrs.frozen

@@ -47,8 +47,8 @@ class Member:
         self._info = NOTHING if identity is None else identity._info
         self._listed: str | None = None  # the user that it is listed as, while it is
         self.token = token
-        """What the peer sent in ``auth``. Unless the app authenticates, nobody has checked it: ``authorize`` decides
-        what it is worth."""
+        """What the peer sent in ``auth``. Unless the app authenticates, nobody has checked it, and ``authorize``
+        decides what it is worth."""
 
     def __repr__(self) -> str:
         return f"<Member {self.id} of {self.room.name!r}>"

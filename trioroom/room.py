@@ -123,31 +123,57 @@ class Room:
     _active: ActiveRoom
 
     async def authorize(self, member: Member) -> None:
-        """Raise `trioroom.JoinRefused` to keep ``member`` out."""
+        """Raise `trioroom.JoinRefused` to keep ``member`` out.
+
+        By its `Member.identity`, `Member.request` or `Member.token`, say. Others come in meanwhile, and it has no
+        deadline but that of a lost connection, which cancels it.
+        """
 
     async def on_open(self) -> None:
-        """Before the first local member joins."""
+        """Before the first local member joins; who comes meanwhile waits.
+
+        If it raises, these are turned away, and the next one who comes finds another room object that tries again.
+        """
 
     async def on_join(self, member: Member) -> object:
         """A member came. What this returns, unless None, reaches it before any message.
 
-        A v1 joiner gets it as ``state``, a plain one as its first message.
+        A v1 joiner gets it as ``state``, a plain one as its first message. What is published until it returns is held
+        for the member, and follows. It may still raise `trioroom.JoinRefused`. Cancelled when the connection is lost;
+        ``on_leave`` runs whatever becomes of it.
         """
         return None
 
     async def on_message(self, member: Member, message: Message) -> None:
-        """A member sent a message. The default publishes it to the other members."""
+        """A member sent a message. The default publishes it to the other members.
+
+        While it awaits, nothing more of this member is read. Cancelled when the connection is lost.
+
+        Raise `trioroom.RequestRefused` if you do not want it: a v1 member gets that for an answer, a plain one, which
+        can be given none, is closed with 1008, or with 1013 if it may try again.
+        """
         await self.publish(message.data, exclude=member, publication_id=message.publication_id)
 
     async def on_call(self, member: Member, message: Message) -> object:
-        """A v1 member asked; what this returns is the answer. Cancelled when the caller gives up."""
+        """A v1 member asked; what this returns is the answer, a JSON value or bytes.
+
+        A task of its own, so the member's messages and other calls go on meanwhile. Cancelled when the caller gives up,
+        its timeout is over, or the member leaves. In a room that does not override it calls are refused as
+        ``unsupported``.
+
+        Raise `trioroom.RequestRefused` to answer with an error, of a ``code`` that is yours to choose.
+        """
         raise NotImplementedError(f"room {self.name!r} answers no calls; override on_call")
 
     async def on_leave(self, member: Member, reason: str) -> None:
-        """Exactly once for every ``on_join`` that began, however the member went; shielded, with a deadline."""
+        """Exactly once for every ``on_join`` that began, however the member went.
+
+        It is out of the room by then, and its tasks have ended; to send to it does nothing. ``reason`` is for people.
+        Shielded from cancellation for ``Settings.leave_timeout``, and then cut off.
+        """
 
     async def on_close(self) -> None:
-        """After the last local member left."""
+        """After the last local member left; shielded for ``Settings.leave_timeout``, and then cut off."""
 
     def statistics(self) -> RoomStatistics:
         """How many members the room has on this node, and where its messages to them went."""

@@ -141,6 +141,9 @@ async def open_server(
     Either way every task and socket is gone, and every member has had its ``on_leave``, when it exits.
 
     Args:
+        host: address to listen on; ``0.0.0.0`` is all of IPv4, ``::`` all of IPv6.
+        settings: limits and deadlines; None is the defaults.
+        ssl_context: TLS for all who connect, with its certificate loaded; None speaks none.
         backplane: the link to other servers, open; it stays so. None keeps rooms to this server.
         reuse_port: share the port with other servers that do (SO_REUSEPORT): Linux spreads connections over
             them. Rooms are one only if a backplane links them.

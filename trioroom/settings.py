@@ -56,7 +56,7 @@ class Settings:
     max_request_bytes: int = attrs.field(default=1 << 20, validator=_COUNT)
     """The body of one request to the HTTP API, which only those with the API key may send."""
     public_metrics: bool = False
-    """Serve ``/metrics`` to all, and not only to those with the API key: for a port that only friends reach."""
+    """Serve ``/metrics`` to all, and not only to those with the API key, as on a port that only friends reach."""
     allowed_origins: tuple[str, ...] | None = attrs.field(default=None, validator=_ORIGINS)
     """Origins a browser may come from; ``None`` is the same host only, ``("*",)`` is any."""
     max_connections: int | None = attrs.field(default=None, validator=_COUNT_OR_NONE)

@@ -3,7 +3,7 @@
 import sys
 
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket_url
+from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection, open_websocket_url
 
 
 async def show(connection: WebSocketConnection, done: trio.CancelScope) -> None:
@@ -25,4 +25,7 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    try:
+        trio.run(main, sys.argv[1])
+    except HandshakeError as error:  # no server there, or no such room
+        sys.exit(f"not connected: {error.__cause__ or error!r}")

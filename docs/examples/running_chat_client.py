@@ -3,7 +3,7 @@ import sys
 import trio
 
 import trioroom
-from trioroom.client import ClientRoom, Gap, Message, PresenceDiff
+from trioroom.client import Client, ClientRoom, Gap, Message, PresenceDiff
 
 
 async def listen(room: ClientRoom) -> None:
@@ -17,16 +17,20 @@ async def listen(room: ClientRoom) -> None:
                 print(f"* here: {', '.join(room.present)}")
 
 
+async def tell(client: Client) -> None:
+    async for state in client.states():
+        if state.name != "connecting":
+            print(f"* {state.name}")
+
+
 async def main(url: str, name: str) -> None:
-    async with (
-        trioroom.connect(url, token=name) as client,
-        client.join("chat/lobby", presence=True) as room,
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(listen, room)
-        async for line in trio.wrap_file(sys.stdin):
-            await room.publish(line.rstrip())
-        nursery.cancel_scope.cancel()
+    async with trioroom.connect(url, token=name) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(tell, client)
+        async with client.join("chat/lobby", presence=True) as room:
+            nursery.start_soon(listen, room)
+            async for line in trio.wrap_file(sys.stdin):
+                await room.publish(line.rstrip())
+            nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +73,18 @@ async def test_accepted_sockets_do_not_block(accepting: Accepting, nursery: trio
     assert not sock.getblocking()
     client.send(b"x")
     assert sock.recv(1) == b"x"
+
+
+async def test_accepted_socket_belongs_to_who_handles_it_alone(accepting: Accepting, nursery: trio.Nursery) -> None:
+    nursery.start_soon(accepting.run)
+    accepting.connect()
+    await wait_all_tasks_blocked()
+    sock = accepting.accepted.pop()
+    sock.close()
+    kept = weakref.ref(sock)
+    del sock
+    gc.collect()
+    assert kept() is None
 
 
 async def test_connection_that_died_in_the_queue_is_passed_over(accepting: Accepting, nursery: trio.Nursery) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import socket
+import weakref
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -139,6 +141,18 @@ async def test_cancelled_reader_leaves_and_can_wait_again(nursery: trio.Nursery,
     watched.peer.send(b"y")
     await settle()
     assert watched.woken == 1
+
+
+async def test_one_that_is_gone_is_not_kept(nursery: trio.Nursery, readiness: Readiness) -> None:
+    watched = Watched(readiness)
+    await wait_parked(nursery, watched)
+    watched.peer.close()  # it is the last one that is woken
+    await settle()
+    watched.close()
+    waiter = weakref.ref(watched.waiter)
+    del watched
+    gc.collect()
+    assert waiter() is None
 
 
 @pytest.mark.parametrize("make_readiness", ["epoll", "kqueue"], indirect=True)  # the third asks the kernel each time

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from trio.testing import MockClock
 
-from trioroom import App, BackplaneUnavailable, ConnectionClosed, JoinRefused, Member, Message, Room
+from trioroom import App, BackplaneUnavailable, ConnectionClosed, JoinRefused, Member, Message, RequestRefused, Room
 from trioroom._net.tracing import HOOKS
 from trioroom._wire.message import Data
 from trioroom.testing import open_peer, open_test_server, open_v1_peer
@@ -44,6 +44,8 @@ class Chat(Room):
                 raise BackplaneUnavailable("no broker")
             case "out":
                 member.leave("go")
+            case "refuse":
+                raise RequestRefused("unkind", "be kind")
             case _:
                 await self.publish(message.data, sender=member, publication_id=message.publication_id)
 
@@ -199,6 +201,16 @@ async def test_refusal_is_no_error(traces: Traces, app: App) -> None:
     assert span.attributes is not None
     assert span.attributes["trioroom.refused"] == "not you"
     assert "on_join Chat" not in traces.names()
+
+
+async def test_refused_message_is_no_error(traces: Traces, app: App, autojump_clock: MockClock) -> None:
+    async with open_test_server(app, tracer_provider=traces.provider) as server, open_v1_peer(server) as v1:
+        await v1.join("chat/a")
+        assert (await v1.request("publish", room="chat/a", data="refuse"))["code"] == "unkind"
+    span = traces.find("on_message Chat")
+    assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
+    assert span.attributes is not None
+    assert span.attributes["trioroom.refused"] == "be kind"
 
 
 async def test_cancelled_call_is_no_error(traces: Traces, app: App, autojump_clock: MockClock) -> None:

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 import trioroom
+from tests.backplane.processes import free_port
 from tests.cli.conftest import DEADLINE, run
 from trioroom.backplane.embedded import open_embedded
 from trioroom.backplane.open import open_backplane
@@ -62,3 +63,10 @@ def test_backplane_inside_a_server_cannot_be_reached(inside: str) -> None:
     result = run("publish", "--backplane", inside, "chat/a", "x")
     assert result.exit_code == 2
     assert f"--backplane {inside} is inside a server" in result.output
+
+
+def test_server_that_is_not_there_is_told_in_one_line() -> None:
+    url = f"ws://127.0.0.1:{free_port()}/"
+    result = run("publish", "chat/x", "hello", "--url", url)
+    assert result.exit_code == 1
+    assert result.output == f"Error: cannot reach {url}: Connection refused; is the server running there?\n"

@@ -69,6 +69,12 @@ def test_version_and_help_are_printed() -> None:
         assert "Usage:" in run(command, "--help").output
 
 
+def test_help_has_a_whole_sentence_for_each_command() -> None:
+    commands = run("--help").output.partition("Commands:\n")[2].splitlines()
+    assert len(commands) == 6
+    assert [line for line in commands if not re.fullmatch(r"  \w+ +[A-Z].*[^.]\.", line)] == []
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_ends_the_server_cleanly(number: signal.Signals) -> None:
     with started("demo") as (process, port):
@@ -127,6 +133,9 @@ def test_foreign_address_is_told_in_one_line() -> None:
     ("name", "complaint"),
     [
         ("no_such_module_here:app", "no module 'no_such_module_here' here"),
+        ("chat_for_cli.py:app", "a file is no module; write chat_for_cli:app"),
+        ("chat_for_cli.py", "a file is no module; write chat_for_cli:app"),
+        ("deeper/chat_for_cli.py:app", "a file is no module; go to deeper, and write chat_for_cli:app"),
         ("chat_for_cli:missing", "no trioroom.App called 'missing'"),
         ("chat_for_cli:other", "no trioroom.App called 'other'"),
     ],

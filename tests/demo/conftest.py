@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,9 +37,16 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
 @pytest.fixture
 def chromium(tmp_path: Path) -> Iterator[Chrome]:
     """A fresh Chromium. Its calls block: make them in a thread while a server runs in the test's loop."""
+    with open_chromium(tmp_path / "profile") as driver:
+        yield driver
+
+
+@contextmanager
+def open_chromium(profile: Path) -> Iterator[Chrome]:
+    """The same, for who is no test."""
     options = ChromeOptions()
     options.binary_location = program("TRIOROOM_CHROMIUM", "chromium", "chromium-browser", "google-chrome")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     # Given the driver's path, selenium looks for nothing and downloads nothing.

@@ -192,7 +192,7 @@ def test_more_rooms_than_members_are_refused() -> None:
 def plans_of_the_page() -> Iterator[tuple[str, str]]:
     """Each command of the page, and what it says that this prints."""
     page = (ROOT / "docs" / "explanation" / "capacity.md").read_text("utf-8")
-    yield from re.findall(r"```\n\$ python capacity\.py(.*?)\n(.*?)```", page, re.DOTALL)
+    yield from re.findall(r"```console\n\$ python capacity\.py(.*?)\n(.*?)```", page, re.DOTALL)
 
 
 def test_page_shows_what_the_command_prints() -> None:

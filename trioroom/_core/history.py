@@ -14,7 +14,7 @@ class History:
     """How much a room keeps: the last ``size`` publications, none of them longer than ``ttl`` seconds."""
 
     size: int = attrs.field(validator=[validators.instance_of(int), validators.gt(0)])
-    """Publications."""
+    """How many publications, 1 or more."""
     ttl: float = attrs.field(default=300.0, validator=[validators.gt(0), validators.lt(math.inf)])
     """Seconds; by default long enough for a tunnel, a lift and a phone that was put away for a moment."""
 
@@ -27,7 +27,9 @@ class Position(msgspec.Struct, frozen=True):
     """
 
     epoch: str
+    """The name of the history, a text that means nothing else."""
     offset: int
+    """How far in it, a number that has a meaning in this epoch only."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):

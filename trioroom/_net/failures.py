@@ -6,7 +6,7 @@ import logging
 
 from trioroom._core.causes import first_of
 from trioroom.closecodes import CloseCode
-from trioroom.errors import BackplaneUnavailable
+from trioroom.errors import BackplaneUnavailable, RequestRefused
 
 log = logging.getLogger("trioroom.connection")
 UNAVAILABLE = "the other servers are out of reach, or the room is behind; come back later"
@@ -15,6 +15,12 @@ UNAVAILABLE = "the other servers are out of reach, or the room is behind; come b
 def is_unavailable(error: ExceptionGroup[Exception]) -> bool:
     """Whether it is all because the backplane cannot be reached now."""
     return error.split(BackplaneUnavailable)[1] is None
+
+
+def refusal_in(error: ExceptionGroup[Exception]) -> RequestRefused | None:
+    """What the hook refuses, if that is all that it raised."""
+    refusal = first_of(error)
+    return refusal if isinstance(refusal, RequestRefused) and error.split(RequestRefused)[1] is None else None
 
 
 def log_failure(connection: str, hook: str, error: ExceptionGroup[Exception], room: str) -> tuple[CloseCode, str]:

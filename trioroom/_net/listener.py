@@ -128,6 +128,7 @@ async def _accept(listener: socket.socket, handle: Callable[[socket.socket, str]
             await cannot_serve.wait(exc)
         else:
             cannot_serve.over()
+        del sock  # it is another's now; kept here, it would outlive its connection until the next one comes
         accepted += 1
         if accepted % _SLICE == 0:
             await trio.lowlevel.checkpoint()

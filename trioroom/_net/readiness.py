@@ -85,26 +85,30 @@ class _EdgeReadiness:
 
     async def run(self) -> None:
         """Wake readers as their sockets become readable, until cancelled."""
-        hang_up = self._hang_up
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._queue.fileno())
                 while events := self._poll():
-                    for fd, flags in events:
-                        transport = self._transports.get(fd)
-                        if transport is None:
-                            continue  # closed between the poll and now
-                        transport.ready = True
-                        if flags & hang_up:
-                            transport.hung_up = True
-                        if transport.reader is not None:
-                            task, transport.reader = transport.reader, None
-                            trio.lowlevel.reschedule(task)
+                    self._wake(events)
                     # Not back to Trio's waiting at once: it arms its own epoll anew each time, and
                     # those that were woken just now have mostly made their peers answer meanwhile.
                     await trio.lowlevel.checkpoint()
         finally:
             self._queue.close()
+
+    def _wake(self, events: Iterable[tuple[int, int]]) -> None:
+        # Not in `run`, whose variables would keep the last one, closed, until the next has something to read.
+        hang_up = self._hang_up
+        for fd, flags in events:
+            transport = self._transports.get(fd)
+            if transport is None:
+                continue  # closed between the poll and now
+            transport.ready = True
+            if flags & hang_up:
+                transport.hung_up = True
+            if transport.reader is not None:
+                task, transport.reader = transport.reader, None
+                trio.lowlevel.reschedule(task)
 
 
 class EpollReadiness(_EdgeReadiness):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from trioroom._net.active_room import RoomFailed, RoomFull
-from trioroom._net.failures import UNAVAILABLE, is_unavailable
+from trioroom._net.failures import UNAVAILABLE, is_unavailable, refusal_in
 from trioroom._net.history_requests import answer_history, live_position
 from trioroom._net.hub import Hub, UnknownRoom
 from trioroom._net.timing import hear, timed
@@ -90,7 +90,11 @@ class PlainSession:
             meters.messages_received += 1
             await hear(meters, member, message)
         except* Exception as error:  # one that is cancelled may fail over it, in a group with Cancelled
-            self._connection.hook_failed("on_message", error, member.room.name)
+            if (refusal := refusal_in(error)) is not None:  # plain mode has no other word for it
+                code = CloseCode.TRY_AGAIN_LATER if refusal.retry else CloseCode.POLICY_VIOLATION
+                self._connection.close(code, refusal.message)
+            else:
+                self._connection.hook_failed("on_message", error, member.room.name)
 
     def put_out(self, member: Member, reason: str) -> None:
         """A plain connection without its room has no purpose."""
@@ -229,7 +233,7 @@ class V1Session:
         try:
             await hear(self._hub.limits.meters, member, Message(data, request.publication_id))
         except* Exception as error:
-            answer = self._hook_failed("on_message", error, request.id, request.room)
+            answer = self._refused_or_failed("on_message", error, request.id, request.room)
         if answer is not None:
             self._send(answer)
 
@@ -264,9 +268,9 @@ class V1Session:
             if scope.cancelled_caught and trio.current_time() >= scope.deadline:
                 answer = Error(id, "timeout", "on_call took longer than the call's timeout", retry=True)
         except* Exception as error:
-            if not is_unavailable(error):
+            if refusal_in(error) is None and not is_unavailable(error):
                 self._send(Error(id, "failed", "on_call failed; the server's log tells more"))
-            answer = self._hook_failed("on_call", error, id, member.room.name)
+            answer = self._refused_or_failed("on_call", error, id, member.room.name)
         finally:
             del self._calls[id]
             if answer is not None:
@@ -303,6 +307,12 @@ class V1Session:
 
     def _not_joined(self, id: Id | None, room: str) -> None:
         self._refuse(id, "not_joined", f"you are not in {room!r}; join it first")
+
+    def _refused_or_failed(self, hook: str, error: ExceptionGroup[Exception], id: Id | None, room: str) -> Error | None:
+        """The answer when a hook raised: a refusal is one of the room's answers, and no failure."""
+        if (refusal := refusal_in(error)) is not None:
+            return Error(id, refusal.code, refusal.message, refusal.retry, refusal.after)
+        return self._hook_failed(hook, error, id, room)
 
     def _hook_failed(self, hook: str, error: ExceptionGroup[Exception], id: Id | None, room: str) -> Error | None:
         """The answer, if a hook could not reach the other servers: that is a bad moment and no reason to part."""

@@ -23,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from trioroom._core.causes import first_of
 from trioroom._net.hub import Hub
 from trioroom._wire.message import Data, Message
-from trioroom.errors import JoinRefused
+from trioroom.errors import JoinRefused, RequestRefused
 from trioroom.member import Member
 from trioroom.room import Room
 
@@ -141,10 +141,12 @@ class Tracing:
 
 
 def _note(span: Span, exc: BaseException) -> None:
-    """How it ended. A refusal is what ``authorize`` is for, and a cancellation nobody's fault."""
+    """How it ended. A refusal is what ``authorize`` is for, or an answer, and a cancellation nobody's fault."""
     error = exc.subgroup(Exception) if isinstance(exc, BaseExceptionGroup) else exc
     if isinstance(error, JoinRefused):
         span.set_attribute("trioroom.refused", error.reason)
+    elif isinstance(error, RequestRefused):
+        span.set_attribute("trioroom.refused", error.message)
     elif isinstance(error, Exception):
         span.set_attribute("error.type", type(first_of(error)).__qualname__)
         span.record_exception(error)

@@ -33,8 +33,10 @@ def split(url: str, schemes: Collection[str], broker: str, example: str) -> Spli
         parts = urlsplit(url)
     except ValueError:  # its message may have the password
         raise ValueError("this is no URL; in user and password write [ as %5B and ] as %5D, for example") from None
-    if parts.scheme not in schemes or "://" not in url:
-        raise ValueError(f"{parts.scheme or 'that'!r} is no scheme of a {broker} URL; write {example}")
+    if "://" not in url:
+        raise ValueError(f"this is no URL of {broker}: it has no ://; write {example}")
+    if parts.scheme not in schemes:
+        raise ValueError(f"{parts.scheme!r} is no scheme of a {broker} URL; write {example}")
     _refuse_torn(parts)
     return parts
 

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from trioroom._core.causes import leaves_of
-from trioroom.cli.connecting import errors_of_client
+from trioroom.cli.connecting import errors_of_client, reason_of
 from trioroom.client import ClientRoom, Gap, Message, PresenceDiff, Rejoined, connect
 from trioroom.client.dialing import parse_url
 from trioroom.errors import LocalProtocolError, RequestRefused, TrioroomError, Unconfirmed
@@ -39,7 +39,7 @@ class _Options:
     history: int
 
 
-@click.command()
+@click.command(short_help="Hear and speak in a room from the terminal.")
 @click.argument("url")
 @click.argument("room")
 @click.option("--token", help="For rooms that ask who you are.")
@@ -109,7 +109,8 @@ async def _tell_states(client: Client) -> None:
         if state.name == "open":
             click.echo("* connected", err=True)
         elif state.name == "waiting":
-            click.echo(f"* not connected: {state.error}; again in {state.after:.1f} s", err=True)
+            why = reason_of(state.error) if isinstance(state.error, OSError) else state.error
+            click.echo(f"* not connected: {why}; again in {state.after:.1f} s", err=True)
 
 
 async def _show(room: ClientRoom, options: _Options) -> None:

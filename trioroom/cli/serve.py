@@ -8,7 +8,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ class AppType(click.ParamType[App]):
             return importlib.import_module(name)
         except ModuleNotFoundError as exc:
             if exc.name is not None and f"{name}.".startswith(f"{exc.name}."):
-                self.fail(f"no module {name!r} here or on the Python path; write MODULE:APP, as in chat:app")
+                self.fail(f"no module {name!r} here or on the Python path; {_what_to_write(name)}")
             if not is_check(ctx):
                 raise  # something that the module itself imports: its traceback says where
             self.fail(f"importing {name!r} fails: {exc}")
@@ -80,6 +80,15 @@ class AppType(click.ParamType[App]):
             if not is_check(ctx):
                 raise
             self.fail(f"importing {name!r} fails: {type(exc).__name__}: {exc}")
+
+
+def _what_to_write(name: str) -> str:
+    """Instead of ``name``, which may be a file's, as other programs take it."""
+    path = PurePath(name)
+    if path.suffix != ".py":
+        return "write MODULE:APP, as in chat:app"
+    where = "" if path.parent == PurePath() else f"go to {path.parent}, and "
+    return f"a file is no module; {where}write {path.stem}:app"
 
 
 def _check_api_key(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -155,7 +164,7 @@ def _server_options(command: Command) -> Command:
     return command
 
 
-@click.command(cls=ConfiguredCommand, epilog=_EPILOG)
+@click.command(cls=ConfiguredCommand, epilog=_EPILOG, short_help="Serve an app, as in: trioroom serve chat:app.")
 @click.argument("app", type=AppType(), metavar="MODULE:APP")
 @_server_options
 def serve(app: App, **options: Any) -> None:
@@ -163,7 +172,7 @@ def serve(app: App, **options: Any) -> None:
     _run(app, **options)
 
 
-@click.command(cls=ConfiguredCommand, epilog=_EPILOG)
+@click.command(cls=ConfiguredCommand, epilog=_EPILOG, short_help="Serve the demo, a chat with a page.")
 @_server_options
 def demo(**options: Any) -> None:
     """Serve the demo chat; open the address it prints in a browser."""

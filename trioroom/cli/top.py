@@ -12,8 +12,9 @@ import click
 import msgspec
 import trio
 
-from trioroom._core.causes import leaves_of, root_of
+from trioroom._core.causes import leaves_of
 from trioroom._core.snapshot import FORMAT, Report
+from trioroom.cli.connecting import reason_of
 from trioroom.cli.screen import Screen, open_screen
 from trioroom.cli.secret_options import SecretOption
 from trioroom.cli.top_layout import lay_out
@@ -64,7 +65,7 @@ def _refusal(status: int, source: _Source) -> str:
     return f"{source.url} answers with HTTP {status}; is it trioroom?"
 
 
-@click.command()
+@click.command(short_help="Watch a server and all that are linked to it.")
 @click.argument("url", default="http://127.0.0.1:8000")
 @click.option(
     "--api-key",
@@ -118,7 +119,9 @@ async def _first(source: _Source) -> bytes:
     try:
         return await source.fetch()
     except OSError as exc:
-        raise click.ClickException(f"cannot reach {source.url}: {root_of(exc)}; is the server running there?") from exc
+        raise click.ClickException(
+            f"cannot reach {source.url}: {reason_of(exc)}; is the server running there?"
+        ) from exc
 
 
 def _decode(body: bytes, source: _Source) -> Report:
@@ -177,7 +180,7 @@ class _Show:
             try:
                 report = _decode(await self._source.fetch(), self._source)
             except OSError as exc:
-                self._notice = f"no answer ({root_of(exc)}); trying again"
+                self._notice = f"no answer ({reason_of(exc)}); trying again"
                 pause = min(2 * pause, _MAX_PAUSE)
             else:
                 self._notice, pause = "", _INTERVAL

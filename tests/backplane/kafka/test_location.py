@@ -78,9 +78,9 @@ def test_settings_in_the_query_go_before_those_of_the_caller() -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("", "'that' is no scheme of a Kafka URL; write kafka://host:9092, or kafka+tls:// for TLS"),
-        ("host:9092", "'host' is no scheme"),
-        ("kafka:host", "'kafka' is no scheme"),
+        ("", "this is no URL of Kafka: it has no ://; write kafka://host:9092, or kafka+tls:// for TLS"),
+        ("host:9092", "this is no URL of Kafka: it has no ://"),
+        ("kafka:host", "this is no URL of Kafka: it has no ://"),
         ("kafkas://host", "'kafkas' is no scheme"),
         ("kafka://[::1", "this is no URL"),
         ("kafka://host/topic", "has no path; the topic is named by ?prefix="),

@@ -136,10 +136,10 @@ def test_certificates_that_are_none_are_refused(query: str, pem: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("", "'that' is no scheme of a Redis URL; write redis://host:6379, for example"),
-        ("host:6379", "'host' is no scheme"),
+        ("", "this is no URL of Redis: it has no ://; write redis://host:6379, for example"),
+        ("host:6379", "it has no ://"),
         ("http://host", "'http' is no scheme"),
-        ("redis:host", "'redis' is no scheme"),
+        ("redis:host", "it has no ://"),
         ("redis+ring://host", "'redis+ring' is no scheme"),
         ("unix+sentinel:///path/rooms", "'unix+sentinel' is no scheme"),
         ("unix+cluster:///path", "'unix+cluster' is no scheme"),

@@ -56,7 +56,7 @@ class KafkaSettings:
     max_publication_bytes: int = attrs.field(default=1 << 22, validator=[_COUNT, validators.le(MAX_PUBLICATION_BYTES)])
     """One publication. A topic that we make takes as much; one that is there may take less (``max.message.bytes``)."""
     publication_id_ttl: float = attrs.field(default=300.0, validator=_SECONDS)
-    """How long a ``publication_id`` is remembered: longer than any publisher goes on trying. A node that starts reads
+    """How long a ``publication_id`` is remembered; longer than any publisher goes on trying. A node that starts reads
     the log back for as long, which takes a second for each few 100,000 publications."""
     max_publication_ids: int = attrs.field(default=100_000, validator=_COUNT)
     """How many are remembered, shared out among the partitions; beyond it those that were used longest ago are

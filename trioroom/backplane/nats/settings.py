@@ -38,7 +38,7 @@ class NatsSettings:
     otherwise, for which headers count too. What another program puts into a room's subject beyond it is dropped and
     told as a gap."""
     publication_id_ttl: float = attrs.field(default=300.0, validator=validators.ge(0.1))
-    """How long a ``publication_id`` is remembered: longer than any publisher goes on trying. The server refuses less
+    """How long a ``publication_id`` is remembered; longer than any publisher goes on trying. The server refuses less
     than a tenth of a second."""
     max_relay_bytes: int = attrs.field(default=1 << 26, validator=validators.and_(_COUNT, validators.ge(1 << 16)))
     """Memory at the server for the stream through which rooms without a history go. It keeps the last publication of

@@ -37,7 +37,7 @@ class RedisSettings:
     """How long a room's epoch and offset outlive the last publication and the last look at its history; then all
     positions of that room are lost."""
     publication_id_ttl: float = attrs.field(default=300.0, validator=validators.gt(0))
-    """How long a ``publication_id`` is remembered: longer than any publisher goes on trying."""
+    """How long a ``publication_id`` is remembered; longer than any publisher goes on trying."""
 
     presence_lease: float = attrs.field(default=30.0, validator=_LEASE)
     """How long who is present on a node stays present when the node is gone without a word. Renewed three times in it:

@@ -3,16 +3,6 @@ import trio
 import trioroom
 
 
-class Cursors(trioroom.Room):
-    """Where each member points: of what waits for a slow one, only the latest of each is worth sending."""
-
-    overflow = trioroom.Overflow.LATEST
-    max_outbox_messages = 500
-
-    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
-        await self.publish(message.data, exclude=member, key=member.id)
-
-
 class Preview(trioroom.Room):
     """A picture twenty times a second, for those who can take it; the others get fewer, and none that is old."""
 
@@ -30,5 +20,4 @@ class Preview(trioroom.Room):
 
 
 app = trioroom.App()
-app.route("cursors/{page}", Cursors)
 app.route("preview", Preview)

@@ -1,0 +1,31 @@
+"""Where everybody points, up to twenty times a second - trioroom serve cursors.app"""
+
+from pathlib import Path
+
+import trioroom
+
+
+class Cursors(trioroom.Room):
+    """Of what waits for a slow member, only the latest place of each cursor is worth sending."""
+
+    overflow = trioroom.Overflow.LATEST
+    max_outbox_messages = 500
+
+    async def on_open(self) -> None:
+        self.places: dict[str, object] = {}  # of who is here on this server
+
+    async def on_join(self, member: trioroom.Member) -> object:
+        return self.places
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        self.places[member.id] = message.data
+        await self.publish(message.data, exclude=member, key=member.id)
+
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        self.places.pop(member.id, None)
+        await self.publish(None, exclude=member, key=member.id)  # in the place of its last move, if that still waits
+
+
+app = trioroom.App()
+app.route("cursors/{page}", Cursors)
+app.static("/", Path(__file__).with_name("page"))
