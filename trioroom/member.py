@@ -157,7 +157,7 @@ class Member:
 
     def _deliver(self, batch: Batch) -> None:
         connection = self._connection
-        connection._limits.meters.sent_bytes += len(batch.data)  # see `Meters`
+        connection.limits.meters.sent_bytes += len(batch.data)  # see `Meters`
         if self._held is None:
             connection.send(batch)
         else:

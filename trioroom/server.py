@@ -164,16 +164,13 @@ async def open_server(
         RuntimeError: another server runs this app in this process.
         ValueError: a room class asks for what the backplane cannot do, or ``api_key`` is none.
     """
-    if app._backplane is not None:
-        raise RuntimeError("this app runs already; make another App for another server")
     settings = settings or Settings()
     endpoints = Endpoints(None if api_key is None else ApiKey(api_key), settings.publish_timeout + _ANSWER_TIMEOUT)
     failure: BaseException | None = None
     listeners: list[socket.socket] = []
     linked = backplane is not None
     backplane = MemoryBackplane() if backplane is None else backplane
-    check_rooms(app, backplane)
-    app._backplane = backplane  # before we await: it marks the app as taken
+    _take(app, backplane)  # before we await
     try:
         if host is not None:
             listeners += await open_listeners(host, port, settings, reuse_port=reuse_port)
@@ -199,6 +196,14 @@ async def open_server(
             listener.close()
     if failure is not None:
         raise failure
+
+
+def _take(app: App, backplane: Backplane) -> None:
+    """Mark ``app`` as one that runs."""
+    if app._backplane is not None:
+        raise RuntimeError("this app runs already; make another App for another server")
+    check_rooms(app, backplane)
+    app._backplane = backplane
 
 
 def _make_hub(

@@ -87,7 +87,9 @@ def test_pattern_that_is_there_already_is_refused() -> None:
 
 def test_parameter_that_is_named_twice_is_refused() -> None:
     routes = make_routes()
-    with pytest.raises(ValueError, match=r"^route pattern '\{a\}/\{b\}/\{a\}' names \{a\} twice$"):
+    with pytest.raises(
+        ValueError, match=r"^route pattern '\{a\}/\{b\}/\{a\}' names \{a\} twice; each needs a name of its own$"
+    ):
         routes.add("{a}/{b}/{a}", "target")
     assert routes.patterns() == []
 
@@ -97,7 +99,7 @@ def test_parameter_that_is_named_twice_is_refused() -> None:
     ["{", "}", "a{", "a}b", "{}", "{1}", "{a b}", "{ä}", "{a-b}", "{{a}", "{a}}", "{x}/a}", "a{/{x}", "a}/{x}", "}{x}"],
 )
 def test_brace_that_belongs_to_no_parameter_is_refused(pattern: str) -> None:
-    message = f"route pattern {pattern!r} has a brace that is no {{parameter}}"
+    message = f"route pattern {pattern!r} has a brace that is no {{parameter}}; write one as {{name}}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         make_routes(pattern)
 

@@ -24,7 +24,7 @@ from trioroom._net.readiness import (
     open_readiness,
 )
 from trioroom._wire.frames import Event
-from trioroom.testing import Peer, V1Peer
+from trioroom.testing import Peer, V1Peer, open_test_server
 
 # -- an app --------------------------------------------------------------------------------------
 
@@ -306,3 +306,10 @@ async def sites() -> AsyncIterator[Sequence[Site]]:
     """Two that are linked."""
     async with open_two_sites() as opened:
         yield opened
+
+
+@pytest.fixture
+async def server(lobby: Lobby) -> AsyncIterator[trioroom.Server]:
+    """One with the default settings."""
+    async with open_test_server(lobby.app, trioroom.Settings()) as server:
+        yield server

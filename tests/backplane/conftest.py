@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.backplane.brokers import NO_REDIS, Broker, open_broker
 from tests.backplane.redis.servers import (
     Cluster,
     RedisServer,
@@ -16,8 +17,6 @@ from tests.backplane.redis.servers import (
     open_redis_server,
     open_sentinels,
 )
-
-NO_REDIS = "redis-server is not on PATH; on Debian: apt-get install redis-server"
 
 
 def servers() -> list[object]:
@@ -51,4 +50,11 @@ async def cluster() -> AsyncIterator[Cluster]:
 @pytest.fixture
 async def sentinels() -> AsyncIterator[Sentinels]:
     async with open_sentinels(binaries()["valkey"]) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+    """Each of those that `tests.backplane.brokers.brokers` names, which goes before the test."""
+    async with open_broker(request.param) as opened:
         yield opened

@@ -7,6 +7,7 @@ Says a line once its rows are written, and then each time that what it knows of 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -46,6 +47,33 @@ async def _run_process(command: list[str], *, task_status: trio.TaskStatus[trio.
     process = await trio.lowlevel.open_process(command, stdout=subprocess.DEVNULL)
     task_status.started(process)
     await process.wait()
+
+
+async def rows_go_at_once(watcher: Watcher, within: float) -> None:
+    """Of a process that was killed: all together, told once, and within so many seconds."""
+    began = trio.current_time()
+    counts = set()
+    while watcher.count:
+        await watcher.wait_changed()
+        counts.add(watcher.count)
+    assert trio.current_time() - began < within
+    assert counts == {0}, "not all at once"
+    assert len(watcher.gone) == 1
+
+
+async def stop_longer_than_its_lease(process: trio.Process, watcher: Watcher, lease: float, within: float) -> None:
+    """Its rows go, and come back under another id within so many seconds."""
+    rows, [before] = watcher.count, watcher.seats
+    process.send_signal(signal.SIGSTOP)
+    await watcher.wait_count(0)
+    await trio.sleep(lease)
+    process.send_signal(signal.SIGCONT)
+    began = trio.current_time()
+    await watcher.wait_count(rows)
+    assert trio.current_time() - began < within
+    assert watcher.gone == [before]
+    [after] = [name for name, users in watcher.seats.items() if users]
+    assert after.partition(".")[0] != before.partition(".")[0], "an id was used twice"
 
 
 if __name__ == "__main__":

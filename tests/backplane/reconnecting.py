@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import Protocol
 
 import attrs
 import trio
@@ -153,6 +154,34 @@ class Stage:
             for number, client in enumerate(self.clients)
             for fault in lacks(client.sequence, self.published)
         ]
+
+
+def check(stage: Stage, most_gaps: int, least_published: int = 50) -> None:
+    """Nobody lost anything in silence, and the history held what they missed, but for so many gaps."""
+    assert stage.faults() == []
+    assert min(stage.published) > least_published
+    assert all(client.recovered for client in stage.clients), "nobody ever had to recover"
+    assert max(client.sequence.count(GAP) for client in stage.clients) <= most_gaps
+
+
+class Forgetful(Protocol):
+    """A server that tests kill."""
+
+    def forget(self) -> None: ...
+
+    async def restart(self) -> None: ...
+
+
+async def outlive_restarts(stage: Stage, server: Forgetful) -> None:
+    """One with the server's data, one without."""
+    await trio.sleep(1.0)
+    await server.restart()
+    await trio.sleep(2.0)
+    server.forget()
+    await server.restart()
+    await trio.sleep(1.0)
+    await stage.settle(20.0)
+    check(stage, most_gaps=2)
 
 
 @asynccontextmanager

@@ -5,20 +5,20 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import urlencode
 
 import attrs
 import pytest
 import trio
 
 import trioroom
+from tests.backplane.brokers import Broker, brokers
 from tests.backplane.control_node import make_app
-from tests.backplane.kafka.servers import open_noida
-from tests.backplane.nats.servers import open_nats_server
-from tests.backplane.processes import ServerProcess, until
+from tests.backplane.processes import until
 from tests.backplane.proxy import open_proxy
-from tests.backplane.redis.servers import binaries, open_cluster, open_redis_server
+from tests.backplane.redis.servers import binaries, open_cluster
 from tests.conftest import closed_with
 from trioroom import Revocation
 from trioroom.backplane.open import open_backplane
@@ -26,40 +26,12 @@ from trioroom.testing import Peer, open_test_server
 from trioroom.testing.peer import _shake_hands
 
 LEASE = 2.0
-SETTINGS = "probe_interval=0.2&probe_timeout=1&max_backoff=0.1&timeout=2"
+SETTINGS = {"probe_interval": 0.2, "probe_timeout": 1, "max_backoff": 0.1, "timeout": 2}
 DEADLINE = 30.0
 
 
-@attrs.frozen
-class Broker:
-    """A server that is the test's own."""
-
-    process: ServerProcess
-    scheme: str
-
-    @property
-    def url(self) -> str:
-        return self.url_at(self.process.port)
-
-    def url_at(self, port: int) -> str:
-        """With a proxy on that port."""
-        return f"{self.scheme}://127.0.0.1:{port}?{SETTINGS}"
-
-
-_OPENING: dict[str, Callable[[], AbstractAsyncContextManager[ServerProcess]]] = {
-    "redis": lambda: open_redis_server(binaries()["valkey"]),
-    "nats": open_nats_server,
-    "kafka": open_noida,
-}
-
-
-_PARAMETERS = {scheme: pytest.param(scheme, marks=getattr(pytest.mark, scheme)) for scheme in _OPENING}
-
-
-@pytest.fixture(params=_PARAMETERS.values())
-async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
-    async with _OPENING[request.param]() as process:
-        yield Broker(process, request.param)
+def url_of(broker: Broker, port: int | None = None) -> str:
+    return broker.url(port, **SETTINGS)
 
 
 @attrs.frozen
@@ -114,10 +86,11 @@ async def all_known(node: Node, nodes: int) -> None:
     await until(are_known, f"{nodes} servers know each other")
 
 
+@brokers("valkey", "nats", "kafka")
 async def test_user_is_put_out_wherever_it_is(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
         async with AsyncExitStack() as stack:
-            nodes = [await stack.enter_async_context(open_node(broker.url)) for _ in range(3)]
+            nodes = [await stack.enter_async_context(open_node(url_of(broker))) for _ in range(3)]
             for node in nodes:
                 await all_known(node, 3)
             peers = [await stack.enter_async_context(peer_at(node.server.port, "/club/a?ann")) for node in nodes]
@@ -130,7 +103,7 @@ async def test_user_is_put_out_through_a_cluster() -> None:
     with trio.fail_after(DEADLINE):
         async with AsyncExitStack() as stack:
             cluster = await stack.enter_async_context(open_cluster(binaries()["valkey"]))
-            url = f"{cluster.url}?{SETTINGS}"
+            url = f"{cluster.url}?{urlencode(SETTINGS)}"
             here, there = [await stack.enter_async_context(open_node(url)) for _ in range(2)]
             await all_known(here, 2)
             async with peer_at(there.server.port, "/club/a?ann") as ann:
@@ -138,9 +111,10 @@ async def test_user_is_put_out_through_a_cluster() -> None:
                 assert await closed_with(ann) == (4005, "enough")
 
 
+@brokers("valkey", "nats", "kafka")
 async def test_stopped_server_is_told_and_does_it_when_it_goes_on(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
-        async with open_node(broker.url) as here, open_node_process(broker.url, 10) as (process, port):
+        async with open_node(url_of(broker)) as here, open_node_process(url_of(broker), 10) as (process, port):
             await all_known(here, 2)
             async with peer_at(port, "/club/a?ann") as ann:
                 process.send_signal(signal.SIGSTOP)
@@ -150,15 +124,15 @@ async def test_stopped_server_is_told_and_does_it_when_it_goes_on(broker: Broker
                 await all_known(here, 2)
 
 
-@pytest.mark.parametrize("broker", [_PARAMETERS["redis"], _PARAMETERS["nats"]], indirect=True)
+@brokers("valkey", "nats")
 async def test_server_that_was_cut_off_does_it_when_it_is_back(broker: Broker) -> None:
     """What the broker could not send it is read from the history of orders.
 
     Clients of Kafka go where the broker says that it is, and not through a proxy.
     """
     with trio.fail_after(DEADLINE):
-        async with open_proxy(broker.process.port) as proxy, open_node(broker.url) as here:
-            async with open_node(broker.url_at(proxy.port)) as there:
+        async with open_proxy(broker.server.port) as proxy, open_node(url_of(broker)) as here:
+            async with open_node(url_of(broker, proxy.port)) as there:
                 await all_known(here, 2)
                 async with peer_at(there.server.port, "/club/a?ann") as ann:
                     proxy.black_hole()
@@ -171,22 +145,24 @@ async def test_server_that_was_cut_off_does_it_when_it_is_back(broker: Broker) -
                     assert await closed_with(ann) == (4005, "enough")
 
 
+@brokers("valkey", "nats", "kafka")
 async def test_killed_server_is_silent_until_its_lease_ends(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
-        async with open_node(broker.url) as here:
-            async with open_node_process(broker.url, LEASE) as (process, _):
+        async with open_node(url_of(broker)) as here:
+            async with open_node_process(url_of(broker), LEASE) as (process, _):
                 await all_known(here, 2)
                 process.kill()
             assert await here.app.disconnect(user="ann", timeout=0.2) == Revocation(0, 1, 1)
             await all_known(here, 1)
 
 
+@brokers("valkey", "nats", "kafka")
 async def test_without_the_broker_it_happens_here_and_is_an_error(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
-        async with open_node(broker.url) as here, peer_at(here.server.port, "/club/a?ann") as ann:
-            broker.process.kill()
+        async with open_node(url_of(broker)) as here, peer_at(here.server.port, "/club/a?ann") as ann:
+            broker.server.kill()
             with pytest.raises(trioroom.BackplaneUnavailable):
                 await here.app.disconnect(user="ann", reason="enough")
             assert await closed_with(ann) == (4005, "enough")
-            await broker.process.restart()
+            await broker.server.restart()
             await all_known(here, 1)

@@ -60,12 +60,12 @@ def _to_regex(pattern: str) -> str:
     end = 0
     for found in _PARAMETER.finditer(pattern):
         if found[1] in seen:
-            raise ValueError(f"route pattern {pattern!r} names {{{found[1]}}} twice")
+            raise ValueError(f"route pattern {pattern!r} names {{{found[1]}}} twice; each needs a name of its own")
         seen.add(found[1])
         parts += [re.escape(pattern[end : found.start()]), f"(?P<{found[1]}>[^/]+)"]
         end = found.end()
     rest = pattern[end:]
     parts.append(re.escape(rest))
     if any(brace in part for part in parts for brace in "{}"):
-        raise ValueError(f"route pattern {pattern!r} has a brace that is no {{parameter}}")
+        raise ValueError(f"route pattern {pattern!r} has a brace that is no {{parameter}}; write one as {{name}}")
     return "".join(parts)

@@ -46,18 +46,25 @@ GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 class Session(Protocol):
     """What the bytes of a connection mean: plain or v1."""
 
-    async def open(self) -> None: ...
-    async def receive(self, message: Message) -> None: ...
-    async def aclose(self, reason: str) -> None: ...
-    def put_out(self, member: Member, reason: str) -> None: ...
+    async def open(self) -> None:
+        """Begin, before anything is read."""
+
+    async def receive(self, message: Message) -> None:
+        """Act on what has come."""
+
+    async def aclose(self, reason: str) -> None:
+        """Leave all rooms; called once, however the connection ends."""
+
+    def put_out(self, member: Member, reason: str) -> None:
+        """Take ``member`` out of its room; what that means for the connection is the session's to decide."""
 
 
 class Connection:
     """Owned by the task that calls `run`, once there is a `session`; over when that returns."""
 
     __slots__ = (
-        "_address", "_control_full_at", "_half_close", "_limits", "_messages", "_messages_full_at", "_parser", "_pong",
-        "_straight", "_writing", "closing", "encoding", "heard", "id", "identity", "nursery", "outbox",
+        "_address", "_control_full_at", "_half_close", "_messages", "_messages_full_at", "_parser", "_pong",
+        "_straight", "_writing", "closing", "encoding", "heard", "id", "identity", "limits", "nursery", "outbox",
         "request", "session", "transport",
     )  # fmt: skip
 
@@ -87,7 +94,7 @@ class Connection:
         # The transport's non-blocking send, while nobody else sends and nothing waits; else None.
         self._straight: Callable[[bytes], int] | None = transport.send_nowait
         self._half_close = False  # the writer ends our side once it has sent all
-        self._limits = limits
+        self.limits = limits
         settings = limits.settings
         self._messages = 0  # that the rate limit has not counted yet
         self._messages_full_at = self._control_full_at = 0.0  # see RateLimit
@@ -135,7 +142,7 @@ class Connection:
                 else:
                     self.heard = True
                     events = self._parser.feed(data, _BUSY_BEFORE_CHECKPOINT)
-                    self._limits.meters.received_bytes += len(data) - len(self._parser.rest)
+                    self.limits.meters.received_bytes += len(data) - len(self._parser.rest)
                     for event in events:
                         if type(event) is Message:
                             self.count_messages(1)
@@ -170,8 +177,8 @@ class Connection:
             RemoteProtocolError: that is more than it may.
         """
         self._messages += messages
-        if self._messages >= self._limits.counted_together:
-            limits, now = self._limits, trio.current_time()
+        if self._messages >= self.limits.counted_together:
+            limits, now = self.limits, trio.current_time()
             self._messages_full_at = limits.message_rate.spend(self._messages_full_at, now, self._messages)
             self._messages = 0
             if self._messages_full_at == math.inf:
@@ -181,7 +188,7 @@ class Connection:
                 )
 
     def _take_control(self, event: Ping | Pong) -> None:
-        limits, now = self._limits, trio.current_time()
+        limits, now = self.limits, trio.current_time()
         self._control_full_at = limits.control_rate.spend(self._control_full_at, now)
         if self._control_full_at == math.inf:
             rate, burst = limits.settings.max_control_rate, limits.settings.control_burst
@@ -199,7 +206,7 @@ class Connection:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self._limits.meters.sent_bytes -= len(batch.data)
+                self.limits.meters.sent_bytes -= len(batch.data)
                 self.abort()
                 return batch.give_up()
             if sent != len(batch.data):
@@ -209,11 +216,11 @@ class Connection:
 
     def send_frame(self, frame: bytes) -> None:
         """Send a frame that is no message of a room."""
-        self._limits.meters.sent_bytes += len(frame)
+        self.limits.meters.sent_bytes += len(frame)
         self.send(single(CONTROL, frame))
 
     def _begin_outbox(self, batch: Batch, sent: int) -> None:
-        self._limits.meters.sent_bytes -= len(batch.data) - sent
+        self.limits.meters.sent_bytes -= len(batch.data) - sent
         self._straight = None
         outbox = self.outbox = self.new_outbox()
         outbox.begin(batch, sent, trio.current_time())
@@ -221,23 +228,23 @@ class Connection:
         # a scope of its own, whose deadline `close` and `stop` set.
         self._writing = trio.CancelScope(shield=True)
         self.nursery.start_soon(self._write, outbox, self._writing)
-        self._limits.budget.relieve()
+        self.limits.budget.relieve()
 
     def new_outbox(self) -> Outbox:
         """An empty queue with this connection's bounds."""
-        settings = self._limits.settings
-        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self._limits.budget, self.id)
-        self._limits.budget.open(outbox, partial(self._make_room, outbox))
+        settings = self.limits.settings
+        outbox = Outbox(settings.max_outbox_messages, settings.max_outbox_bytes, self.limits.budget, self.id)
+        self.limits.budget.open(outbox, partial(self._make_room, outbox))
         return outbox
 
     def queue(self, outbox: Outbox | None, batch: Batch) -> None:
         """Let ``batch`` wait, here or with a member that still joins; if that is too much, close the connection."""
-        self._limits.meters.sent_bytes -= len(batch.data)
+        self.limits.meters.sent_bytes -= len(batch.data)
         if outbox is None or self.closing is not None:
             return batch.give_up()
         if outbox.offer(batch, trio.current_time()) is Verdict.OVERFLOW:
             self._drop_slow_consumer(outbox, SlowConsumer.OVERFLOW, "read faster or ask for less")
-        self._limits.budget.relieve()
+        self.limits.budget.relieve()
 
     def _make_room(self, outbox: Outbox) -> None:
         self._drop_slow_consumer(outbox, SlowConsumer.MEMORY, "the most of all as max_queued_bytes ran out")
@@ -251,7 +258,7 @@ class Connection:
         if self.closing is None:
             log.info("%s: %s", self.id, reason, extra={"connection": self.id, "code": CloseCode.SLOW_CONSUMER})
             outbox.count_slow_consumer()
-            self._limits.meters.slow_consumers[cause] += 1
+            self.limits.meters.slow_consumers[cause] += 1
             self.close(CloseCode.SLOW_CONSUMER, reason)
 
     def seal(self, feed: Feed) -> None:
@@ -272,7 +279,7 @@ class Connection:
             self.send_frame(encode_frame(Opcode.PONG, payload))
 
     async def _write(self, outbox: Outbox, scope: trio.CancelScope) -> None:
-        timeout = self._limits.settings.write_timeout
+        timeout = self.limits.settings.write_timeout
         try:
             with scope:
                 while outbox or self._pong is not None:
@@ -281,13 +288,13 @@ class Connection:
                     self._pong = None
                     with trio.move_on_after(timeout) as step:
                         await self.transport.send_from(outbox)
-                    self._limits.meters.sent_bytes += outbox.take_written()
+                    self.limits.meters.sent_bytes += outbox.take_written()
                     if step.cancelled_caught:
                         self._drop_slow_consumer(outbox, SlowConsumer.WRITE_TIMEOUT, f"nothing read for {timeout:g} s")
         except GONE:
             self.abort()
         finally:
-            self._limits.meters.sent_bytes += outbox.take_written()
+            self.limits.meters.sent_bytes += outbox.take_written()
             if outbox:
                 self.transport.give_up()
             outbox.discard()
@@ -313,7 +320,7 @@ class Connection:
         if self.closing is None:  # else the send found the peer gone
             self.closing = Close(code, reason)
             self._straight = None
-            self._limit(self._limits.settings.close_timeout)
+            self._limit(self.limits.settings.close_timeout)
 
     def stop(self) -> None:
         """Close with 1001 and leave all rooms now; the peer has a moment to read what it was sent."""

@@ -47,7 +47,7 @@ class HealingChannel:
         self._room = room
         self._history = history
         self._channel = channel
-        self._cursor = Position("", 0)
+        self._position = Position("", 0)
         self._confirmed: dict[str, int] = {}  # by epoch, the last offset that the store once had and we have not passed
         self._healed: deque[Healed] = deque()
         self._behind: str | None = None  # why we have to read; None while what comes follows
@@ -61,7 +61,7 @@ class HealingChannel:
             BackplaneUnavailable: the broker cannot be reached.
         """
         page = await self._store.read_after(self._room, self._history, None, 0)
-        self._cursor = page.position
+        self._position = page.position
         self._confirmed.clear()  # by publications before; nobody here has seen what came before this
         if max_age > 0:
             await self._go_back(max_age)
@@ -69,10 +69,10 @@ class HealingChannel:
 
     async def _go_back(self, max_age: float) -> None:
         while True:
-            page = await self._store.read_before(self._room, self._history, self._cursor.offset + 1, _PAGE)
+            page = await self._store.read_before(self._room, self._history, self._position.offset + 1, _PAGE)
             young = [kept for kept in page.kept if kept.age <= max_age]
             if young:
-                self._cursor = Position(young[0].epoch, young[0].offset - 1)
+                self._position = Position(young[0].epoch, young[0].offset - 1)
                 self._behind = "backplane"
             if not young or len(young) < len(page.kept):
                 return
@@ -80,7 +80,7 @@ class HealingChannel:
     def confirm(self, position: Position) -> None:
         """The store has it: one of our own publications."""
         self._note(position)
-        if position.epoch != self._cursor.epoch:
+        if position.epoch != self._position.epoch:
             self.look_again()  # it may be of an epoch that we have taken leave of: then it is lost
 
     def look_again(self) -> None:
@@ -89,7 +89,9 @@ class HealingChannel:
             self._behind = self._behind or "backplane"
 
     def _note(self, position: Position) -> None:
-        known = self._cursor.offset if position.epoch == self._cursor.epoch else self._confirmed.get(position.epoch, 0)
+        known = (
+            self._position.offset if position.epoch == self._position.epoch else self._confirmed.get(position.epoch, 0)
+        )
         if position.offset > known:
             self._confirmed[position.epoch] = max(position.offset, self._confirmed.get(position.epoch, 0))
 
@@ -127,16 +129,16 @@ class HealingChannel:
 
     def _in_order(self, delivery: Delivery) -> Kept | None:
         """It, if it is the next one. Else it came twice, or we are `_behind` from now on."""
-        cursor = self._cursor
+        here = self._position
         if type(delivery) is Kept:
-            if delivery.epoch == cursor.epoch:
-                if delivery.offset == cursor.offset + 1:
-                    self._cursor = Position(delivery.epoch, delivery.offset)
+            if delivery.epoch == here.epoch:
+                if delivery.offset == here.offset + 1:
+                    self._position = Position(delivery.epoch, delivery.offset)
                     return delivery
-                if delivery.offset <= cursor.offset:
+                if delivery.offset <= here.offset:
                     return None
-                if delivery.place_before <= cursor.offset:
-                    self._cursor = Position(delivery.epoch, delivery.offset)
+                if delivery.place_before <= here.offset:
+                    self._position = Position(delivery.epoch, delivery.offset)
                     return delivery
             self._note(Position(delivery.epoch, delivery.offset))
         elif type(delivery) is Lost:
@@ -146,8 +148,8 @@ class HealingChannel:
         return None
 
     async def _read_on(self, reason: str) -> None:
-        cursor, confirmed = self._cursor, dict(self._confirmed)
-        seen = Position(cursor.epoch, max(cursor.offset, confirmed.get(cursor.epoch, 0)))
+        here, confirmed = self._position, dict(self._confirmed)
+        seen = Position(here.epoch, max(here.offset, confirmed.get(here.epoch, 0)))
         try:
             page = await self._read(seen)
             if (gone := self._gone(page, confirmed)) is not None:
@@ -155,15 +157,15 @@ class HealingChannel:
         except BackplaneUnavailable as exc:
             log.debug("room %s: cannot read what is missing: %s", self._room, exc, extra={"room": self._room})
             return await trio.sleep(_RETRY_INTERVAL)
-        self._take(page, cursor.offset, reason)
+        self._take(page, here.offset, reason)
 
     async def _read(self, seen: Position) -> Page:
-        return await self._store.read_after(self._room, self._history, self._cursor.offset, _PAGE, seen=seen)
+        return await self._store.read_after(self._room, self._history, self._position.offset, _PAGE, seen=seen)
 
     def _take(self, page: Page, asked: int, reason: str) -> None:
         """Go on with what follows the place ``asked``."""
         end, shared = page.position, 0 if page.previous is None else page.previous.offset
-        here = same_place(self._cursor, end, page.previous)
+        here = same_place(self._position, end, page.previous)
         if here is None:
             # What another epoch shares with the one before it some members may have, which cannot be told: nobody
             # gets it a second time.
@@ -176,13 +178,13 @@ class HealingChannel:
             self._turn(Turn(here, page.previous, Lost(reason)))
         elif not page.kept and here.offset < end.offset:
             self._turn(Turn(end, page.previous, None))  # between the two the room has nothing
-        elif here != self._cursor:
+        elif here != self._position:
             self._turn(Turn(here, page.previous, None))
-        if max(asked, page.start) <= self._cursor.offset:  # else we are before what has been read
+        if max(asked, page.start) <= self._position.offset:  # else we are before what has been read
             self._pass_on(page.kept)
         ahead = self._confirmed.get(end.epoch, 0)
-        self._confirmed = {end.epoch: ahead} if ahead > self._cursor.offset else {}
-        if self._cursor.offset >= end.offset:
+        self._confirmed = {end.epoch: ahead} if ahead > self._position.offset else {}
+        if self._position.offset >= end.offset:
             self._behind = None
 
     def _expired(self, offset: int, start: int) -> Lost:
@@ -190,9 +192,9 @@ class HealingChannel:
 
     def _pass_on(self, publications: Iterable[Kept]) -> None:
         for kept in publications:
-            if kept.offset > self._cursor.offset:
+            if kept.offset > self._position.offset:
                 self._healed.append(kept)
-                self._cursor = Position(kept.epoch, kept.offset)
+                self._position = Position(kept.epoch, kept.offset)
 
     def _gone(self, page: Page, before: Mapping[str, int]) -> Position | None:
         """One that was confirmed, ``before`` the page was read or in the epoch before its own, and that it lacks."""
@@ -211,4 +213,4 @@ class HealingChannel:
 
     def _turn(self, turn: Turn) -> None:
         self._healed.append(turn)
-        self._cursor = turn.position
+        self._position = turn.position

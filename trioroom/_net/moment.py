@@ -42,15 +42,18 @@ class Moment:
 
 
 def read_connections(moment: Moment) -> Samples:
+    """By how they speak."""
     spoken = ("plain", "v1.json", "v1.msgpack")
     return (((mode,), moment.meters.connections[mode]) for mode in spoken)
 
 
 def read_closed(moment: Moment) -> Samples:
+    """By close code."""
     return (((code,), count) for code, count in moment.statistics.closed_connections.items())
 
 
 def read_handshakes(moment: Moment) -> Samples:
+    """By outcome and status; those that were refused at the entrance too."""
     yield ("accepted", "101"), moment.meters.opened
     always = {(Outcome.TIMED_OUT, 408): 0, (Outcome.FAILED, None): 0}
     for (outcome, status), count in {**always, **moment.meters.handshakes}.items():
@@ -64,6 +67,7 @@ _ANSWERED = {Verdict.NOT_A_PROXY: "403", Verdict.NO_HEADER: ""}
 
 
 def read_deliveries(moment: Moment) -> Samples:
+    """By policy, and by what became of them."""
     for policy, counts in moment.statistics.deliveries.items():
         yield (policy.value, "sent"), counts.sent
         yield (policy.value, "dropped"), counts.dropped
@@ -71,6 +75,7 @@ def read_deliveries(moment: Moment) -> Samples:
 
 
 def read_drops(moment: Moment) -> Samples:
+    """By policy and cause."""
     for policy, counts in moment.statistics.deliveries.items():
         by_policy = counts.dropped - counts.dropped_for_memory - counts.dropped_for_silence
         yield (policy.value, SlowConsumer.OVERFLOW.value), by_policy
@@ -79,28 +84,35 @@ def read_drops(moment: Moment) -> Samples:
 
 
 def read_queued(moment: Moment) -> Samples:
+    """By policy."""
     return (((policy.value,), counts.queued) for policy, counts in moment.statistics.deliveries.items())
 
 
 def read_publications(moment: Moment) -> Samples:
+    """By outcome."""
     return [(("published",), moment.meters.publications), (("failed",), moment.meters.failed_publications)]
 
 
 def read_slow_consumers(moment: Moment) -> Samples:
+    """By cause."""
     return (((cause.value,), moment.meters.slow_consumers[cause]) for cause in SlowConsumer)
 
 
 def read_gaps(moment: Moment) -> Samples:
+    """By reason."""
     return (((reason,), moment.meters.gaps[reason]) for reason in (*GAP_REASONS, OTHER))
 
 
 def read_hooks(moment: Moment) -> Samples:
+    """How long they ran, by hook."""
     return (((hook,), timing) for hook, timing in moment.meters.timings.hooks.items())
 
 
 def read_gc_pauses(moment: Moment) -> Samples:
+    """How long they took, by generation."""
     return (((str(generation),), pauses) for generation, pauses in enumerate(moment.vitals.gc_pauses))
 
 
 def read_build(moment: Moment) -> Samples:
+    """The versions, with a 1."""
     return [((moment.version, platform.python_version()), 1)]

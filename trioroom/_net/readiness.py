@@ -29,16 +29,29 @@ class Wakeable(Protocol):
     hung_up: bool
     reader: trio.lowlevel.Task | None
 
-    def stop_waiting(self, raise_cancel: object, /) -> trio.lowlevel.Abort: ...
+    def stop_waiting(self, raise_cancel: object, /) -> trio.lowlevel.Abort:
+        """Whoever is parked on it was cancelled."""
+        ...
 
 
 class Readiness(Protocol):
     """One per server. ``run`` is a task of the server's nursery."""
 
-    def register(self, transport: Wakeable) -> None: ...
-    def unregister(self, transport: Wakeable) -> None: ...
-    def wait_readable(self, transport: Wakeable) -> Awaitable[object]: ...
-    async def run(self) -> None: ...
+    def register(self, transport: Wakeable) -> None:
+        """Watch its socket, until `unregister`."""
+        ...
+
+    def unregister(self, transport: Wakeable) -> None:
+        """Watch it no more. Who still waits for it is woken, to find its socket closed."""
+        ...
+
+    def wait_readable(self, transport: Wakeable) -> Awaitable[object]:
+        """Park the calling task until its socket is readable."""
+        ...
+
+    async def run(self) -> None:
+        """Wake readers until cancelled."""
+        ...
 
 
 class _KernelQueue(Protocol):
@@ -123,7 +136,9 @@ class Kevent(Protocol):
 class Kqueue(_KernelQueue, Protocol):
     """As far as it is needed here."""
 
-    def control(self, changes: Iterable[Kevent] | None, max_events: int, timeout: float, /) -> Iterable[Kevent]: ...
+    def control(self, changes: Iterable[Kevent] | None, max_events: int, timeout: float, /) -> Iterable[Kevent]:
+        """See `select.kqueue`."""
+        ...
 
 
 class KqueueModule(Protocol):
@@ -134,8 +149,13 @@ class KqueueModule(Protocol):
     KQ_EV_CLEAR: int
     KQ_EV_EOF: int
 
-    def kqueue(self) -> Kqueue: ...
-    def kevent(self, ident: int, filter: int, flags: int, /) -> Kevent: ...
+    def kqueue(self) -> Kqueue:
+        """See `select`."""
+        ...
+
+    def kevent(self, ident: int, filter: int, flags: int, /) -> Kevent:
+        """See `select`."""
+        ...
 
 
 class KqueueReadiness(_EdgeReadiness):

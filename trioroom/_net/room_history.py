@@ -157,7 +157,9 @@ class RoomHistory:
             while self._find(position) is None:
                 await self._waiting.park()
         if scope.cancelled_caught:
-            raise BackplaneUnavailable(f"room {self.room.name!r} has been behind for publish_timeout={timeout:g} s")
+            raise BackplaneUnavailable(
+                f"room {self.room.name!r} has been behind for publish_timeout={timeout:g} s; retry later"
+            )
 
     async def _reach(self, position: Position) -> bool:
         """Have the window reach back to ``position``; False if what follows that is not held any more, or its epoch.

@@ -40,7 +40,7 @@ class _KeySet:
         secrets: bool,
     ) -> None:
         if not (max_age > 0 and min_interval > 0):
-            raise ValueError("max_age and min_interval must be positive")
+            raise ValueError(f"max_age={max_age:g} and min_interval={min_interval:g} must be positive")
         self._name = name
         self._read = read
         self._max_age = max_age
@@ -120,7 +120,7 @@ class JwksUrl(_KeySet):
     ) -> None:
         target = parse_key_set_url(url)
         if not timeout > 0:
-            raise ValueError("timeout must be positive")
+            raise ValueError(f"timeout={timeout:g} must be positive")
         context = ssl_context or ssl.create_default_context()  # once: it reads all certificates of the system
         read = partial(fetch_document, target, timeout=timeout, max_bytes=_MAX_BYTES, ssl_context=context)
         scheme = "https" if target.is_tls else "http"

@@ -17,8 +17,6 @@ from trioroom.bench.options import Protocol
 _KEY = "dGhlIHNhbXBsZSBub25jZQ=="  # of RFC 6455 §1.3: the answer to it is not checked, so one will do
 _SUBPROTOCOL = "trioroom.v1.json"
 _NUMBER = "{n}"
-PUSH_BYTES = 256
-"""At most what protocol v1 puts around a message; for sizes that need not be exact."""
 
 
 @attrs.frozen

@@ -14,9 +14,9 @@ from confluent_kafka import KafkaError
 from tests.backplane.kafka.brokers import new_topic
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
 from trioroom._core.meters import LinkMeters
-from trioroom.backplane.kafka.client import LinkLost
 from trioroom.backplane.kafka.location import parse_location
 from trioroom.backplane.kafka.producer import Producer, _Pending
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneUnavailable
 
 pytestmark = pytest.mark.kafka

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 import trio
@@ -11,23 +11,11 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster, MockError, open_mock_cluster
-from tests.backplane.kafka.servers import NoidaServer, TansuServer, open_noida, open_tansu
+from tests.backplane.kafka.servers import NoidaServer, TansuServer
 
 pytestmark = pytest.mark.kafka
 TIMEOUT = 10.0
 QUICK = {"reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 50, "log_level": 0}
-
-
-@pytest.fixture
-async def tansu() -> AsyncIterator[TansuServer]:
-    async with open_tansu() as server:
-        yield server
-
-
-@pytest.fixture
-async def noida() -> AsyncIterator[NoidaServer]:
-    async with open_noida() as server:
-        yield server
 
 
 def produce(bootstrap: str, *values: bytes, topic: str = "rooms", timeout: float = TIMEOUT) -> list[int]:

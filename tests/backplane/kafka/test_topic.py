@@ -10,9 +10,9 @@ import trio
 from confluent_kafka import KafkaError
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
-from trioroom.backplane.kafka.client import LinkLost
 from trioroom.backplane.kafka.location import parse_location
 from trioroom.backplane.kafka.topic import find_starts
+from trioroom.backplane.supervision import LinkLost
 
 pytestmark = pytest.mark.kafka
 

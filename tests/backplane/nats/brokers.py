@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from tests.backplane.history_node import KEPT, HistoryNode, hold
 from tests.backplane.nats.servers import NatsCluster, NatsServer
+from trioroom._core.history import History
 from trioroom.backplane.base import Backplane
 from trioroom.backplane.nats import NatsBackplane, NatsSettings, open_nats
 
@@ -18,6 +20,13 @@ async def open_nodes(*urls: str, settings: NatsSettings | None = None) -> AsyncI
     """A backplane for each URL, as if each were in a process of its own."""
     async with AsyncExitStack() as stack:
         yield [await stack.enter_async_context(open_nats(url, settings=settings)) for url in urls]
+
+
+def open_node(
+    url: str, history: History = KEPT, settings: NatsSettings | None = None, deadline: float = 30.0
+) -> AbstractAsyncContextManager[HistoryNode[NatsBackplane]]:
+    """A node that keeps ``history``, for so many seconds at most."""
+    return hold(open_nats(url, settings=settings), history, deadline)
 
 
 class OneNatsServer:

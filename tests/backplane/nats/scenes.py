@@ -13,9 +13,10 @@ from trio.testing import wait_all_tasks_blocked
 from trioroom.backplane.base import Delivery
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection, ServerInfo
-from trioroom.backplane.nats.protocol import LinkLost, Message
+from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.subscriber import Subscriber
+from trioroom.backplane.supervision import LinkLost
 from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneError
 

@@ -7,11 +7,12 @@ import json
 import pytest
 import trio
 
-from tests.backplane.nats.history_node import KEPT, HistoryNode, open_node
+from tests.backplane.history_node import KEPT, HistoryNode
+from tests.backplane.nats.brokers import open_node
 from tests.backplane.nats.servers import NatsServer
 from tests.backplane.processes import until
 from trioroom._core.history import Position
-from trioroom.backplane.nats import NatsSettings
+from trioroom.backplane.nats import NatsBackplane, NatsSettings
 from trioroom.backplane.nats.epochs import Before, Epoch, Epochs, parse_record
 from trioroom.backplane.nats.history_stream import HistoryStream
 from trioroom.backplane.nats.requests import Requests
@@ -57,7 +58,7 @@ def test_record_that_comes_late_does_not_bring_back_its_epoch() -> None:
     assert epochs.confirm(12) == Position("new", 12)
 
 
-async def records(node: HistoryNode) -> list[dict[str, object]]:
+async def records(node: HistoryNode[NatsBackplane]) -> list[dict[str, object]]:
     """All that were written."""
     part = node.backplane.history._parts[0]
     batch = await part._stream.read("trioroom.keep.0.epoch", 1, 100, 1 << 20)
@@ -67,7 +68,7 @@ async def records(node: HistoryNode) -> list[dict[str, object]]:
 @pytest.mark.nats
 async def test_nodes_that_come_at_once_agree(nats_server: NatsServer) -> None:
     async with trio.open_nursery() as nursery:
-        nodes: list[HistoryNode] = []
+        nodes: list[HistoryNode[NatsBackplane]] = []
         done = trio.Event()
 
         async def stay() -> None:
@@ -113,7 +114,7 @@ async def test_reading_can_be_cancelled_at_any_moment(nats_server: NatsServer) -
         assert (await node.read(last.offset, seen=last)).position == last
 
 
-async def begin_anew(node: HistoryNode) -> Epoch:
+async def begin_anew(node: HistoryNode[NatsBackplane]) -> Epoch:
     """As a reader does who misses something; the epoch that begins."""
     part = node.backplane.history._parts[0]
     await part._epochs.begin_anew(part._stream, part._epochs.current)

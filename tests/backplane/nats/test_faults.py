@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import AsyncIterator
 
 import pytest
-import trio
 
 from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_cluster, open_nats_server
-from tests.backplane.observers import SLACK, Flow, open_flow
-from tests.backplane.proxy import open_proxy
-from trioroom.backplane.base import Lost
-from trioroom.errors import BackplaneUnavailable
-from trioroom.testing.conformance import subscribed
+from tests.backplane.observers import Flow, open_flow
 
 pytestmark = pytest.mark.nats
 
@@ -32,18 +26,6 @@ async def flow(nats_server: NatsServer) -> AsyncIterator[Flow]:
     """Between two nodes; what it checks fails the test as an error of the teardown."""
     async with open_nodes(nats_server.url, nats_server.url) as nodes, open_flow(nodes, ROOMS) as opened:
         yield opened
-
-
-async def test_restarted_server(nats_server: NatsServer, flow: Flow) -> None:
-    nats_server.kill()
-    await flow.becomes(False, within=0.5)
-    down_since = trio.current_time()
-    await trio.sleep(1)
-    assert not any(flow.was_ready(node, down_since) for node in (0, 1))
-    await nats_server.restart()
-    await flow.flows(AGAIN)
-    await flow.becomes(True, within=0.5)
-    assert flow.noticed() == EVERYBODY
 
 
 async def test_server_that_has_forgotten_its_streams(nats_server: NatsServer, flow: Flow) -> None:
@@ -92,121 +74,6 @@ def flood(server: NatsServer, subject: bytes, count: int, size: int) -> None:
         received = b""
         while b"PONG" not in received:
             received += publisher.recv(65_536)
-
-
-async def test_wrong_password_after_a_restart(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "trioroom.backplane")
-    async with open_nats_server("authorization { user: app, password: sesame }") as server:
-        url = server.url.replace("://", "://app:sesame@") + "?timeout=1"
-        async with open_nodes(url, url) as nodes, open_flow(nodes, ROOMS) as flow:
-            server.configure("authorization { user: app, password: changed }")
-            await server.restart()
-            refused_since = trio.current_time()
-            errors: list[BackplaneUnavailable] = []
-
-            async def publish() -> None:
-                with pytest.raises(BackplaneUnavailable, match=r"retry later$") as raised:
-                    await nodes[0].publish(ROOMS[0], b"x")
-                errors.append(raised.value)
-
-            with trio.fail_after(1 + SLACK):
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(publish)
-                    nursery.start_soon(publish)
-            assert errors[0] is not errors[1], "they would grow each other's tracebacks"
-            await trio.sleep_until(refused_since + 2)  # several attempts
-            with trio.fail_after(1 + SLACK):
-                await publish()
-            assert not any(flow.was_ready(node, refused_since) for node in (0, 1))
-            assert all(flow.failures(room) > 0 for room in ROOMS)
-            refusals = [message for message in caplog.messages if "Authorization Violation" in message]
-            assert len(refusals) == len(nodes), refusals
-            for message in refusals:
-                assert message.endswith("; check the user and password, token or key that the URL names; trying again")
-            assert "sesame" not in caplog.text
-            server.configure("authorization { user: app, password: sesame }")
-            await server.restart()
-            await flow.flows(AGAIN)
-            await flow.becomes(True, within=0.5)
-        assert flow.noticed() == EVERYBODY
-
-
-async def test_reset_by_the_network_hits_only_who_is_behind_it(nats_server: NatsServer) -> None:
-    async with open_proxy(nats_server.port) as proxy:
-        async with open_nodes(f"nats://127.0.0.1:{proxy.port}", nats_server.url) as nodes:
-            async with open_flow(nodes, ROOMS) as flow:
-                for _ in range(3):
-                    proxy.reset()
-                    await flow.becomes(False, within=0.5, nodes=[0])
-                    await flow.flows(AGAIN)
-                    await flow.becomes(True, within=0.5)
-            assert flow.noticed() == {(0, room) for room in ROOMS}
-            assert flow.always_ready(1)
-
-
-async def test_room_whose_subscriber_does_not_read_holds_up_no_other(nats_server: NatsServer, flow: Flow) -> None:
-    capacity, count = 8, 100
-    async with open_nodes(nats_server.url) as (node,), subscribed(node, "slow", capacity) as deliveries:
-        for number in range(count):
-            await node.publish("slow", b"%d" % number)
-        async with subscribed(node, "other", 1) as after:
-            await node.publish("other", b"x")
-            await after.receive()
-        first, *rest = [deliveries.receive_nowait() for _ in range(len(deliveries))]
-        assert isinstance(first, Lost)
-        assert first.reason == "overflow"
-        assert first.count is not None
-        assert rest == [b"%d" % number for number in range(first.count, count)]
-        await node.publish("slow", b"heard again")
-        with trio.fail_after(1):
-            assert await deliveries.receive() == b"heard again"
-    assert flow.noticed() == set()
-    assert flow.always_ready(0)
-    assert flow.always_ready(1)
-
-
-async def test_publishing_on_a_link_that_was_closed_raises(nats_server: NatsServer) -> None:
-    async with open_nodes(nats_server.url) as (node,):
-        pass
-    with trio.fail_after(1), pytest.raises(BackplaneUnavailable):
-        await node.publish(ROOMS[0], b"x")
-    assert not node.ready
-
-
-async def test_20000_subscriptions_are_restored_in_batches_and_all_are_told(nats_server: NatsServer) -> None:
-    count, deadline = 20_000, 10.0  # seconds for each step, after the first
-    live: set[int] = set()
-    told: set[int] = set()
-    heard: set[int] = set()
-
-    async def observe(number: int) -> None:
-        async with subscribed(node, f"room/{number}", 4) as deliveries:
-            live.add(number)
-            assert await deliveries.receive() == Lost("backplane")
-            told.add(number)
-            assert await deliveries.receive() == b"%d" % number
-            heard.add(number)
-
-    async def until_all(done: set[int], what: str, deadline: float = deadline) -> None:
-        start = trio.current_time()
-        with trio.move_on_after(deadline):
-            while len(done) < count:  # noqa: ASYNC110  # an event at each would be counted too
-                await trio.sleep(0.01)
-        print(f"{count} {what}: {trio.current_time() - start:.2f} s")
-        assert len(done) == count, f"{len(done)} of {count} are {what} after {deadline} s"
-
-    async with open_nodes(f"{nats_server.url}?timeout=30") as (node,), trio.open_nursery() as nursery:
-        for number in range(count):
-            nursery.start_soon(observe, number)
-        await until_all(live, "live", 30.0)
-        await nats_server.kick_clients()
-        await until_all(told, "told")
-        for start in range(0, count, 1_000):
-            async with trio.open_nursery() as publishing:
-                for number in range(start, start + 1_000):
-                    publishing.start_soon(node.publish, f"room/{number}", b"%d" % number)
-        await until_all(heard, "heard")
-        assert node.ready
 
 
 async def test_lame_duck_is_left_for_another_server_before_it_closes() -> None:

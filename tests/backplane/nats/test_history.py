@@ -8,7 +8,8 @@ import attrs
 import pytest
 import trio
 
-from tests.backplane.nats.history_node import KEPT, ROOM, open_node, payloads
+from tests.backplane.history_node import KEPT, ROOM, payloads
+from tests.backplane.nats.brokers import open_node
 from tests.backplane.nats.servers import NatsServer
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.nats import NatsSettings

@@ -9,12 +9,12 @@ import attrs
 import pytest
 import trio
 
-from tests.backplane.nats.history_node import ROOM, HistoryNode, open_node, payloads
+from tests.backplane.history_node import ROOM, HistoryNode, follow, payloads
+from tests.backplane.nats.brokers import open_node
 from tests.backplane.nats.servers import NatsCluster, open_nats_cluster
 from tests.backplane.processes import until
 from trioroom._core.history import History, Kept
-from trioroom._net.healing import HealingChannel
-from trioroom.backplane.nats import NatsSettings
+from trioroom.backplane.nats import NatsBackplane, NatsSettings
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.histories import listening
 
@@ -31,7 +31,7 @@ async def leader_of(cluster: NatsCluster) -> int:
     return cluster.servers.index(found)
 
 
-async def publish_each(node: HistoryNode, number: int, count: int) -> None:
+async def publish_each(node: HistoryNode[NatsBackplane], number: int, count: int) -> None:
     """Each until it has been confirmed."""
     for index in range(count):
         payload = b"%d %d" % (number, index)
@@ -54,18 +54,7 @@ async def test_nothing_is_lost_when_the_server_that_has_the_histories_dies() -> 
     ):
         heard: list[bytes | None] = []
 
-        async def follow(*, task_status: trio.TaskStatus[None]) -> None:
-            source = HealingChannel(there.backplane.history, ROOM, LARGE, channel)
-            await source.begin()
-            task_status.started()
-            while True:
-                healed = await source.receive()
-                if isinstance(healed, Kept):
-                    heard.append(healed.payload)
-                elif healed.lost is not None:
-                    heard.append(None)
-
-        await nursery.start(follow)
+        await nursery.start(follow, there, channel, heard)
         first = await here.publish(b"first")
         async with trio.open_nursery() as publishers:
             for number in range(4):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from tests.backplane.nats.history_node import ROOM, open_node, payloads
+from tests.backplane.history_node import ROOM, payloads
+from tests.backplane.nats.brokers import open_node
 from tests.backplane.nats.servers import NatsServer
 from trioroom._core.history import Kept
 from trioroom.backplane.base import Delivery, Lost

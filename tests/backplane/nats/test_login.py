@@ -18,7 +18,7 @@ from trioroom.backplane.nats import open_nats
 from trioroom.backplane.nats.connection import open_connection
 from trioroom.backplane.nats.credentials import credentials_of
 from trioroom.backplane.nats.location import Login
-from trioroom.backplane.nats.protocol import LinkLost
+from trioroom.backplane.supervision import LinkLost
 from trioroom.backplane.url import Endpoint
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import subscribed

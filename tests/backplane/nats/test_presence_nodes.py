@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -13,7 +13,6 @@ from tests.backplane.nats.servers import NatsServer, open_nats_cluster
 from tests.backplane.presence_course import ROOM, Course
 from tests.backplane.presence_node import open_process
 from tests.backplane.processes import until
-from trioroom.backplane import refreshing
 from trioroom.backplane.nats import NatsSettings, open_nats
 from trioroom.backplane.nats.bucket import Bucket, Put
 from trioroom.backplane.nats.presence_table import put_of_row
@@ -41,34 +40,6 @@ async def told_again(watcher: Watcher) -> None:
     await watcher.wait(lambda: watcher.resyncs > 1)
 
 
-async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(
-    nats_server: NatsServer,
-) -> None:
-    watcher, url = Watcher(), f"{nats_server.url}?presence_lease={LEASE}"
-    with trio.fail_after(20):
-        async with (
-            open_nats(url) as here,
-            here.presence.open(ROOM, watcher, 0.1),
-            open_process(url, ROOM, 1_000, "a") as a,
-            open_bucket(url) as bucket,
-        ):
-            await watcher.wait_count(1_000)
-            a.kill()
-            began = trio.current_time()
-            counts = set()
-            while watcher.count:
-                await watcher.wait_changed()
-                counts.add(watcher.count)
-            assert trio.current_time() - began < LEASE + 2
-            assert counts == {0}, "not all at once"
-            assert len(watcher.gone) == 1
-
-            async def removed() -> bool:
-                return not await keys(bucket, f"room.{TOKEN}.*.*.*") and len(await keys(bucket, "node.*")) == 1
-
-            await until(removed, "rows and lease of the dead node are removed")
-
-
 async def test_rows_of_a_killed_process_in_rooms_that_nobody_has_open_are_removed(nats_server: NatsServer) -> None:
     url = f"{nats_server.url}?presence_lease={LEASE}"
     with trio.fail_after(20):
@@ -84,29 +55,6 @@ async def test_rows_of_a_killed_process_in_rooms_that_nobody_has_open_are_remove
             a.kill()
             async with open_nats(url) as here, here.presence.open("another room", Watcher(), 0.1):
                 await until(removed, "its rows are gone")
-
-
-async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(nats_server: NatsServer) -> None:
-    watcher, url = Watcher(), f"{nats_server.url}?presence_lease={LEASE}"
-    with trio.fail_after(30):
-        async with (
-            open_nats(url) as here,
-            here.presence.open(ROOM, watcher, 0.1) as seat,
-            open_process(url, ROOM, 100, "a") as a,
-        ):
-            seat.put("ours", b"null")
-            await watcher.wait_count(100)
-            [before] = watcher.seats
-            a.send_signal(signal.SIGSTOP)
-            await watcher.wait_count(0)
-            await trio.sleep(LEASE)
-            a.send_signal(signal.SIGCONT)
-            began = trio.current_time()
-            await watcher.wait_count(100)
-            assert trio.current_time() - began < 5
-            assert watcher.gone == [before]
-            [after] = [name for name, rows in watcher.seats.items() if rows]
-            assert after.partition(".")[0] != before.partition(".")[0], "an id was used twice"
 
 
 async def test_process_that_was_stopped_while_nobody_looked_goes_on_as_it_was(nats_server: NatsServer) -> None:
@@ -174,17 +122,6 @@ async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(nats
                 assert await keys(bucket, f"room.{TOKEN}.deadbeef.>") == []
 
 
-async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(nats_server: NatsServer) -> None:
-    with trio.fail_after(20):
-        async with open_nats(nats_server.url, settings=SETTINGS) as here:
-            async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
-                seat.put("ann", b"1")
-                await trio.sleep(0.2)
-                nats_server.kill()
-                began = trio.current_time()
-            assert trio.current_time() - began < 3
-
-
 async def test_node_without_rows_to_write_asks_little(nats_server: NatsServer) -> None:
     with trio.fail_after(20):
         async with open_nats(nats_server.url, settings=SETTINGS) as here, open_bucket(nats_server.url) as bucket:
@@ -196,34 +133,6 @@ async def test_node_without_rows_to_write_asks_little(nats_server: NatsServer) -
                 await trio.sleep(2 * LEASE)
                 after = (await bucket.read("node.*"))[0].sequence
                 assert 4 <= after - before <= 8, "three renewals in each lease, and nothing else is put"
-
-
-async def test_rooms_that_were_opened_together_are_not_read_again_together(
-    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refreshing, "_REFRESH_INTERVAL", 1.0)
-    times: list[float] = []
-
-    class Timed(Watcher):
-        def resynced(self, seats: Mapping[str, Mapping[str, bytes]]) -> None:
-            super().resynced(seats)
-            if self.resyncs == 2:
-                times.append(trio.current_time())
-
-        async def wait_again(self) -> None:
-            await self.wait(lambda: self.resyncs >= 2)
-
-    with trio.fail_after(20):
-        async with AsyncExitStack() as stack:
-            here = await stack.enter_async_context(open_nats(nats_server.url, settings=SETTINGS))
-            watchers = [Timed() for _ in range(30)]
-            for number, watcher in enumerate(watchers):
-                await stack.enter_async_context(here.presence.open(f"room/{number}", watcher, 0.05))
-            opened = trio.current_time()
-            for watcher in watchers:
-                await watcher.wait_again()
-    assert max(times) - min(times) > 0.25, "nearly at once, though half an interval is at chance"
-    assert max(times) - opened < 3, "and none much later than the interval"
 
 
 async def test_rows_outlive_the_loss_of_the_server_that_had_the_table_first() -> None:

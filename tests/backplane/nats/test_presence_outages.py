@@ -10,9 +10,10 @@ import attrs
 import pytest
 import trio
 
+from tests.backplane.brokers import Broker, brokers
 from tests.backplane.nats.servers import NatsServer, open_nats_server
+from tests.backplane.outages import INTERVAL, ROOM, STAYS, open_scene, open_seat
 from tests.backplane.processes import until
-from tests.backplane.proxy import Proxy, open_proxy
 from trioroom.backplane import removals
 from trioroom.backplane.base import PresenceSeat
 from trioroom.backplane.nats import NatsBackplane, NatsSettings, open_nats
@@ -22,10 +23,7 @@ from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.presence_conformance import Watcher
 
 pytestmark = pytest.mark.nats
-ROOM = "room/a"
-STAYS = "room/stays"
 SETTINGS = NatsSettings(probe_interval=0.2, probe_timeout=0.5, max_backoff=0.1, timeout=1.0)  # a lease of 30 seconds
-INTERVAL = 0.02
 
 
 @pytest.fixture(autouse=True)
@@ -196,84 +194,15 @@ async def test_rights_that_the_decision_names_are_enough(caplog: pytest.LogCaptu
 # -- of one node -----------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Scene:
-    """Two nodes, of which one is behind a proxy."""
-
-    behind: NatsBackplane
-    proxy: Proxy
-    witness: NatsBackplane
-
-    @asynccontextmanager
-    async def watched(self, room: str) -> AsyncIterator[Watcher]:
-        """What the witness knows of the room."""
-        watcher = Watcher()
-        async with self.witness.presence.open(room, watcher, INTERVAL):
-            yield watcher
-
-    async def close_in_an_outage(self, *rooms: str) -> None:
-        """Open rooms behind the proxy, put a row there that the witness sees, and close them when it is too late."""
-        async with AsyncExitStack() as watching:
-            watchers = [await watching.enter_async_context(self.watched(room)) for room in rooms]
-            async with trio.open_nursery() as nursery:
-                for room, watcher in zip(rooms, watchers, strict=True):
-                    await nursery.start(self._hold, room, watcher)
-                self.proxy.black_hole()
-                nursery.cancel_scope.cancel()
-
-    async def _hold(self, room: str, watcher: Watcher, *, task_status: trio.TaskStatus[None]) -> None:
-        async with self.behind.presence.open(room, Watcher(), INTERVAL) as seat:
-            seat.put("ghost", b"1")
-            await watcher.wait_count(1)
-            task_status.started()
-            await trio.sleep_forever()
-
-
-@asynccontextmanager
-async def open_scene(server: NatsServer, settings: NatsSettings = SETTINGS) -> AsyncIterator[Scene]:
-    with trio.fail_after(25):
-        async with open_proxy(server.port) as proxy:
-            url = f"nats://127.0.0.1:{proxy.port}"
-            async with (
-                open_nats(server.url, settings=settings) as witness,
-                open_nats(url, settings=settings) as behind,
-            ):
-                yield Scene(behind, proxy, witness)
-
-
-async def test_rows_of_a_room_that_was_closed_in_an_outage_go_when_it_is_over(nats_server: NatsServer) -> None:
-    async with open_scene(nats_server) as scene, scene.behind.presence.open(STAYS, Watcher(), INTERVAL):
-        async with scene.watched(ROOM) as watcher:
-            await scene.close_in_an_outage(ROOM)
-            assert watcher.rows() == [("ghost", b"1")]
-            await trio.sleep(1.5)  # attempts fail, and the link is given up
-            assert watcher.gone == []
-            scene.proxy.heal()
-            with trio.fail_after(5):
-                await watcher.wait_count(0)
-            assert len(watcher.gone) == 1
-
-
-async def test_room_that_is_opened_again_meanwhile_shows_no_ghosts(nats_server: NatsServer) -> None:
-    async with open_scene(nats_server) as scene, scene.behind.presence.open(STAYS, Watcher(), INTERVAL):
-        await scene.close_in_an_outage(ROOM)
-        scene.proxy.heal()
-        again = Watcher()
-        async with scene.watched(ROOM) as watcher, scene.behind.presence.open(ROOM, again, INTERVAL) as seat:
-            seat.put("ann", b"2")
-            with trio.fail_after(5):
-                await again.wait_rows()
-                await watcher.wait_rows(("ann", b"2"))
-
-
-async def test_node_that_was_cut_off_for_longer_than_its_lease_comes_back(nats_server: NatsServer) -> None:
-    async with open_scene(nats_server, attrs.evolve(SETTINGS, presence_lease=1.0)) as scene:
+@brokers("nats")
+async def test_node_that_was_cut_off_for_longer_than_its_lease_comes_back(broker: Broker) -> None:
+    async with open_scene(broker, presence_lease=1.0) as scene:
         here = Watcher()
         async with (
             scene.watched(ROOM) as watcher,
             scene.watched(STAYS),
-            scene.behind.presence.open(ROOM, here, INTERVAL) as seat,
-            scene.witness.presence.open(ROOM, Watcher(), INTERVAL) as stays,
+            open_seat(scene.behind, ROOM, here) as seat,
+            open_seat(scene.witness, ROOM, Watcher()) as stays,
         ):
             stays.put("bob", b"1")
             seat.put("ann", b"1")
@@ -291,54 +220,26 @@ async def test_node_that_was_cut_off_for_longer_than_its_lease_comes_back(nats_s
             assert len(watcher.gone) == 1
 
 
-async def test_more_than_a_node_can_remember_goes_with_its_lease_and_nothing_else_does(
-    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(removals, "MAX_OWED", 3)
-    rooms = [f"room/{number}" for number in range(5)]
-    counts = set()
-
-    async def watch(watcher: Watcher) -> None:
-        while True:
-            counts.add(watcher.count)
-            await watcher.wait_changed()
-
-    async with open_scene(nats_server, attrs.evolve(SETTINGS, presence_lease=6.0)) as scene, AsyncExitStack() as stack:
-        seat = await stack.enter_async_context(scene.behind.presence.open(STAYS, Watcher(), INTERVAL))
-        stays = await stack.enter_async_context(scene.watched(STAYS))
-        seat.put("stays", b"1")
-        await stays.wait_count(1)
-        [before] = stays.seats
-        watchers = [await stack.enter_async_context(scene.watched(room)) for room in rooms]
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        nursery.start_soon(watch, stays)
-        await scene.close_in_an_outage(*rooms)
-        scene.proxy.heal()
-        with trio.fail_after(6 + 5):
-            for watcher in watchers:
-                await watcher.wait_count(0)
-        assert before not in stays.seats, "the node is the same one"
-        nursery.cancel_scope.cancel()
-    assert counts <= {1, 2}, "who stayed was gone for a moment"
-
-
-async def test_seat_is_open_when_its_table_was_read_also_if_the_link_breaks_meanwhile(nats_server: NatsServer) -> None:
+@brokers("nats")
+async def test_seat_is_open_when_its_table_was_read_also_if_the_link_breaks_meanwhile(broker: Broker) -> None:
     watcher, opened = Watcher(), trio.Event()
 
-    async def open_seat(node: NatsBackplane) -> None:
-        async with node.presence.open(ROOM, watcher, INTERVAL):
+    async def hold(node: NatsBackplane) -> None:
+        async with open_seat(node, ROOM, watcher):
             assert watcher.resyncs, "entered before the first resynced"
             opened.set()
             await watcher.wait_rows(("ann", b"1"))
 
-    async with open_scene(nats_server) as scene, scene.witness.presence.open(ROOM, Watcher(), INTERVAL) as seat:
-        node = scene.behind
-        async with node.presence.open(STAYS, Watcher(), INTERVAL), trio.open_nursery() as nursery:
+    async with open_scene(broker) as scene, open_seat(scene.witness, ROOM, Watcher()) as seat:
+        node, witness = scene.behind, scene.witness
+        assert isinstance(node, NatsBackplane)
+        assert isinstance(witness, NatsBackplane)
+        async with open_seat(node, STAYS, Watcher()), trio.open_nursery() as nursery:
             # A row of an unknown node has the reader look at the leases, and there we hold it up.
-            bucket = scene.witness.presence._bucket
+            bucket = witness.presence._bucket
             await bucket.put(put_of_row(ROOM, "dead.1", "ghost", b"1", 1, 1))
             async with node.presence._leases._looking:
-                nursery.start_soon(open_seat, node)
+                nursery.start_soon(hold, node)
 
                 async def waits() -> bool:
                     return node.presence._leases._looking.statistics().tasks_waiting > 0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-import trio
 
 from tests.backplane.nats.servers import NatsServer
-from tests.backplane.reconnecting import GAP, open_stage
+from tests.backplane.reconnecting import open_stage, outlive_restarts
 from trioroom.backplane.nats import NatsSettings, open_nats
 
 pytestmark = pytest.mark.nats
@@ -19,15 +18,4 @@ SETTINGS = NatsSettings(timeout=2.0, probe_interval=0.2, probe_timeout=1.0, max_
 async def test_members_that_reconnect_at_random_lose_nothing_in_silence(nats_server: NatsServer) -> None:
     open_node = partial(open_nats, nats_server.url, settings=SETTINGS)
     async with open_stage(open_node, members=20, interval=0.01, seed=5) as stage:
-        await trio.sleep(1.0)
-        await nats_server.restart()  # with its data
-        await trio.sleep(2.0)
-        nats_server.forget()
-        await nats_server.restart()
-        await trio.sleep(1.0)
-        await stage.settle(20.0)
-        assert stage.faults() == []
-        assert min(stage.published) > 50
-        assert all(client.recovered for client in stage.clients), "nobody ever had to recover"
-        told = [client.sequence.count(GAP) for client in stage.clients]
-        assert max(told) <= 2, "the history held what they missed, but for the data that was lost"
+        await outlive_restarts(stage, nats_server)

@@ -12,9 +12,9 @@ from trio.testing import MockClock
 from tests.backplane.nats.scenes import NOBODY, Peer, answer, connect
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats import NatsSettings
-from trioroom.backplane.nats.protocol import LinkLost
 from trioroom.backplane.nats.relay_probe import RelayProbe
 from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.supervision import LinkLost
 
 
 class Scene:

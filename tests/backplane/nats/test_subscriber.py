@@ -9,7 +9,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.backplane.nats.scenes import open_subscriber
 from trioroom.backplane.base import Lost
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.protocol import LinkLost
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneError
 
 

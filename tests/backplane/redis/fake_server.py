@@ -13,7 +13,8 @@ import trio
 from trio.testing import memory_stream_pair
 
 from trioroom.backplane.redis.location import Endpoint, Login
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection
+from trioroom.backplane.redis.resp import RedisConnection
+from trioroom.backplane.supervision import LinkLost
 
 OK = b"+OK\r\n"
 Command = list[bytes]

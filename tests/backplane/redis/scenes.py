@@ -21,9 +21,10 @@ from trioroom.backplane.redis import link as link_module
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, parse_location
 from trioroom.backplane.redis.publisher import Publisher
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection
+from trioroom.backplane.redis.resp import RedisConnection
 from trioroom.backplane.redis.sources import FixedSource, Source
 from trioroom.backplane.redis.subscriber import CLASSIC, Subscriber, Words
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneUnavailable
 
 ENDPOINT = Endpoint("fake", 1)
@@ -210,3 +211,10 @@ async def open_link(
         patch.setattr(link_module, "open_connection", scene.network.open_connection)
         yield scene
         nursery.cancel_scope.cancel()
+
+
+async def keep_talking(scene: LinkScene) -> None:
+    """So that bytes come on both connections, until cancelled."""
+    while True:
+        await trio.sleep(0.1)
+        scene.nursery.start_soon(scene.publish, b"x", [])

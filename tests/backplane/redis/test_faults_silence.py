@@ -1,4 +1,4 @@
-"""What breaks a link without a word: no node is deaf and ready for long; and what members notice of an outage."""
+"""What members notice when the link breaks, also without a word."""
 
 from __future__ import annotations
 
@@ -9,54 +9,14 @@ import pytest
 import trio
 
 import trioroom
-from tests.backplane.observers import DEAF_AND_READY, SLACK, open_flow, open_nodes
+from tests.backplane.observers import SLACK, open_nodes
 from tests.backplane.proxy import open_proxy
 from tests.backplane.redis.servers import RedisServer
+from tests.backplane.test_faults_silence import AGAIN, AGAIN_AFTER_SILENCE, NOTICED
 from tests.conftest import app_of
 from trioroom.testing import Peer, V1Peer, open_peer, open_test_server, open_v1_peer
 
 pytestmark = pytest.mark.redis
-
-ROOMS = ("chat/a", "chat/b", "chat/c")
-TICK = 1.0  # of the probe, with the default settings: min(probe_interval, probe_timeout)
-NOTICED = 1.0 + TICK  # probe_interval + a tick, until a deaf node is no longer ready
-AGAIN = 2.0  # seconds until traffic flows when the server is back
-AGAIN_AFTER_SILENCE = 2.0 + 1.0 + 1.0  # and when the network is: connect_timeout + max_backoff + 1
-
-
-async def test_stopped_server(valkey_server: RedisServer) -> None:
-    async with open_nodes(valkey_server.url, valkey_server.url) as nodes, open_flow(nodes, ROOMS) as flow:
-        valkey_server.stop()
-        await flow.becomes(False, within=NOTICED)
-        deaf_since = trio.current_time()
-        await trio.sleep(10 - NOTICED)
-        assert not any(flow.was_ready(node, deaf_since) for node in (0, 1))
-        valkey_server.resume()
-        await flow.flows(AGAIN)
-        await flow.becomes(True, within=0.5)
-        assert all(flow.failures(room) > 0 for room in ROOMS)  # in flight, or longer than timeout
-    assert flow.noticed() == {(node, room) for node in (0, 1) for room in ROOMS}
-
-
-@pytest.mark.parametrize("seconds", [1.0, 4.0])
-async def test_black_hole_hits_only_who_is_behind_it(seconds: float, valkey_server: RedisServer) -> None:
-    async with open_proxy(valkey_server.port) as proxy:
-        async with open_nodes(f"redis://127.0.0.1:{proxy.port}", valkey_server.url) as nodes:
-            async with open_flow(nodes, ROOMS) as flow:
-                proxy.black_hole()
-                with trio.move_on_after(seconds):
-                    await flow.becomes(False, within=NOTICED, nodes=[0])
-                    await trio.sleep_forever()
-                proxy.heal()  # but the connections there were stay dead
-                await flow.becomes(False, within=NOTICED, nodes=[0])
-                await flow.told(DEAF_AND_READY + AGAIN_AFTER_SILENCE, nodes=[0])
-                await flow.flows(AGAIN_AFTER_SILENCE)
-                await flow.becomes(True, within=0.5)
-            assert flow.noticed() == {(0, room) for room in ROOMS}
-            assert flow.always_ready(1)
-
-
-# -- members -----------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.backplane.redis.fake_server import Command, FakeServer, message
-from tests.backplane.redis.scenes import ENDPOINT, LinkScene, open_link
+from tests.backplane.redis.scenes import ENDPOINT, keep_talking, open_link
 from tests.backplane.redis.servers import binaries, open_redis_server
 from trioroom.backplane.base import Lost
 from trioroom.backplane.channel import Channel
@@ -137,13 +137,6 @@ async def test_restoring_may_take_long_while_confirmations_come(
         await trio.sleep(3)
         assert scene.link.ready
         assert scene.attempts == 2
-
-
-async def keep_talking(scene: LinkScene) -> None:
-    """So that bytes come on both connections."""
-    while True:
-        scene.nursery.start_soon(scene.publish, b"x", [])
-        await trio.sleep(0.1)
 
 
 async def test_lag_is_tolerated_while_traffic_comes_up_to_ten_times_the_timeout(

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.backplane.redis.fake_server import FakeNetwork, integer
-from tests.backplane.redis.scenes import LinkScene, open_link, open_publisher
+from tests.backplane.redis.scenes import keep_talking, open_link, open_publisher
 from trioroom.backplane.base import Counting
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.backplane.redis import link, open_redis
@@ -41,12 +41,6 @@ async def test_probes_tell_how_long_a_publication_takes_to_come_round(
         trips = scene.meters.round_trips
         assert trips.count == 11
         assert trips.sum == pytest.approx(10 * 0.02, rel=0.5)
-
-
-async def keep_talking(scene: LinkScene) -> None:
-    while True:
-        await trio.sleep(0.1)
-        scene.nursery.start_soon(scene.publish, b"x", [])
 
 
 async def test_lag_that_is_longer_than_a_look_at_it_is_told_too(

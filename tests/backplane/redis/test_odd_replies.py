@@ -12,8 +12,8 @@ from tests.backplane.redis.fake_server import array, bulk, connect, integer
 from trioroom.backplane.redis import sources
 from trioroom.backplane.redis.cluster import Owners, _read_map
 from trioroom.backplane.redis.location import Endpoint, parse_location
-from trioroom.backplane.redis.resp import LinkLost
 from trioroom.backplane.redis.sources import SentinelSource
+from trioroom.backplane.supervision import LinkLost
 
 REPLIES = [
     integer(1),

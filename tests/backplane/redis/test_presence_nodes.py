@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
 
 from tests.backplane.presence_course import ROOM, Course
-from tests.backplane.presence_node import open_process
 from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
-from trioroom.backplane import refreshing
 from trioroom.backplane.redis import RedisSettings, open_redis
 from trioroom.testing.presence_conformance import Watcher
 
@@ -25,50 +22,6 @@ SETTINGS = RedisSettings(presence_lease=LEASE, probe_interval=0.2, probe_timeout
 async def server() -> AsyncIterator[RedisServer]:
     async with open_redis_server(binaries()["valkey"]) as opened:
         yield opened
-
-
-async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(server: RedisServer) -> None:
-    watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
-    with trio.fail_after(20):
-        async with (
-            open_redis(url) as here,
-            here.presence.open(ROOM, watcher, 0.1),
-            open_process(url, ROOM, 1_000, "a") as a,
-        ):
-            await watcher.wait_count(1_000)
-            a.kill()
-            began = trio.current_time()
-            counts = set()
-            while watcher.count:
-                await watcher.wait_changed()
-                counts.add(watcher.count)
-            assert trio.current_time() - began < LEASE + 2
-            assert counts == {0}, "not all at once"
-            assert len(watcher.gone) == 1
-            assert await server.command("HKEYS", "trioroom:{room:room/a}:presence") == [b"v"]
-
-
-async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(server: RedisServer) -> None:
-    watcher, url = Watcher(), f"{server.url}?presence_lease={LEASE}"
-    with trio.fail_after(30):
-        async with (
-            open_redis(url) as here,
-            here.presence.open(ROOM, watcher, 0.1) as seat,
-            open_process(url, ROOM, 100, "a") as a,
-        ):
-            seat.put("ours", b"null")
-            await watcher.wait_count(100)
-            [before] = watcher.seats
-            a.send_signal(signal.SIGSTOP)
-            await watcher.wait_count(0)
-            await trio.sleep(LEASE)
-            a.send_signal(signal.SIGCONT)
-            began = trio.current_time()
-            await watcher.wait_count(100)
-            assert trio.current_time() - began < 5
-            assert watcher.gone == [before]
-            [after] = [name for name, rows in watcher.seats.items() if rows]
-            assert after.partition(".")[0] != before.partition(".")[0], "an id was used twice"
 
 
 async def test_flushed_table_is_written_again_by_those_who_are_there(server: RedisServer) -> None:
@@ -131,17 +84,6 @@ async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(serv
             assert await server.command("HEXISTS", "trioroom:{room:room/a}:presence", "deadbeef.1/ghost") == 0
 
 
-async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(server: RedisServer) -> None:
-    with trio.fail_after(20):
-        async with open_redis(server.url, settings=SETTINGS) as here:
-            async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
-                seat.put("ann", b"1")
-                await trio.sleep(0.2)
-                server.kill()
-                began = trio.current_time()
-            assert trio.current_time() - began < 3
-
-
 async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer) -> None:
     with trio.fail_after(20):
         async with open_redis(server.url, settings=SETTINGS) as here:
@@ -154,34 +96,6 @@ async def test_node_without_rows_to_write_costs_few_commands(server: RedisServer
                 statistics = (await server.command("INFO", "commandstats")).decode()
                 [calls] = [line for line in statistics.splitlines() if line.startswith("cmdstat_evalsha:")]
                 assert int(calls.partition("calls=")[2].partition(",")[0]) <= 8, "three in each lease"
-
-
-async def test_rooms_that_were_opened_together_are_not_read_again_together(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refreshing, "_REFRESH_INTERVAL", 1.0)
-    times: list[float] = []
-
-    class Timed(Watcher):
-        def resynced(self, seats: Mapping[str, Mapping[str, bytes]]) -> None:
-            super().resynced(seats)
-            if self.resyncs == 2:
-                times.append(trio.current_time())
-
-        async def wait_again(self) -> None:
-            await self.wait(lambda: self.resyncs >= 2)
-
-    with trio.fail_after(20):
-        async with AsyncExitStack() as stack:
-            here = await stack.enter_async_context(open_redis(server.url, settings=SETTINGS))
-            watchers = [Timed() for _ in range(30)]
-            for number, watcher in enumerate(watchers):
-                await stack.enter_async_context(here.presence.open(f"room/{number}", watcher, 0.05))
-            opened = trio.current_time()
-            for watcher in watchers:
-                await watcher.wait_again()
-    assert max(times) - min(times) > 0.25, "nearly at once, though half an interval is at chance"
-    assert max(times) - opened < 3, "and none much later than the interval"
 
 
 async def test_table_that_is_lost_alone_is_written_again_at_the_next_change(server: RedisServer) -> None:

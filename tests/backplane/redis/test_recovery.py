@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-import trio
 
-from tests.backplane.reconnecting import GAP, lacks, open_stage
+from tests.backplane.reconnecting import GAP, lacks, open_stage, outlive_restarts
 from tests.backplane.redis.servers import binaries, open_redis_server
 from trioroom.backplane.redis import RedisSettings, open_redis
 
@@ -35,15 +34,4 @@ async def test_members_that_reconnect_at_random_lose_nothing_in_silence(name: st
         open_redis_server(binaries()[name], "--appendonly", "yes") as server,
         open_stage(partial(open_redis, server.url, settings=SETTINGS), members=20, interval=0.01, seed=5) as stage,
     ):
-        await trio.sleep(1.0)
-        await server.restart()  # with its data
-        await trio.sleep(2.0)
-        server.forget()
-        await server.restart()
-        await trio.sleep(1.0)
-        await stage.settle(20.0)
-        assert stage.faults() == []
-        assert min(stage.published) > 50
-        assert all(client.recovered for client in stage.clients), "nobody ever had to recover"
-        told = [client.sequence.count(GAP) for client in stage.clients]
-        assert max(told) <= 2, "the history held what they missed, but for the data that was lost"
+        await outlive_restarts(stage, server)

@@ -13,8 +13,8 @@ from trio.testing import MockClock, assert_checkpoints
 from tests.backplane.redis.fake_server import FakeNetwork, FakeServer, array, bulk, connect, error
 from trioroom.backplane.redis import sources
 from trioroom.backplane.redis.location import Endpoint, Login, parse_location
-from trioroom.backplane.redis.resp import LinkLost
 from trioroom.backplane.redis.sources import FixedSource, SentinelSource
+from trioroom.backplane.supervision import LinkLost
 
 URL = "redis+sentinel://u:p@fake:1,fake:2,fake:3/rooms?sentinel_username=su&sentinel_password=sp"
 MASTER = Endpoint("master", 10)

@@ -15,6 +15,7 @@ import trio
 
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.settings import OVERHEAD_BYTES
+from trioroom.backplane.supervision import LinkLost
 
 log = logging.getLogger("trioroom.backplane")
 library_log = logging.getLogger("trioroom.backplane.librdkafka")
@@ -27,10 +28,6 @@ Config: TypeAlias = dict[str, Any]
 KafkaError: TypeAlias = confluent_kafka.KafkaError
 OnError: TypeAlias = Callable[[KafkaError], None]
 """Called in the client's thread with what happened to it, which is mostly over by itself."""
-
-
-class LinkLost(Exception):
-    """The clients are of no more use: new ones are to be made. The text says why."""
 
 
 def milliseconds(seconds: float) -> int:

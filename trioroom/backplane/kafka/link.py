@@ -8,7 +8,6 @@ topic that was made anew.
 from __future__ import annotations
 
 import logging
-import random
 import secrets
 import threading
 import time
@@ -20,21 +19,19 @@ import attrs
 import confluent_kafka
 import trio
 
-from trioroom._core.backoff import Backoff
 from trioroom._core.causes import first_of, leaves_of
 from trioroom._core.meters import LinkMeters
-from trioroom.backplane.kafka.client import KafkaError, LinkLost, run_thread
+from trioroom.backplane.kafka.client import KafkaError, run_thread
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
 from trioroom.backplane.kafka.reader import Handler, LogLost, Reader
 from trioroom.backplane.kafka.topic import Topic, find_or_make_topic, find_starts, find_topic
+from trioroom.backplane.supervision import FIRST_BACKOFF, LinkLost, keep_alive
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")
 Answer = TypeVar("Answer")
-_FIRST_BACKOFF = 0.05  # seconds; doubles with each failure up to KafkaSettings.max_backoff
-_SETTLED = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
 CHECK_SECONDS = 30.0  # between two looks whether somebody has added partitions, which nothing else would tell
 _PROGRESS_SECONDS = 5.0  # between two lines in the log about reading back
 
@@ -72,21 +69,17 @@ class Link:
     async def run(self) -> None:
         """Connect, and again whenever the clients are of no more use; only cancelling ends it."""
         self._token = trio.lowlevel.current_trio_token()
-        backoff = Backoff(first=_FIRST_BACKOFF, most=self.settings.max_backoff, settled=_SETTLED)
         try:
-            while True:
-                began = trio.current_time()
-                try:
-                    await self._live()
-                except* LinkLost as group:
-                    for exc in leaves_of(group):
-                        if isinstance(exc, LogLost):
-                            self.reader.lose([exc.partition])
-                    self._went_down(str(first_of(group)))
-                await trio.sleep(backoff.after(trio.current_time() - began, random.random()))
+            await keep_alive(self._live, self._lost, self.settings.max_backoff)
         finally:
             self.ready = False
             self.producer.close()
+
+    def _lost(self, error: BaseExceptionGroup[BackplaneError]) -> None:
+        for exc in leaves_of(error):
+            if isinstance(exc, LogLost):
+                self.reader.lose([exc.partition])
+        self._went_down(str(first_of(error)))
 
     async def _live(self) -> None:
         """One life of the clients; ends by raising `LinkLost`, perhaps in a group."""
@@ -179,7 +172,7 @@ class Link:
                 self._came_up()
             else:
                 self._went_down(failure)
-            with trio.move_on_after(settings.probe_interval if self.ready else _FIRST_BACKOFF):
+            with trio.move_on_after(settings.probe_interval if self.ready else FIRST_BACKOFF):
                 if self.ready and trio.current_time() - checked_at > CHECK_SECONDS:
                     checked_at = trio.current_time()
                     await self._check_topic()  # that it cannot be asked now is no news

@@ -23,15 +23,15 @@ from trioroom.backplane.kafka.client import (
     POLL_SECONDS,
     Config,
     KafkaError,
-    LinkLost,
     OnError,
     common_config,
     milliseconds,
     run_thread,
-)  # fmt: skip
+)
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.records import UNKNOWN_OFFSET, Headers, Place
 from trioroom.backplane.kafka.refusals import SPENT, refusal
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneUnavailable
 
 _LOOKS_PER_TIMEOUT = 20  # so that a record may wait a twentieth longer than it should

@@ -18,14 +18,14 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from trioroom.backplane.kafka.client import (
     POLL_SECONDS,
     Config,
-    LinkLost,
     OnError,
     common_config,
     milliseconds,
     run_thread,
-)  # fmt: skip
+)
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.records import Record
+from trioroom.backplane.supervision import LinkLost
 
 _BATCH = 512  # records, so that Trio's other tasks wait for no more than a millisecond or two
 _AHEAD = 2  # batches that Trio has been given and not looked at

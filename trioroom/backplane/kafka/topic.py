@@ -13,8 +13,9 @@ import attrs
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from trioroom.backplane.kafka.client import POLL_SECONDS, LinkLost, common_config, milliseconds
+from trioroom.backplane.kafka.client import POLL_SECONDS, common_config, milliseconds
 from trioroom.backplane.kafka.location import Location
+from trioroom.backplane.supervision import LinkLost
 
 T = TypeVar("T")
 _LONGEST_ASKING = 2.0  # seconds: who asks cannot be stopped meanwhile

@@ -105,7 +105,7 @@ class Bucket:
                 return  # many may miss it at the same time
             told = await ensure_stream(self._requests, self._config)
             if not told.get("config", {}).get("allow_msg_ttl"):
-                raise BackplaneError("the NATS server is older than 2.11, which presence needs")
+                raise BackplaneError("the NATS server is older than 2.11, which presence needs; upgrade it")
             self._made += 1
 
     async def put(self, what: Put, *, after: int | None = None) -> int:

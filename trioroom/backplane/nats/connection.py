@@ -17,7 +17,8 @@ import trio
 from trioroom._core.causes import root_of
 from trioroom.backplane.nats.credentials import credentials_of
 from trioroom.backplane.nats.location import Login
-from trioroom.backplane.nats.protocol import BadProtocol, Control, LinkLost, Message, Parser
+from trioroom.backplane.nats.protocol import BadProtocol, Control, Message, Parser
+from trioroom.backplane.supervision import LinkLost
 from trioroom.backplane.url import Endpoint
 
 _READ_BYTES: Final = 65_536

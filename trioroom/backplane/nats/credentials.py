@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from trioroom.backplane.nats.location import Login
-from trioroom.backplane.nats.protocol import LinkLost
+from trioroom.backplane.supervision import LinkLost
 
 if TYPE_CHECKING:
     from nkeys import KeyPair

@@ -7,7 +7,6 @@ its other end or a proxy's state, and nothing else would ever tell.
 from __future__ import annotations
 
 import logging
-import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,23 +15,19 @@ from typing import Final, TypeAlias
 
 import trio
 
-from trioroom._core.backoff import Backoff
-from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
 from trioroom.backplane.nats.location import Location
-from trioroom.backplane.nats.protocol import Control, LinkLost, Message
+from trioroom.backplane.nats.protocol import Control, Message
 from trioroom.backplane.nats.relay_probe import RelayProbe
-from trioroom.backplane.nats.requests import Requests, link_closed
+from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.servers import Servers
 from trioroom.backplane.nats.subscriber import Subscriber
-from trioroom.backplane.url import Endpoint
+from trioroom.backplane.supervision import Changes, LinkLost, SupervisedLink, link_closed
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")
-_FIRST_BACKOFF: Final = 0.05  # seconds; doubles with each failure up to NatsSettings.max_backoff
-_SETTLED: Final = 5.0  # seconds of life after which a loss is a new one and no sign that coming back is useless
 _INBOX_SID: Final = 1
 _OWN_INBOX_SID: Final = 2
 _MAX_OWN: Final = 256  # requests of the link's own and of hooks; they ask a few things at a time
@@ -46,7 +41,7 @@ Confirmation: TypeAlias = Callable[[Requests, Collection[NatsChannel]], Awaitabl
 """The same; it is told what has been subscribed."""
 
 
-class Link:
+class Link(SupervisedLink):
     """`run` keeps it up until cancelled. Requests and channels outlive what happens to the connections."""
 
     def __init__(self, location: Location) -> None:
@@ -56,10 +51,10 @@ class Link:
         self.requests = Requests(
             _INBOX_SID, settings.timeout, settings.max_queued_publications, settings.max_queued_bytes, self.meters
         )
-        self.ready = False
-        """Publications come round."""
-        self.failure: str | None = None
-        """Why it is down; None while it is up, or was never tried."""
+        changes = Changes()
+        super().__init__("nats", settings.max_backoff, self.requests, self.meters, changes.tell)
+        self.wait_changed = changes.wait
+        """Until it has come up or gone down."""
         self.server = ServerInfo()
         """What the server says of itself that we are connected to, or were last."""
         self._location = location
@@ -69,9 +64,6 @@ class Link:
         # Beside the queue of the others, which waits until rooms are live.
         self._own = Requests(_OWN_INBOX_SID, settings.connect_timeout, _MAX_OWN, settings.max_queued_bytes)
         self._subscriber = Subscriber(settings.max_publication_bytes)
-        self._changed = trio.Event()
-        self._endpoint: Endpoint | None = None  # that we are connected to
-        self._attempts = 0  # that have come to something, good or bad
         self._standing = 0  # channels that are ours and of no room: those that were there before it ran
         self._probe = RelayProbe(settings, self._own, self.meters)
         self.add(self._probe.channel)
@@ -106,10 +98,6 @@ class Link:
         """Something may have been lost at the broker: the channels which that ``concerns`` tell so if they are live."""
         self._subscriber.lose(concerns)
 
-    async def wait_changed(self) -> None:
-        """Until it has come up or gone down."""
-        await self._changed.wait()
-
     # -- its life ----------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -117,51 +105,15 @@ class Link:
         self._standing = len(self._subscriber.channels)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.requests.expire)
                 nursery.start_soon(self._own.expire)
-                await self._keep_alive()
-        finally:  # nothing would expire any more
-            self.requests.give_up(link_closed)
+                await super().run()
+        finally:
             self._own.give_up(link_closed)
 
-    async def _keep_alive(self) -> None:
-        backoff = Backoff(first=_FIRST_BACKOFF, most=self._location.settings.max_backoff, settled=_SETTLED)
-        while True:
-            began = trio.current_time()
-            try:
-                await self._live()
-            except* BackplaneError as group:
-                self._went_down(str(first_of(group)))
-            finally:
-                self.ready = False
-            await trio.sleep(backoff.after(trio.current_time() - began, random.random()))
-
-    def _went_down(self, reason: str) -> None:
-        failure = f"{self._endpoint}: {reason}" if self._endpoint is not None else reason
-        # Once for each reason; the very first failure is for who opens the backplane to tell.
-        if failure != self.failure and self._attempts:
-            log.warning("nats: %s; trying again", failure, extra={"endpoint": self._endpoint})
-        self._attempts += 1
-        self.failure = self.requests.trouble = failure
-        self._set_ready(False)
-        self._tell_change()
-
-    def _set_ready(self, ready: bool) -> None:
-        self.meters.outages += self.ready and not ready
-        came_up, self.ready = ready and not self.ready, ready
-        if came_up:
-            fields = {"endpoint": self._endpoint, "rooms": len(self._subscriber.channels) - self._standing}
-            log.info("nats: %s is up, %d rooms subscribed", *fields.values(), extra=fields)
-            self.failure = self.requests.trouble = None
-            self._attempts += 1
-            self._tell_change()
-
-    def _tell_change(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+    def _rooms(self) -> int:
+        return len(self._subscriber.channels) - self._standing
 
     async def _live(self) -> None:
-        """One life of the link; ends by raising `LinkLost`, perhaps in a group."""
         async with self._open_any() as connection, trio.open_nursery() as nursery:
             self.server = connection.info
             nursery.start_soon(self._receive, connection)
@@ -173,7 +125,8 @@ class Link:
                 await hook(self._own)
             self._probe.begin()
             nursery.start_soon(self._subscriber.run, connection, self._confirm)
-            await self._wait_restored(connection)
+            timeout = self._location.settings.probe_timeout
+            await self._wait_while(lambda: connection.received, self._subscriber.wait_restored, timeout)
             if self._probe.channel.refusal is not None:
                 raise LinkLost(str(self._probe.channel.refusal))
             # Not before, so that we hear what has waited.
@@ -207,15 +160,6 @@ class Link:
             self._endpoint = endpoint
             self._servers.learn(endpoint, connection.info)
             yield connection
-
-    async def _wait_restored(self, connection: NatsConnection) -> None:
-        """As long as it takes, while something comes."""
-        timeout, received = self._location.settings.probe_timeout, -1
-        while received != connection.received:
-            received = connection.received
-            with trio.move_on_after(timeout):
-                return await self._subscriber.wait_restored()
-        raise LinkLost(f"subscriptions were not confirmed for {timeout:g} s")
 
     async def _confirm(self, channels: Collection[NatsChannel]) -> int:
         # Not a PING, which only tells of the server we are connected to: in a cluster it is the one with the stream

@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 
-import trio
-
-from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
+from trioroom.backplane.leased_presence import LeasedPresence
 from trioroom.backplane.nats.bucket import Bucket
 from trioroom.backplane.nats.link import Link
 from trioroom.backplane.nats.presence_leases import NatsLeases
@@ -24,12 +21,13 @@ from trioroom.backplane.nats.presence_table import keys_of_room
 from trioroom.backplane.nats.relay import StreamLeaders
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.subjects import Names, token_of
-from trioroom.backplane.removals import Removals
 from trioroom.backplane.subscriptions import Subscriptions
 
 
-class NatsPresence:
-    """What `NatsBackplane.presence` is. `run` keeps this node's lease while there are seats."""
+class NatsPresence(LeasedPresence[Seat]):
+    """What `NatsBackplane.presence` is."""
+
+    _leases: NatsLeases
 
     def __init__(self, link: Link, settings: NatsSettings) -> None:
         self._bucket = Bucket(link.requests, settings)
@@ -38,10 +36,7 @@ class NatsPresence:
         link.add(StreamLeaders(Names.leaders_of(self._bucket.stream).encode(), lose=lose))
         self._timeout = settings.timeout
         self._subscriptions = Subscriptions(link, settings.timeout, ToldRoom)
-        self._leases = NatsLeases(self._bucket, settings.presence_lease)
-        self._removals = Removals("nats", self._remove, self._leases.give_up_id)
-        self._seats: dict[Seat, None] = {}
-        self._numbers = count(1)
+        super().__init__("nats", NatsLeases(self._bucket, settings.presence_lease))
 
     @asynccontextmanager
     async def open(self, room: str, listener: PresenceListener, interval: float) -> AsyncIterator[PresenceSeat]:
@@ -54,25 +49,12 @@ class NatsPresence:
         await self._leases.hold()
         token = token_of(room)
         seat = Seat(self._bucket, self._leases, token, next(self._numbers), listener, interval, self._timeout)
-        async with self._subscriptions.open(f"{self._bucket.told}{keys_of_room(token)}".encode(), seat, room):
-            await seat.read()
-            self._seats[seat] = None
-            self._leases.look_soon()  # from now on it is kept
-            try:
-                async with run_in_background(seat.run):
-                    yield seat
-            finally:
-                del self._seats[seat]
-                await self._removals.close(token.encode(), seat.own.names)
+        told = f"{self._bucket.told}{keys_of_room(token)}".encode()
+        async with self._subscriptions.open(told, seat, room), self._held(seat, token.encode()):
+            yield seat
 
     async def _remove(self, table: bytes, seat: str) -> None:
         await remove_rows(self._bucket, table.decode(), seat)
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._removals.run)
-            nursery.start_soon(self._keep_lease)
 
     async def _keep_lease(self) -> None:
         seen: dict[Seat, set[str]] = {}

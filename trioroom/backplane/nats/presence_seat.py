@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from trioroom.backplane.base import Delivery, Lost, PresenceListener
+from trioroom.backplane.leased_presence import LeasedSeat
 from trioroom.backplane.nats.bucket import Bucket
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.presence_leases import NatsLeases
@@ -27,8 +28,6 @@ from trioroom.backplane.nats.presence_table import (
     put_of_row,
 )
 from trioroom.backplane.nats.protocol import Message
-from trioroom.backplane.own_rows import OwnRows
-from trioroom.backplane.refreshing import Refreshing
 from trioroom.errors import BackplaneUnavailable
 
 _ATTEMPTS: Final = 20  # at an answer that has our mark: a server of a cluster may be behind
@@ -46,8 +45,10 @@ async def remove_rows(bucket: Bucket, room: str, seat: str) -> None:
     await bucket.purge(keys_of_rows(room, seat))
 
 
-class Seat:
-    """A `PresenceSeat`, which hears what is told of its room. ``number`` tells it from others of this node."""
+class Seat(LeasedSeat):
+    """Hears what is told of its room."""
+
+    _leases: NatsLeases
 
     def __init__(
         self,
@@ -59,41 +60,17 @@ class Seat:
         interval: float,
         timeout: float,
     ) -> None:
-        self.own = OwnRows("nats", f"{leases.node}.{number}", interval)
-        """What is ours, and under which names."""
-        self.nodes: set[str] = set()
-        """Of others that have rows here."""
+        super().__init__("nats", leases, number, interval)
         self._bucket = bucket
-        self._leases = leases
         self._room = room
-        self._number = number
         self._listener = listener
         self._timeout = timeout
         self._writes = 0
         self._others: set[str] = set()  # the seats of which the listener knows
         self._incoming = Incoming()
-        self._reading = Refreshing("nats", self.read)
         self._heard = trio.Event()
 
     # -- our rows ------------------------------------------------------------------------------
-
-    def put(self, user: str, info: bytes) -> None:
-        """See `PresenceSeat`."""
-        self.own.put(user, info)
-
-    def remove(self, user: str) -> None:
-        """See `PresenceSeat`."""
-        self.own.remove(user)
-
-    def follow_node(self) -> None:
-        """If the node is another one now, be so too."""
-        self.own.rename(f"{self._leases.node}.{self._number}")
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.own.run, self._write, self._remove)
-            nursery.start_soon(self._reading.run)
 
     async def _write(self, seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
         await self._leases.hold()  # it may have ended: what we put under an id that is dead would flash up at others

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import attrs
 
-from trioroom.errors import BackplaneError
+from trioroom.backplane.supervision import LinkLost
 
 MAX_LINE: Final = 1 << 16
 """Bytes; INFO is the longest, which names all servers of a cluster and takes a few kilobytes."""
@@ -26,10 +26,6 @@ _OVERHEAD: Final = 256  # bytes, of one that is empty
 _MESSAGES: Final = (b"MSG", b"HMSG")
 _CONTROL: Final = frozenset((b"INFO", b"PING", b"PONG", b"+OK", b"-ERR"))
 _SPACES: Final = re.compile(rb"[ \t]+")
-
-
-class LinkLost(BackplaneError):
-    """The connection is of no use any more; the message says why. Never leaves this package."""
 
 
 class BadProtocol(LinkLost):

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
-from trioroom.backplane.nats.protocol import BadProtocol, LinkLost
+from trioroom.backplane.nats.protocol import BadProtocol
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import parse_answer
 from trioroom.backplane.nats.subjects import Names
 from trioroom.backplane.probe import Probe
+from trioroom.backplane.supervision import LinkLost
 
 
 class RelayProbe:

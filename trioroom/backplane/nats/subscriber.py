@@ -19,12 +19,12 @@ from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection
 from trioroom.backplane.nats.protocol import (
     MAX_SUBJECT,
-    LinkLost,
     Message,
     pack_subscription,
     pack_unsubscription,
     too_long,
 )
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")

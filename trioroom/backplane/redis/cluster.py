@@ -21,10 +21,10 @@ from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.link import Link
 from trioroom.backplane.redis.location import Endpoint, Location
 from trioroom.backplane.redis.publisher import Command, Publisher
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, open_connection, reading_reply
+from trioroom.backplane.redis.resp import RedisConnection, Reply, open_connection, reading_reply
 from trioroom.backplane.redis.sources import FixedSource
 from trioroom.backplane.redis.subscriber import SHARDED, is_moved
-from trioroom.backplane.redis.topology import Changes
+from trioroom.backplane.supervision import Changes, LinkLost
 from trioroom.errors import BackplaneUnavailable
 
 log = logging.getLogger("trioroom.backplane")

@@ -113,7 +113,8 @@ def _split_path(parts: SplitResult, mode: Mode) -> tuple[str, str]:
         if not path:
             raise ValueError("unix:// needs the socket's path: unix:///run/redis/redis.sock")
     elif not (path.strip("/").isdecimal() or path in ("", "/")):
-        raise ValueError(f"{unquote(path)!r} is no number of a database; write {parts.scheme}://host:6379/0")
+        # Not named: it may be of a password with a /, whose @host was forgotten.
+        raise ValueError(f"the path is no number of a database; write {parts.scheme}://host:6379/0")
     return unquote(master), path
 
 

@@ -9,32 +9,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from itertools import count
 
-import trio
-
-from trioroom.backplane.background import run_in_background
 from trioroom.backplane.base import PresenceListener, PresenceSeat
 from trioroom.backplane.channel import Channel
+from trioroom.backplane.leased_presence import LeasedPresence
 from trioroom.backplane.redis.leases import RedisLeases
 from trioroom.backplane.redis.seat import Seat, remove_rows
 from trioroom.backplane.redis.settings import RedisSettings
 from trioroom.backplane.redis.topology import Topology
-from trioroom.backplane.removals import Removals
 from trioroom.backplane.subscriptions import Subscriptions
 
 
-class RedisPresence:
-    """What `RedisBackplane.presence` is. `run` keeps this node's lease while there are seats."""
+class RedisPresence(LeasedPresence[Seat]):
+    """What `RedisBackplane.presence` is."""
 
     def __init__(self, topology: Topology, subscriptions: Subscriptions[Channel], settings: RedisSettings) -> None:
         self._topology = topology
         self._subscriptions = subscriptions
         self._prefix = settings.prefix
-        self._leases = RedisLeases(topology, settings.prefix, settings.presence_lease)
-        self._removals = Removals("redis", self._remove, self._leases.give_up_id)
-        self._seats: dict[Seat, None] = {}
-        self._numbers = count(1)
+        super().__init__("redis", RedisLeases(topology, settings.prefix, settings.presence_lease))
 
     @asynccontextmanager
     async def open(self, room: str, listener: PresenceListener, interval: float) -> AsyncIterator[PresenceSeat]:
@@ -47,25 +40,11 @@ class RedisPresence:
         await self._leases.hold()
         table = f"{self._prefix}:{{room:{room}}}:presence".encode()
         seat = Seat(self._topology, self._leases, table, next(self._numbers), listener, interval)
-        async with self._subscriptions.open(table, seat, room):
-            await seat.read()
-            self._seats[seat] = None
-            self._leases.look_soon()  # from now on it is kept
-            try:
-                async with run_in_background(seat.run):
-                    yield seat
-            finally:
-                del self._seats[seat]
-                await self._removals.close(table, seat.own.names)
+        async with self._subscriptions.open(table, seat, room), self._held(seat, table):
+            yield seat
 
     async def _remove(self, table: bytes, seat: str) -> None:
         await remove_rows(self._topology, table, f"{seat}/")
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._removals.run)
-            nursery.start_soon(self._keep_lease)
 
     async def _keep_lease(self) -> None:
         seen: dict[Seat, set[str]] = {}

@@ -1,16 +1,10 @@
-"""The asking half of a link: a bounded queue of commands, sent in groups, each caller awaiting its own reply.
-
-While one group is on its way the next one gathers, so that under load a system call and a wake-up on
-either side carry many publications, and a single one waits for nobody.
-"""
+"""The asking half of a link: commands in a queue, each caller awaiting its own reply, which come in their order."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from functools import partial
-from itertools import takewhile
-from typing import NoReturn, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 import attrs
 import hiredis
@@ -19,27 +13,23 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioroom._core.meters import LinkMeters
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, pack
-from trioroom.errors import BackplaneUnavailable
+from trioroom.backplane.pending import Pending, PendingQueue
+from trioroom.backplane.redis.resp import RedisConnection, Reply, pack
+from trioroom.backplane.supervision import LinkLost
 
-_LOOKS_PER_TIMEOUT = 20  # so that a publication may wait a twentieth longer than it should
-_GROUP_BYTES = 1 << 18  # of one system call; what waits beyond goes with the next
 Command: TypeAlias = Callable[[bytes], tuple[str | bytes | int, ...]]
 """A command for the server of this incarnation; see `Publisher.call`. It may be asked for again, for another one."""
 
 
 @attrs.define(eq=False)
-class _Pending:
+class _Asked(Pending):
     """One command, until the broker has answered it."""
 
-    packed: bytes
-    since: float
     command: Command | None = None  # to be packed anew for another incarnation of the server
-    publisher: trio.lowlevel.Task | None = None  # parked; None once it has been woken or cancelled
 
 
-class Publisher:
-    """Outlives connections: what was not sent waits for the next one; `run` has one at a time.
+class Publisher(PendingQueue[_Asked]):
+    """`run` has one connection at a time.
 
     Most commands are publications; the scripts that keep history and presence go the same way.
     """
@@ -47,31 +37,18 @@ class Publisher:
     def __init__(
         self, command: bytes, timeout: float, max_queued: int, max_queued_bytes: int, meters: LinkMeters
     ) -> None:
+        super().__init__(timeout, max_queued, max_queued_bytes, meters)
         self._command = command
-        self._timeout = timeout
-        self._max_queued = max_queued
-        self._max_queued_bytes = max_queued_bytes
-        self._meters = meters
-        self._waiting: dict[_Pending, None] = {}  # not sent; a set that keeps its order
-        self._sent: deque[_Pending] = deque()
-        self._bytes = 0  # of both
-        self._writer: trio.lowlevel.Task | None = None  # parked, as nothing waits
-        self._full = trio.lowlevel.ParkingLot()
-        self._down_since: float | None = trio.current_time()  # None while there is a connection
-        self._given_up: Callable[[], Exception] | None = None
+        self._sent: deque[_Asked] = deque()
         self.incarnation = b""
         """Of the server that we are connected to, or were last: another one after each of its restarts."""
-        self.trouble: str | None = None
-        """Why there is no connection, where that is known; for the message to who waits for one."""
 
-    @property
-    def queued(self) -> int:
-        """Publications the broker has not answered for."""
-        return len(self._waiting) + len(self._sent)
+    def _on_their_way(self) -> Iterable[_Asked]:
+        return self._sent  # also those that nobody waits for: they keep their places, as answers may still come
 
     async def publish(self, channel: bytes, payload: bytes) -> None:
         """Returns when the broker has it; as `call` otherwise."""
-        await self._ask(_Pending(pack((self._command, channel, payload)), trio.current_time()))
+        await self._ask(_Asked(pack((self._command, channel, payload)), trio.current_time()))
 
     async def call(self, command: Command) -> Reply:
         """The broker's reply; always a checkpoint. Calls may overlap, and then share a round trip.
@@ -85,75 +62,7 @@ class Publisher:
             BackplaneUnavailable: no answer within ``timeout``, or the link broke: it may have gone out or not. At once
                 when there has been no connection for so long already.
         """
-        return await self._ask(_Pending(pack(command(self.incarnation)), trio.current_time(), command))
-
-    async def _ask(self, pending: _Pending) -> Reply:
-        now = pending.since
-        if self._down_since is not None and now - self._down_since > self._timeout:
-            await self._refuse(now - self._down_since)
-        if self._is_full:
-            await self._wait_for_room()
-        if self._given_up is not None:
-            await trio.lowlevel.checkpoint()
-            raise self._given_up()
-        self._waiting[pending] = None
-        self._bytes += len(pending.packed)
-        if not self._is_full:
-            self._full.unpark()  # the next one: a large publication may have kept out many small ones
-        if self._writer is not None:
-            trio.lowlevel.reschedule(self._writer)
-            self._writer = None
-        pending.publisher = trio.lowlevel.current_task()
-
-        def abort(_: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-            pending.publisher = None
-            if pending in self._waiting:
-                del self._waiting[pending]
-                self._release(pending)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        return await trio.lowlevel.wait_task_rescheduled(abort)
-
-    async def _refuse(self, down: float) -> NoReturn:
-        # A short outage is worth waiting for. In a long one each on_leave of a drain, say, would wait in vain.
-        await trio.lowlevel.checkpoint()
-        raise BackplaneUnavailable(f"the broker has been out of reach for {down:.1f} s{self._because}; retry later")
-
-    @property
-    def _because(self) -> str:
-        return f" ({self.trouble})" if self.trouble else ""
-
-    @property
-    def _is_full(self) -> bool:
-        return self.queued >= self._max_queued or (self.queued > 0 and self._bytes >= self._max_queued_bytes)
-
-    async def _wait_for_room(self) -> None:
-        with trio.move_on_after(self._timeout):
-            while self._is_full and self._given_up is None:
-                await self._full.park()
-            return
-        raise BackplaneUnavailable(
-            f"{self.queued} publications waited for the broker and left no room for another within "
-            f"timeout={self._timeout:g} s; publish less, or see max_queued_publications"
-        )
-
-    async def expire(self) -> None:
-        """Until cancelled, fail what has waited for longer than ``timeout``.
-
-        A cancel scope for each publication would say the same and took a third of its time.
-        """
-        while True:
-            await trio.sleep(self._timeout / _LOOKS_PER_TIMEOUT)
-            self._expire(trio.current_time() - self._timeout)
-
-    def _expire(self, oldest: float) -> None:
-        within = f"within timeout={self._timeout:g} s{self._because}"
-        error = partial(BackplaneUnavailable, f"the broker has not confirmed a publication {within}; retry later")
-        for pending in list(takewhile(lambda pending: pending.since <= oldest, self._waiting)):
-            del self._waiting[pending]
-            self._resolve(pending, outcome.Error(error()))  # each its own, as each gets a traceback
-        for pending in takewhile(lambda pending: pending.since <= oldest, self._sent):
-            _wake(pending, outcome.Error(error()))  # its place stays: an answer may still come
+        return await self._ask(_Asked(pack(command(self.incarnation)), trio.current_time(), command))
 
     async def run(
         self,
@@ -177,12 +86,8 @@ class Publisher:
                 nursery.start_soon(self._write, connection)
                 await self._read(connection)
         finally:
-            self._down_since = trio.current_time()
-            while self._sent:
-                lost = BackplaneUnavailable(
-                    "the link to the broker broke while a publication was on its way; it may have gone out or not"
-                )
-                self._resolve(self._sent.popleft(), outcome.Error(lost))
+            self._lose(self._sent)
+            self._sent.clear()
 
     def _pack_anew(self) -> None:
         for pending in self._waiting:
@@ -191,44 +96,12 @@ class Publisher:
                 pending.packed = pack(pending.command(self.incarnation))
                 self._bytes += len(pending.packed)
 
-    def give_up(self, error: Callable[[], Exception]) -> None:
-        """Fail what waits and what is still to come, for no connection will; the first who says so counts."""
-        self._given_up = self._given_up or error
-        self._full.unpark_all()
-        for pending in list(self._waiting):
-            del self._waiting[pending]
-            self._resolve(pending, outcome.Error(error()))
-
     async def _write(self, connection: RedisConnection) -> None:
-        try:
-            while True:
-                if not self._waiting:
-                    self._writer = trio.lowlevel.current_task()
-                    await trio.lowlevel.wait_task_rescheduled(self._forget_writer)
-                await connection.send(self._take_group())
-        finally:
-            self._writer = None
-
-    def _forget_writer(self, _: trio.lowlevel.RaiseCancelT) -> trio.lowlevel.Abort:
-        self._writer = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    def _take_group(self) -> bytes:
-        size = 0
-        group: list[_Pending] = []
-        for pending in self._waiting:
-            group.append(pending)
-            size += len(pending.packed)
-            if size >= _GROUP_BYTES:
-                break
-        if len(group) == len(self._waiting):
-            self._waiting.clear()
-        else:
-            for pending in group:
-                del self._waiting[pending]
-        self._meters.batches.observe(len(group))
-        self._sent += group  # before it is sent: cancelled amid, some of it may have gone out
-        return b"".join([pending.packed for pending in group])
+        while True:
+            group = await self._next_group()
+            self._meters.batches.observe(len(group))
+            self._sent += group  # before it is sent: cancelled amid, some of it may have gone out
+            await connection.send(b"".join([pending.packed for pending in group]))
 
     async def _read(self, connection: RedisConnection) -> None:
         while True:
@@ -242,18 +115,3 @@ class Publisher:
                     raise LinkLost(f"the server sent {reply!s:.80}, for which nobody asked")
                 error = isinstance(reply, ResponseError)
                 self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(reply))
-
-    def _resolve(self, pending: _Pending, result: outcome.Outcome[Reply]) -> None:
-        self._release(pending)
-        _wake(pending, result)
-
-    def _release(self, pending: _Pending) -> None:
-        self._bytes -= len(pending.packed)
-        if self._full:
-            self._full.unpark()
-
-
-def _wake(pending: _Pending, result: outcome.Outcome[Reply]) -> None:
-    if pending.publisher is not None:
-        trio.lowlevel.reschedule(pending.publisher, result)
-        pending.publisher = None

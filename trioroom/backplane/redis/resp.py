@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.causes import root_of
 from trioroom.backplane.redis.location import Endpoint, Login
-from trioroom.errors import BackplaneError
+from trioroom.backplane.supervision import LinkLost
 
 Reply: TypeAlias = Any
 """What hiredis makes of a reply: bytes, int, None, a list, or a `ResponseError` (returned, not raised)."""
@@ -26,10 +26,6 @@ pack: Callable[[tuple[str | bytes | int, ...]], bytes] = hiredis.pack_command  #
 
 _READ_BYTES = 65_536
 _INCOMPLETE = object()
-
-
-class LinkLost(BackplaneError):
-    """The connection is of no use any more; the message says why. Never leaves this package."""
 
 
 class CallRefused(LinkLost):

@@ -8,12 +8,11 @@ import trio
 from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Delivery, PresenceListener
+from trioroom.backplane.leased_presence import LeasedSeat
 from trioroom.backplane.leases import Leases
-from trioroom.backplane.own_rows import OwnRows
 from trioroom.backplane.redis.presence_scripts import READ, REMOVE, WRITE
 from trioroom.backplane.redis.table import Change, Gone, Incoming, Rows, field_of, node_of, parse_rows
 from trioroom.backplane.redis.topology import Topology
-from trioroom.backplane.refreshing import Refreshing
 from trioroom.errors import BackplaneError
 
 
@@ -30,43 +29,19 @@ async def remove_rows(topology: Topology, table: bytes, prefix: str) -> None:
         raise BackplaneError(f"the broker refuses to remove who is not present: {exc}") from exc
 
 
-class Seat:
-    """A `PresenceSeat`, and the listener of its room's channel. ``number`` tells it from others of this node."""
+class Seat(LeasedSeat):
+    """The listener of its room's channel."""
 
     def __init__(
         self, topology: Topology, leases: Leases, table: bytes, number: int, listener: PresenceListener, interval: float
     ) -> None:
-        self.own = OwnRows("redis", f"{leases.node}.{number}", interval)
-        """What is ours, and under which names."""
-        self.nodes: set[str] = set()
-        """Of others that have rows here."""
+        super().__init__("redis", leases, number, interval)
         self._topology = topology
-        self._leases = leases
         self._table = table  # its key and its channel
-        self._number = number
         self._listener = listener
         self._incoming = Incoming(table)
-        self._reading = Refreshing("redis", self.read)
 
     # -- our rows ------------------------------------------------------------------------------
-
-    def put(self, user: str, info: bytes) -> None:
-        """See `PresenceSeat`."""
-        self.own.put(user, info)
-
-    def remove(self, user: str) -> None:
-        """See `PresenceSeat`."""
-        self.own.remove(user)
-
-    def follow_node(self) -> None:
-        """If the node is another one now, be so too."""
-        self.own.rename(f"{self._leases.node}.{self._number}")
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.own.run, self._write, self._remove)
-            nursery.start_soon(self._reading.run)
 
     async def _write(self, seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
         change = Change(seat, dict(put), list(removed)).encode()

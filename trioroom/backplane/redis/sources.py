@@ -7,7 +7,8 @@ from typing import Protocol
 import trio
 
 from trioroom.backplane.redis.location import Endpoint, Location
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, open_connection, reading_reply
+from trioroom.backplane.redis.resp import RedisConnection, open_connection, reading_reply
+from trioroom.backplane.supervision import LinkLost
 
 
 class Source(Protocol):

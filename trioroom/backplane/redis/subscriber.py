@@ -17,7 +17,8 @@ from redis.exceptions import ResponseError
 
 from trioroom.backplane.base import Lost
 from trioroom.backplane.channel import Channel
-from trioroom.backplane.redis.resp import LinkLost, RedisConnection, Reply, pack
+from trioroom.backplane.redis.resp import RedisConnection, Reply, pack
+from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneError
 
 log = logging.getLogger("trioroom.backplane")

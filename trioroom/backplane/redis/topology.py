@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import trio
-
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.channel import Channel
 from trioroom.backplane.redis.link import Link
@@ -14,6 +12,7 @@ from trioroom.backplane.redis.publisher import Command
 from trioroom.backplane.redis.resp import Reply
 from trioroom.backplane.redis.sources import FixedSource, SentinelSource
 from trioroom.backplane.redis.subscriber import CLASSIC, Words
+from trioroom.backplane.supervision import Changes
 
 
 class Topology(Protocol):
@@ -57,22 +56,6 @@ class Topology(Protocol):
     def remove(self, channel: Channel) -> None:
         """Unsubscribe."""
         ...
-
-
-class Changes:
-    """Tells those who wait that something has changed."""
-
-    def __init__(self) -> None:
-        self._event = trio.Event()
-
-    def tell(self) -> None:
-        """Wake all who wait now."""
-        self._event.set()
-        self._event = trio.Event()
-
-    async def wait(self) -> None:
-        """Until the next `tell`."""
-        await self._event.wait()
 
 
 class SingleServer:

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Generic, Protocol, TypeVar
 
 import attrs
 import trio
 
-from trioroom._core.history import History, Page, Position
-from trioroom.backplane.nats import NatsBackplane, NatsSettings, open_nats
+from trioroom._core.history import History, Kept, Page, Position
+from trioroom._net.healing import HealingChannel
+from trioroom.backplane.base import HistoryStore
+from trioroom.backplane.room_channel import RoomChannel
 
 ROOM = "hall/a"
 KEPT = History(5)
 
 
-@attrs.frozen
-class HistoryNode:
-    """What `open_node` makes."""
+class Keeping(Protocol):
+    """A backplane that keeps history."""
 
-    backplane: NatsBackplane
+    @property
+    def history(self) -> HistoryStore: ...
+
+
+Kind = TypeVar("Kind", bound=Keeping, covariant=True)
+
+
+@attrs.frozen
+class HistoryNode(Generic[Kind]):
+    """See `hold`."""
+
+    backplane: Kind
     room: str = ROOM
     history: History = KEPT
 
@@ -38,12 +51,12 @@ class HistoryNode:
 
 
 @asynccontextmanager
-async def open_node(
-    url: str, history: History = KEPT, settings: NatsSettings | None = None, deadline: float = 30.0
-) -> AsyncIterator[HistoryNode]:
+async def hold(
+    opening: AbstractAsyncContextManager[Kind], history: History = KEPT, deadline: float = 30.0
+) -> AsyncIterator[HistoryNode[Kind]]:
     """A node, for so many seconds at most."""
     with trio.fail_after(deadline):
-        async with open_nats(url, settings=settings) as backplane:
+        async with opening as backplane:
             yield HistoryNode(backplane, history=history)
 
 
@@ -54,3 +67,22 @@ def payloads(page: Page) -> list[bytes]:
         assert kept.place_before == before.offset
     assert all(page.start < kept.offset <= page.position.offset for kept in page.kept)
     return [kept.payload for kept in page.kept]
+
+
+async def follow(
+    node: HistoryNode[Keeping],
+    channel: RoomChannel,
+    heard: list[bytes | None],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Add what a room would hear to ``heard``, None for a loss, until cancelled."""
+    source = HealingChannel(node.backplane.history, node.room, node.history, channel)
+    await source.begin()
+    task_status.started()
+    while True:
+        healed = await source.receive()
+        if isinstance(healed, Kept):
+            heard.append(healed.payload)
+        elif healed.lost is not None:
+            heard.append(None)
