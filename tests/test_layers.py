@@ -17,7 +17,7 @@ BELOW_APP = LEAVES | {"_net", "_core", "_wire", "backplane", "identity", "settin
 MAY_IMPORT = {
     "closecodes": set[str](),
     "errors": {"closecodes"},
-    "settings": LEAVES,
+    "settings": LEAVES | {"_core"},
     "_core": LEAVES | {"_core"},
     "_wire": LEAVES | {"_wire", "_core"},  # the words of history, which both need
     "backplane": LEAVES | {"_core", "backplane"},

@@ -192,6 +192,36 @@ def test_origins_given_as_one_string_are_refused(origins: str) -> None:
         make_settings(allowed_origins=origins)
 
 
+@pytest.mark.parametrize("make", [list, tuple, set, frozenset, iter])
+def test_texts_may_come_in_whatever_has_items(make: type) -> None:
+    settings = make_settings(allowed_origins=make(["https://a.example"]), trusted_proxies=make(["10.0.0.0/8"]))
+    assert settings == Settings(allowed_origins=("https://a.example",), trusted_proxies=("10.0.0.0/8",))
+    assert hash(settings) == hash(attrs.evolve(settings))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"allowed_origins": "*"}, "allowed_origins='*' must be several texts; write allowed_origins=['*']"),
+        ({"trusted_proxies": None}, "trusted_proxies=None must be several texts; write trusted_proxies=['...', '...']"),
+        ({"allowed_origins": [1]}, "allowed_origins=(1,) must be several texts; write allowed_origins=['...', '...']"),
+        ({"backlog": "10"}, "backlog='10' must be a whole number"),
+        ({"backlog": True}, "backlog=True must be a whole number"),
+        ({"max_connections": 1.5}, "max_connections=1.5 must be a whole number"),
+        ({"ping_timeout": "5"}, "ping_timeout='5' must be a number"),
+        ({"drain_delay": None}, "drain_delay=None must be a number"),
+        ({"max_connections_per_address": "3"}, "max_connections_per_address='3' must be a number"),
+        ({"compression": "false"}, "compression='false' must be True or False"),
+        ({"public_metrics": "false"}, "public_metrics='false' must be True or False"),
+        ({"forwarded_header": "x"}, "forwarded_header='x' must be one of 'X-Forwarded-For', 'Forwarded'"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_to_write(changes: dict[str, object], told: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        make_settings(**changes)
+    assert str(raised.value) == told
+
+
 @pytest.mark.parametrize("origins", [None, (), ("*",), ("https://a.example", "http://localhost:8000")])
 def test_origins_are_kept(origins: tuple[str, ...] | None) -> None:
     assert Settings(allowed_origins=origins).allowed_origins == origins

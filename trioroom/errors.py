@@ -107,14 +107,20 @@ class RequestRefused(TrioroomError):
 
     With ``retry`` the same request may succeed later, after ``after`` seconds where that is known. Else the request is
     to be mended, or the user told.
+
+    ``by_peer`` is for our clients to set: one that a hook lets through, which it got from another server, is no answer
+    of this room but a failure.
     """
 
-    def __init__(self, code: str, message: str, *, retry: bool = False, after: float | None = None) -> None:
+    def __init__(
+        self, code: str, message: str, *, retry: bool = False, after: float | None = None, by_peer: bool = False
+    ) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
         self.retry = retry
         self.after = after
+        self.by_peer = by_peer
 
 
 class Disconnected(TrioroomError):

@@ -126,7 +126,8 @@ class Room:
         """Raise `trioroom.JoinRefused` to keep ``member`` out.
 
         By its `Member.identity`, `Member.request` or `Member.token`, say. Others come in meanwhile, and it has no
-        deadline but that of a lost connection, which cancels it.
+        deadline but that of a lost connection, which cancels it. Any other error is a failure and ends the connection,
+        `trioroom.RequestRefused` too, which is for messages and calls.
         """
 
     async def on_open(self) -> None:

@@ -90,19 +90,51 @@ async def test_failure_beside_a_refusal_is_a_failure(autojump_clock: MockClock) 
         assert (await v1.request("call", room="room/a", data=1))["code"] == "failed"
 
 
+class Forwarding(trioroom.Room):
+    """Asks another server."""
+
+    url: str
+
+    async def on_call(self, member: trioroom.Member, message: trioroom.Message) -> object:
+        async with trioroom.connect(self.url) as client, client.join("room/a") as scales:
+            return await scales.call(message.data)
+
+    async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
+        await self.on_call(member, message)
+
+
+@pytest.mark.parametrize("type", ["call", "publish"])
+async def test_refusal_by_another_server_is_a_failure_and_not_told(type: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Else the member would get what was meant for us, and nobody would hear of it."""
+    async with trioroom.open_server(app_of(Scales), port=0) as other:
+        Forwarding.url = f"ws://127.0.0.1:{other.port}/"
+        async with open_test_server(app_of(Forwarding)) as server, open_v1_peer(server) as v1:
+            await v1.join("room/a")
+            await v1.send({"type": type, "id": 2, "room": "room/a", "data": "never"})
+            with trio.fail_after(10):
+                if type == "call":
+                    assert (await v1.receive())["code"] == "failed"
+                with pytest.raises(trioroom.ConnectionClosed, match="1011"):
+                    await v1.receive()
+    assert "RequestRefused: too_heavy" in caplog.text
+
+
 class Later(trioroom.Room):
     """Takes what it has refused once."""
 
     refused = False
+    after = 0.01
 
     async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
         if not self.refused:
             self.refused = True
-            raise trioroom.RequestRefused("busy", "one at a time", retry=True, after=0.01)
+            raise trioroom.RequestRefused("busy", "one at a time", retry=True, after=self.after)
         member.send("taken")
 
 
-async def test_client_publishes_again_what_was_refused_for_now() -> None:
+@pytest.mark.parametrize("after", [0.01, -1.0])
+async def test_client_publishes_again_what_was_refused_for_now(after: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Later, "after", after)
     async with trioroom.open_server(app_of(Later), port=0) as server:
         async with trioroom.connect(f"ws://127.0.0.1:{server.port}/") as client, client.join("room/a") as room:
             await room.publish("stone")

@@ -130,12 +130,22 @@ async def test_publish_is_answered_once_on_message_has_returned(
         assert trio.current_time() - start == pytest.approx(1)
 
 
-async def test_leave_is_answered_after_on_leave(app: trioroom.App, subprotocol: str, autojump_clock: MockClock) -> None:
+class Lingering(Board):
+    async def on_leave(self, member: trioroom.Member, reason: str) -> None:
+        await trio.sleep(0.5)
+        await super().on_leave(member, reason)
+
+
+async def test_leave_is_answered_after_on_leave(subprotocol: str, autojump_clock: MockClock) -> None:
+    app = trioroom.App()
+    app.route("board/{name}", Lingering)
     async with open_test_server(app) as server, open_v1_peer(server, subprotocol=subprotocol) as v1:
         async with open_v1_peer(server, subprotocol=subprotocol) as other:
             await other.join("board/a")
             await v1.join("board/a")
+            began = trio.current_time()
             await v1.request("leave", room="board/a")
+            assert trio.current_time() - began >= 0.5
             assert await other.receive() == {"type": "message", "room": "board/a", "data": {"left": "left"}}
             await nothing_comes(v1)
 

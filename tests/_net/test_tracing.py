@@ -46,6 +46,10 @@ class Chat(Room):
                 member.leave("go")
             case "refuse":
                 raise RequestRefused("unkind", "be kind")
+            case "refuse in a task":
+                raise ExceptionGroup("of a nursery", [RequestRefused("unkind", "be kind")])
+            case "refused elsewhere":
+                raise RequestRefused("unkind", "be kind", by_peer=True)
             case _:
                 await self.publish(message.data, sender=member, publication_id=message.publication_id)
 
@@ -203,14 +207,27 @@ async def test_refusal_is_no_error(traces: Traces, app: App) -> None:
     assert "on_join Chat" not in traces.names()
 
 
-async def test_refused_message_is_no_error(traces: Traces, app: App, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("data", ["refuse", "refuse in a task"])
+async def test_refused_message_is_no_error(traces: Traces, app: App, data: str, autojump_clock: MockClock) -> None:
     async with open_test_server(app, tracer_provider=traces.provider) as server, open_v1_peer(server) as v1:
         await v1.join("chat/a")
-        assert (await v1.request("publish", room="chat/a", data="refuse"))["code"] == "unkind"
+        assert (await v1.request("publish", room="chat/a", data=data))["code"] == "unkind"
     span = traces.find("on_message Chat")
     assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
     assert span.attributes is not None
     assert span.attributes["trioroom.refused"] == "be kind"
+
+
+async def test_what_a_client_in_the_hook_was_refused_is_an_error(
+    traces: Traces, app: App, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(app, tracer_provider=traces.provider) as server, open_v1_peer(server) as v1:
+        await v1.join("chat/a")
+        await v1.send({"type": "publish", "room": "chat/a", "data": "refused elsewhere"})
+        with pytest.raises(ConnectionClosed, match="1011"):
+            await v1.receive()
+    span = traces.find("on_message Chat")
+    assert span.status.status_code is StatusCode.ERROR
 
 
 async def test_cancelled_call_is_no_error(traces: Traces, app: App, autojump_clock: MockClock) -> None:

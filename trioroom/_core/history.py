@@ -8,14 +8,16 @@ import attrs
 import msgspec
 from attrs import validators
 
+from trioroom._core.checks import COUNT, POSITIVE
+
 
 @attrs.frozen
 class History:
     """How much a room keeps: the last ``size`` publications, none of them longer than ``ttl`` seconds."""
 
-    size: int = attrs.field(validator=[validators.instance_of(int), validators.gt(0)])
+    size: int = attrs.field(validator=COUNT)
     """How many publications, 1 or more."""
-    ttl: float = attrs.field(default=300.0, validator=[validators.gt(0), validators.lt(math.inf)])
+    ttl: float = attrs.field(default=300.0, validator=[POSITIVE, validators.lt(math.inf)])
     """Seconds; by default long enough for a tunnel, a lift and a phone that was put away for a moment."""
 
 

@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 import attrs
 from attrs import validators
 
+from trioroom._core.checks import COUNT, POSITIVE, number, true_or_false
+
 SETTLING = 5.0
 """Seconds that rows of other seats are kept after a resync without them: a broker that lost its data has lost them
 too, and the nodes that are alive write theirs again."""
@@ -25,13 +27,13 @@ MAX_LISTED_BYTES = 1 << 18
 class Presence:
     """How a room shows who is in it."""
 
-    interval: float = attrs.field(default=1.0, validator=[validators.gt(0), validators.lt(math.inf)])
+    interval: float = attrs.field(default=1.0, validator=[POSITIVE, validators.lt(math.inf)])
     """Seconds between two pushes. The first change is told at once, and those that follow within so long together."""
-    grace: float = attrs.field(default=2.0, validator=[validators.ge(0), validators.lt(math.inf)])
+    grace: float = attrs.field(default=2.0, validator=[number, validators.ge(0), validators.lt(math.inf)])
     """Seconds a user stays listed when the last connection has gone, so that a reconnect shows nothing. 0 is none."""
-    count_only: bool = attrs.field(default=False, validator=validators.instance_of(bool))
+    count_only: bool = attrs.field(default=False, validator=true_or_false)
     """Tell how many there are and not who, for rooms where nobody reads the names, or nobody should."""
-    max_listed: int = attrs.field(default=1000, validator=[validators.instance_of(int), validators.gt(0)])
+    max_listed: int = attrs.field(default=1000, validator=COUNT)
     """Users that one push names at most; a larger change tells the number only, and clients ask ``who``."""
 
 

@@ -17,10 +17,15 @@ def is_unavailable(error: ExceptionGroup[Exception]) -> bool:
     return error.split(BackplaneUnavailable)[1] is None
 
 
-def refusal_in(error: ExceptionGroup[Exception]) -> RequestRefused | None:
-    """What the hook refuses, if that is all that it raised."""
+def refusal_in(error: Exception) -> RequestRefused | None:
+    """What the hook refuses, if that is all that it raised.
+
+    What a client in the hook was refused by some other server is not meant for the member.
+    """
     refusal = first_of(error)
-    return refusal if isinstance(refusal, RequestRefused) and error.split(RequestRefused)[1] is None else None
+    group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("raised", [error])
+    others = group.split(lambda each: isinstance(each, RequestRefused) and not each.by_peer)[1]
+    return refusal if isinstance(refusal, RequestRefused) and others is None else None
 
 
 def log_failure(connection: str, hook: str, error: ExceptionGroup[Exception], room: str) -> tuple[CloseCode, str]:

@@ -21,9 +21,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, StatusCode
 
 from trioroom._core.causes import first_of
+from trioroom._net.failures import refusal_in
 from trioroom._net.hub import Hub
 from trioroom._wire.message import Data, Message
-from trioroom.errors import JoinRefused, RequestRefused
+from trioroom.errors import JoinRefused
 from trioroom.member import Member
 from trioroom.room import Room
 
@@ -145,8 +146,8 @@ def _note(span: Span, exc: BaseException) -> None:
     error = exc.subgroup(Exception) if isinstance(exc, BaseExceptionGroup) else exc
     if isinstance(error, JoinRefused):
         span.set_attribute("trioroom.refused", error.reason)
-    elif isinstance(error, RequestRefused):
-        span.set_attribute("trioroom.refused", error.message)
+    elif isinstance(error, Exception) and (refusal := refusal_in(error)) is not None:
+        span.set_attribute("trioroom.refused", refusal.message)
     elif isinstance(error, Exception):
         span.set_attribute("error.type", type(first_of(error)).__qualname__)
         span.record_exception(error)

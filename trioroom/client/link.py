@@ -258,4 +258,4 @@ def _ok_or_raise(answer: Answer) -> Ok:
 
 def refusal(error: Error) -> RequestRefused:
     """The error as the application gets it."""
-    return RequestRefused(error.code, error.message, retry=error.retry, after=error.after)
+    return RequestRefused(error.code, error.message, retry=error.retry, after=error.after, by_peer=True)

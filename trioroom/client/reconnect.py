@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import attrs
-from attrs import validators
 
+from trioroom._core.checks import POSITIVE
 from trioroom.closecodes import should_reconnect
 from trioroom.errors import ConnectionClosed, HandshakeError, RemoteProtocolError, TrioroomError
 
@@ -20,11 +20,11 @@ _RETRY_AFTER_STATUS = (429, 503)
 class Backoff:
     """How long a client waits between its tries: with full jitter, so that many who fell together come back spread."""
 
-    first: float = attrs.field(default=0.5, validator=validators.gt(0))
+    first: float = attrs.field(default=0.5, validator=POSITIVE)
     """Before the second try it waits up to so many seconds; up to twice as many before each further one."""
-    most: float = attrs.field(default=30.0, validator=validators.gt(0))
+    most: float = attrs.field(default=30.0, validator=POSITIVE)
     """Seconds it never goes beyond."""
-    settled: float = attrs.field(default=30.0, validator=validators.gt(0))
+    settled: float = attrs.field(default=30.0, validator=POSITIVE)
     """Seconds after which a connection was a success, and the waits begin at ``first`` again."""
 
     def after(self, failures: int, chance: float) -> float:

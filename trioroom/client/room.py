@@ -14,6 +14,7 @@ import trio
 from trioroom._wire import envelopes
 from trioroom._wire.client_codec import decode_data
 from trioroom.client.events import Event, Message
+from trioroom.client.reconnect import FLOOR
 from trioroom.errors import Disconnected, RemoteProtocolError, RequestRefused, Unconfirmed
 from trioroom.room import HistoryPage, KeptMessage, PresencePage, PresentUser
 
@@ -140,7 +141,7 @@ class ClientRoom:
                     raise
                 after = self._backoff.after(failures, random.random()) if refused.after is None else refused.after
             failures += 1
-            await trio.sleep(after)
+            await trio.sleep(max(FLOOR, after))  # a room may say any number
 
     async def _send(self, data: Data, publication_id: str | None) -> None:
         await trio.lowlevel.checkpoint()

@@ -43,7 +43,7 @@ async def take_order(request: Request) -> Response:
     except ValueError:
         order = None
     match order:
-        case {"table": int(table), "dish": str(dish)} if dish:
+        case {"table": int(table), "dish": str(dish)} if 0 < table < 1_000 and 0 < len(dish) <= 100:  # kept for all
             await rooms.publish("kitchen", {"table": table, "dish": dish})  # the same loop, so it is simply awaited
             return JSONResponse({"ordered": dish}, status_code=201)
     return JSONResponse({"error": 'send {"table": 7, "dish": "soup"}'}, status_code=400)

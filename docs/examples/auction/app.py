@@ -16,6 +16,7 @@ from trioroom.auth import JWTAuthenticator
 SECRET = os.environ.get("AUCTION_SECRET") or secrets.token_hex(32)  # your login has the same: it issues the tokens
 
 PAGE = Path(__file__).with_name("page")
+MOST = 1_000_000  # beyond it a bid is a slip of the finger, or mischief
 
 
 @dataclass
@@ -28,6 +29,7 @@ class Lot:
     bidder: str | None = None
     amount: int = 0
     closes_at: float = math.inf  # of Trio's clock
+    told: bool = False  # that it is sold
 
     def open(self) -> None:
         """Start the clock, with the first visitor."""
@@ -43,6 +45,8 @@ class Lot:
             raise trioroom.RequestRefused("closed", f"the auction has ended: {self.title}")
         if amount < self.minimum:
             raise trioroom.RequestRefused("too_low", f"{amount} is too low; bid {self.minimum} or more")
+        if amount > MOST:
+            raise trioroom.RequestRefused("too_high", f"{amount} is more than anybody here may bid")
         self.bidder, self.amount, self.minimum = bidder, amount, amount + 5
 
 
@@ -65,8 +69,10 @@ class Auction(trioroom.Room):
         """Tell when time is up. This task ends with the room; that later bids are refused is the lot's own business."""
         await trio.sleep(self.lot.seconds_left)
         async with self.hammer:
-            sold = {"kind": "sold", "bidder": self.lot.bidder, "amount": self.lot.amount}
-            await self.publish(sold, publication_id=f"sold {self.name}")  # counts once, should the room open again
+            if not self.lot.told:  # by the room that was here before
+                sold = {"kind": "sold", "bidder": self.lot.bidder, "amount": self.lot.amount}
+                await self.publish(sold, publication_id=f"sold {self.name}")  # and not twice, if that was cut off here
+                self.lot.told = True
 
     async def on_join(self, member: trioroom.Member) -> object:
         lot, may_bid = self.lot, role_of(member) == "bidder"
@@ -83,7 +89,8 @@ class Auction(trioroom.Room):
                 async with self.hammer:
                     self.lot.bid(member.user, amount)
                     minimum = self.lot.minimum
-                    await self.publish({"kind": "bid", "bidder": member.user, "amount": amount, "minimum": minimum})
+                    with trio.CancelScope(shield=True):  # a bid that counts is told; `publish` ends by its own deadline
+                        await self.publish({"kind": "bid", "bidder": member.user, "amount": amount, "minimum": minimum})
                 return {"yours_at": amount}
         raise trioroom.RequestRefused("bad_bid", 'call with {"bid": 120}, a whole number')
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import trioroom
 
+LONGEST_NAME = 30
+
 
 class Cursors(trioroom.Room):
     """Of what waits for a slow member, only the latest place of each cursor is worth sending."""
@@ -18,8 +20,13 @@ class Cursors(trioroom.Room):
         return self.places
 
     async def on_message(self, member: trioroom.Member, message: trioroom.Message) -> None:
-        self.places[member.id] = message.data
-        await self.publish(message.data, exclude=member, key=member.id)
+        match message.data:
+            case {"x": int() | float() as x, "y": int() | float() as y, "name": str(name)} if len(name) <= LONGEST_NAME:
+                place: trioroom.Data = {"x": x, "y": y, "name": name}
+            case _:
+                raise trioroom.RequestRefused("bad_place", f"send x, y, and a name of up to {LONGEST_NAME} letters")
+        self.places[member.id] = place
+        await self.publish(place, exclude=member, key=member.id)
 
     async def on_leave(self, member: trioroom.Member, reason: str) -> None:
         self.places.pop(member.id, None)

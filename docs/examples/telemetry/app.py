@@ -57,7 +57,10 @@ async def simulate(server: str, api_key: str, site: str) -> None:
     while True:
         now = trio.current_time() / 20
         values = {n: round(25 + 6 * math.sin(now + n / 90) + each, 1) for n, each in enumerate(noise)}
-        await trio.to_thread.run_sync(report, server, api_key, site, values, abandon_on_cancel=True)
+        try:
+            await trio.to_thread.run_sync(report, server, api_key, site, values, abandon_on_cancel=True)
+        except OSError as exc:  # a bad moment, or a refusal: the next values are newer anyway
+            print(f"{site} was not reported: {exc}", flush=True)
         await trio.sleep(INTERVAL)
 
 

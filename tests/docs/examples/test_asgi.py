@@ -65,7 +65,12 @@ async def test_what_is_posted_is_seen_and_ctrl_c_ends_both() -> None:
         async with trioroom.connect(url) as client, client.join("kitchen") as kitchen:
             assert await both.post({"table": 3, "dish": "soup"}) == (201, {"ordered": "soup"})
             assert (await anext(kitchen)).data == {"table": 3, "dish": "soup"}
-            for body in (b'{"table": "3"}', b"soup!"):
+            for body in (
+                b'{"table": "3"}',
+                b"soup!",
+                b'{"table": 3, "dish": "%s"}' % (b"x" * 101),
+                b'{"table": 1000, "dish": "x"}',
+            ):
                 assert await both.post_bytes(body) == (400, {"error": 'send {"table": 7, "dish": "soup"}'})
             with pytest.raises(trioroom.RequestRefused, match="orders come by HTTP"):
                 await kitchen.publish({"table": 3, "dish": "champagne"})

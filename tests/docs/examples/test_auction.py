@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from tests.docs.examples.page import Page
 from tests.docs.examples.running import DEADLINE, running, stop
-from trioroom import App, open_server
+from trioroom import App, Data, Room, open_server
 from trioroom.testing import V1Peer, open_test_server, open_v1_peer
 
 ROOM = "auction/vase"
@@ -99,6 +99,46 @@ async def test_lot_is_sold_once_to_the_highest_bidder_in_time(app: App, autojump
             await trio.testing.wait_all_tasks_blocked()
             page = await late.request("history", room=ROOM)
             assert [message["data"]["kind"] for message in page["messages"]] == ["bid", "sold"]
+
+
+@pytest.mark.parametrize("amount", [1_000_001, 2**64 - 1])
+async def test_bid_beyond_all_reason_costs_nobody_the_auction(app: App, amount: int, autojump_clock: MockClock) -> None:
+    async with open_test_server(app) as server, open_v1_peer(server) as ann:
+        await join_as(ann, "ann", "bidder")
+        assert await bid(ann, amount) == ("too_high", f"{amount} is more than anybody here may bid")
+        assert await bid(ann, 100) == 100
+
+
+async def test_bid_that_was_taken_is_told_though_its_bidder_has_gone(
+    app: App, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from auction.app import Auction
+
+    async def publish_slowly(room: Auction, data: Data, **options: str) -> None:
+        await trio.sleep(1)
+        await Room.publish(room, data, **options)  # type: ignore[arg-type]  # a publication_id, or none
+
+    monkeypatch.setattr(Auction, "publish", publish_slowly)
+    async with open_test_server(app) as server, open_v1_peer(server) as viewer:
+        await viewer.join(ROOM)
+        async with open_v1_peer(server) as ann:
+            await join_as(ann, "ann", "bidder")
+            await ann.send({"type": "call", "id": 9, "room": ROOM, "data": {"bid": 100}})
+            await trio.sleep(0.5)
+        assert (await viewer.receive())["data"] == {"kind": "bid", "bidder": "ann", "amount": 100, "minimum": 105}
+
+
+async def test_sale_is_told_once_however_late_somebody_looks(app: App, autojump_clock: MockClock) -> None:
+    async with open_test_server(app) as server:
+        async with open_v1_peer(server) as viewer:
+            await viewer.join(ROOM)
+            assert (await viewer.receive())["data"]["kind"] == "sold"
+        await trio.sleep(400)  # longer than a publication_id is remembered
+        async with open_v1_peer(server) as late:
+            await late.join(ROOM)
+            await trio.testing.wait_all_tasks_blocked()
+            page = await late.request("history", room=ROOM)
+            assert [message["data"]["kind"] for message in page["messages"]] == ["sold"]
 
 
 async def test_program_prints_a_link_for_each() -> None:

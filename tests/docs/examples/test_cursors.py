@@ -12,11 +12,14 @@ from trioroom import open_server
 from trioroom.testing import open_peer, open_test_server, open_v1_peer
 
 ROOM = "cursors/home"
+PLACE = {"x": 0.5, "y": 0.25, "name": "otter"}
 
 
-async def test_slow_member_gets_the_latest_place_of_each_cursor() -> None:
-    from cursors.app import app
+async def test_slow_member_gets_the_latest_place_of_each_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cursors import app as cursors
 
+    app = cursors.app
+    monkeypatch.setattr(cursors, "LONGEST_NAME", 20_000)
     rounds, name = 300, "x" * 20_000  # 12 MB: more than the kernel's part
     with trio.fail_after(DEADLINE):
         async with (
@@ -46,14 +49,24 @@ async def test_who_comes_sees_where_all_point_and_then_who_goes() -> None:
         await one.join(ROOM)
         async with open_v1_peer(server) as two:
             await two.join(ROOM)
-            assert (await two.request("publish", room=ROOM, data={"x": 0.5, "y": 0.25}))["type"] == "ok"
+            assert (await two.request("publish", room=ROOM, data=PLACE | {"more": "x" * 1_000}))["type"] == "ok"
             async with open_v1_peer(server) as three:
-                assert (await three.join(ROOM))["state"] == {two.id: {"x": 0.5, "y": 0.25}}
+                assert (await three.join(ROOM))["state"] == {two.id: PLACE}
             moves = [await one.receive() for _ in range(2)]  # of two, and of three who went without a move
             assert [(move["from"], move.get("data")) for move in moves] == [
-                (two.id, {"x": 0.5, "y": 0.25}),
+                (two.id, PLACE),
                 (three.id, None),
             ]
+
+
+@pytest.mark.parametrize("place", ["x" * 60_000, None, {"x": "0", "y": 0, "name": "a"}, PLACE | {"name": "o" * 31}])
+async def test_what_is_no_place_is_not_kept_for_all_who_come(place: object) -> None:
+    from cursors.app import app
+
+    async with open_test_server(app) as server, open_v1_peer(server) as one, open_v1_peer(server) as two:
+        await one.join(ROOM)
+        assert (await one.request("publish", room=ROOM, data=place))["code"] == "bad_place"
+        assert (await two.join(ROOM))["state"] == {}
 
 
 @pytest.mark.browser

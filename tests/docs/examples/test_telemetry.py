@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 from urllib.error import HTTPError
 
 import pytest
@@ -61,6 +62,41 @@ async def test_who_has_no_key_reports_nothing() -> None:
         with pytest.raises(HTTPError, match="401") as refused:
             await trio.to_thread.run_sync(report, f"http://127.0.0.1:{server.port}", "guess", "north", {1: 10.0})
         refused.value.close()
+
+
+async def test_report_that_does_not_arrive_does_not_end_the_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from telemetry import app as telemetry
+
+    monkeypatch.setattr(telemetry, "INTERVAL", 0.01)
+    async with open_server(telemetry.app, port=0, api_key=KEY) as server:
+        url = f"http://127.0.0.1:{server.port}"
+    with trio.fail_after(DEADLINE):  # the server has gone
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(telemetry.simulate, url, KEY, "harbour")
+            told = ""
+            while told.count("harbour was not reported: ") < 2:
+                await trio.sleep(0.01)
+                told += capsys.readouterr().out
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.browser
+async def test_page_passes_over_what_is_no_value_of_a_device(chromium: Chrome) -> None:
+    from telemetry.app import app, report
+
+    with trio.fail_after(2 * DEADLINE):
+        async with open_server(app, port=0, api_key=KEY) as server:
+            url = f"http://127.0.0.1:{server.port}"
+            page = Page(chromium)
+            await page.open(f"{url}/")
+            await page.wait_text("devices", "0/1000")
+            values: dict[int, Any] = {1: "abc", 2: None, 5_000: 1.0, -1: 1.0, 3: 20.0}
+            await trio.to_thread.run_sync(report, url, KEY, "north", values)
+            await page.wait_text("devices", "1/1000")
+            await page.wait_text("mean", "20.0 °C")
+            await page.check()
 
 
 @pytest.mark.browser

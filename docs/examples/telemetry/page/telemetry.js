@@ -16,11 +16,13 @@ async function watch(site) {
   room?.leave();
   const entered = (room = client.join(`site/${site}`));
   entered.on("message", ({ data: [device, value] }) => {
+    if (entered !== room || !(device in values) || !Number.isFinite(value)) return; // devices break too
     values[device] = value;
     received += 1;
   });
   entered.on("end", (error) => { if (error) $("note").textContent = error.message; });
   const { devices } = await entered.joined;
+  if (entered !== room) return; // another site has been chosen meanwhile
   values = Array(devices).fill(null); // each reports within a second
   columns = Math.ceil(Math.sqrt(devices * 2));
   [map.width, map.height] = [columns, Math.ceil(devices / columns)];
