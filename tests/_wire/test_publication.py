@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -32,6 +34,40 @@ def test_publication_of_something_else_is_a_type_error() -> None:
     for data in (object(), 1j, {"a": [Opcode]}):
         with pytest.raises(TypeError):
             encode_publication(data, None, None)  # type: ignore[arg-type]  # which is what is tested
+
+
+ODD: list[object] = [
+    {1: 2},
+    {(1, 2): 3},
+    {"a": [{None: 1}]},
+    datetime(2026, 11, 1, tzinfo=UTC),
+    [msgspec.msgpack.Ext(5, b"x")],
+]
+"""What MessagePack has words for and JSON has not."""
+
+
+@pytest.mark.parametrize("data", ODD, ids=["integer", "array", "null below", "time", "extension"])
+def test_publication_that_not_all_members_could_be_sent_is_refused(data: object) -> None:
+    with pytest.raises(TypeError, match="publish text, bytes or JSON values"):
+        encode_publication(data)  # type: ignore[arg-type]  # which is what is tested
+    with pytest.raises(msgspec.DecodeError):
+        decode_publication(msgspec.msgpack.encode([data]))
+
+
+def test_nesting_of_a_publication_is_bounded() -> None:
+    """What is decoded at one depth of the stack has to be encoded at another one."""
+    for levels, fits in ((63, True), (64, False), (900, False), (5_000, False)):
+        payload = b"\x91" * (levels + 1) + b"\xc0"
+        if fits:
+            data = decode_publication(payload).data
+            assert decode_publication(encode_publication(data)).data == data  # type: ignore[arg-type]
+        else:
+            with pytest.raises(msgspec.DecodeError):
+                decode_publication(payload)
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(TypeError):
+        encode_publication(endless)  # type: ignore[arg-type]  # which is what is tested
 
 
 def test_publication_of_an_integer_of_more_than_64_bits_is_an_error_of_its_kind() -> None:

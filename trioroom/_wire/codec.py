@@ -10,7 +10,7 @@ import msgspec
 
 from trioroom._wire.envelopes import Encoding, Error, HistoryItem, Id, Push, Request
 from trioroom._wire.frames import Opcode
-from trioroom._wire.message import Data
+from trioroom._wire.message import Data, check_json
 from trioroom.errors import RemoteProtocolError
 
 
@@ -27,8 +27,6 @@ class _Anonymous(msgspec.Struct):
     type: str | None = None
 
 
-_MAX_NESTING = 64  # levels in published data: what we pass on, another call deeper in its stack must still encode
-_SCALARS = (str, bytes, float, bool, type(None))
 # A string that is not UTF-8 and endless nesting raise errors that are not msgspec's own.
 _UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TYPES = ("auth", "join", "leave", "publish", "call", "cancel", "history", "who", "ping")
@@ -100,7 +98,7 @@ class Codec:
             data: Data = self._data.decode(raw)
         except _UNDECODABLE as exc:
             raise ValueError(f"data cannot be decoded: {exc}") from exc
-        _check_json(data)
+        check_json(data)
         if encoding is None:
             return data
         if not isinstance(data, str):
@@ -125,30 +123,6 @@ class Codec:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
-
-
-def _check_json(data: object) -> None:
-    """Refuse what one of the encodings, or the backplane, has no words for: a room's members may use both."""
-    level = [data]
-    for _ in range(_MAX_NESTING):
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, _SCALARS):
-                continue
-            if isinstance(value, dict):
-                if not all(isinstance(key, str) for key in value):
-                    raise ValueError("data has a key that is no string; send its keys as strings")
-                below += value.values()
-            elif isinstance(value, list):
-                below += value
-            elif not isinstance(value, int):
-                raise ValueError(f"data has a {type(value).__name__}; send JSON values and bytes")
-            elif not -(1 << 63) <= value < 1 << 64:
-                raise ValueError("data has an integer of more than 64 bits; send it as a string")
-        if not below:
-            return
-        level = below
-    raise ValueError(f"data nests deeper than {_MAX_NESTING} levels; flatten it")
 
 
 def _undecodable(exc: Exception) -> RemoteProtocolError:

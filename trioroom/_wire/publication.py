@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from trioroom._wire.message import Data
+from trioroom._wire.message import Data, check_json
 
 
 class Publication(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -46,14 +46,23 @@ def encode_publication(
     if key is not None and not isinstance(key, str):
         raise TypeError(f"key={key!r} must be a string, or None")
     try:
-        return msgspec.msgpack.encode(Publication(data, sender, exclude, key))
-    except OverflowError as exc:
-        raise TypeError(f"{exc}; publish it as a string") from exc
+        payload = msgspec.msgpack.encode(Publication(data, sender, exclude, key))
+        if not isinstance(data, str | bytes):
+            decode_publication(payload)  # who publishes is to hear of what no member could be sent, and not each node
+    except (OverflowError, RecursionError, msgspec.DecodeError) as exc:
+        raise TypeError(f"{exc}; publish text, bytes or JSON values") from exc
+    return payload
 
 
 def decode_publication(payload: bytes) -> Publication:
-    """The reverse of `encode_publication`; ``msgspec.DecodeError`` for what another program wrote there."""
+    """The reverse of `encode_publication`; ``msgspec.DecodeError`` for what another program wrote there.
+
+    All that it gives can be sent to members of any kind.
+    """
     try:
-        return _publication.decode(payload)
-    except (UnicodeDecodeError, RecursionError) as exc:
+        publication = _publication.decode(payload)
+        if not isinstance(publication.data, str | bytes):
+            check_json(publication.data)
+    except (ValueError, RecursionError) as exc:  # msgspec's own among them, and text that is no UTF-8
         raise msgspec.DecodeError(str(exc)) from exc
+    return publication
