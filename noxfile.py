@@ -16,6 +16,9 @@ nox.options.error_on_missing_interpreters = True
 RUFF = "ruff~=0.17.6"
 MYPY = "mypy~=2.4"
 
+PYTHONS = ("3.11", "3.12", "3.13")
+NEAR_THE_LIBRARIES = ("tests/_wire", "tests/_core", "tests/_net", "tests/client", "tests/cli/test_configuration.py")
+
 SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin"))  # where Debian has daemons
 KEEPING_BYTECODE = {"PYTHONDONTWRITEBYTECODE": None}  # tests start some hundred servers; each would compile all anew
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -49,6 +52,8 @@ def tests(session: nox.Session) -> None:
     session.install("-e", ".[tests]")
     provide_programs(session)
     session.run("pytest", *(session.posargs or ["--cov"]), env=KEEPING_BYTECODE)
+    for package in () if session.posargs else ("_core", "_wire"):  # each by itself: all else would hide a hole in them
+        session.run("coverage", "report", f"--include=trioroom/{package}/*", "--fail-under=95")
 
 
 @nox.session
@@ -56,6 +61,27 @@ def autobahn(session: nox.Session) -> None:
     """Every case of the Autobahn suite, the long ones included."""
     session.install("-e", ".[tests]")
     session.run("python", "tests/autobahn/run.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def package(session: nox.Session) -> None:
+    """The wheel and the sdist, built and tried as users get them, on each Python; with one: nox -s package-3.11."""
+    session.install("build", "twine")
+    session.run("python", "tests/package/check.py")
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """A part of the tests with the oldest releases that pyproject.toml allows."""
+    session.install("-e", ".[tests]", *oldest_releases())
+    session.run("pytest", *(session.posargs or NEAR_THE_LIBRARIES), env=KEEPING_BYTECODE)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of what comes over the wire, a minute for each target; see tests/fuzz/__main__.py."""
+    session.install("-e", ".[fuzz]")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
 
 
 @nox.session
@@ -70,6 +96,12 @@ def demo(session: nox.Session) -> None:
     """The demo as a user gets it, from an installed wheel."""
     session.install(".")
     session.run("trioroom", "demo", *session.posargs)
+
+
+def oldest_releases() -> list[str]:
+    """What pip is to install of our dependencies, such as ``trio==0.31``."""
+    dependencies: list[str] = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
+    return [dependency.replace(">=", "==") for dependency in dependencies]
 
 
 def provide_programs(session: nox.Session) -> None:

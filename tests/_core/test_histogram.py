@@ -30,6 +30,12 @@ def test_bounds_ascend(bounds: tuple[float, ...]) -> None:
     assert sorted(set(bounds)) == list(bounds)
 
 
+def test_histogram_shows_what_it_counted() -> None:
+    histogram = Histogram((1, 10))
+    histogram.observe(2.5)
+    assert repr(histogram) == "<Histogram of 1, 2.5 in all>"
+
+
 def test_peak_is_held_for_its_window_and_forgotten_after_two() -> None:
     peak = Peak(60.0)
     assert peak.value(7.0) == 0

@@ -112,6 +112,13 @@ def test_who_has_a_full_bucket_again_costs_nothing() -> None:
         assert len(buckets) <= 110
 
 
+def test_without_a_limit_nothing_is_kept() -> None:
+    buckets = Buckets(RateLimit(math.inf, 1), 3)
+    for spender in ("a", "a", "b"):
+        assert buckets.spend(spender, 1.0)
+        assert len(buckets) == 0
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abcdef"), st.sampled_from([0.0, 0.1, 1.0, 3.0])), max_size=60),
 )

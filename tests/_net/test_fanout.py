@@ -230,7 +230,12 @@ async def test_loss_is_told_to_v1_members_in_its_place(
         ]
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\xc1", b"no publication", msgspec.msgpack.encode({"data": 1}), b"\x90"])
+ODD_KEY = msgspec.msgpack.encode([{None: "a key that JSON has no word for"}])
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\xc1", b"no publication", msgspec.msgpack.encode({"data": 1}), b"\x90", ODD_KEY]
+)
 async def test_what_is_no_publication_is_dropped_and_logged(
     garbage: bytes, make_recorder: type[Recorder], caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:

@@ -108,3 +108,12 @@ def test_frame_of_the_wrong_kind_is_the_servers_error(name: str, payload: str | 
 def test_data_that_is_not_the_base64_it_claims_to_be(data: object) -> None:
     with pytest.raises(RemoteProtocolError):
         decode_data(data, "base64")
+
+
+@pytest.mark.parametrize("name", CODEC_NAMES)
+def test_data_that_has_no_form_is_a_type_error(name: str) -> None:
+    endless: list[object] = []
+    endless.append(endless)
+    for data in (endless, object()):
+        with pytest.raises(TypeError):
+            CLIENT_CODECS[name].encode_data(data)  # type: ignore[arg-type]  # which is what is tested

@@ -336,6 +336,14 @@ def test_heads_that_nobody_is_known_by_are_kept_where_an_application_looks_too(l
     assert recalled[0] is kept
 
 
+@pytest.mark.parametrize("line", [f"Sec-WebSocket-Key:{OTHER_KEY}", f"Sec-WebSocket-Key:  {OTHER_KEY}"])
+def test_heads_whose_key_is_written_in_an_odd_way_are_read_each_time(line: str) -> None:
+    odd = head(KEY).replace(f"Sec-WebSocket-Key: {KEY}".encode(), line.encode())
+    agreements = Agreements()
+    agree(agreements, odd)
+    assert agreements.recall(odd) is None
+
+
 def test_only_so_many_kinds_of_heads_are_kept() -> None:
     agreements = Agreements()
     heads = [head(target=f"/{number}") for number in range(300)]

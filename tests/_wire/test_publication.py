@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tests._wire.conftest import BAD_STRING, FAR_TOO_DEEP
 from tests._wire.test_codec_properties import VALUES
+from trioroom._wire.codec import CODECS
 from trioroom._wire.frames import Opcode
 from trioroom._wire.message import Data
 from trioroom._wire.publication import Publication, decode_publication, encode_publication
@@ -32,6 +33,40 @@ def test_publication_of_something_else_is_a_type_error() -> None:
     for data in (object(), 1j, {"a": [Opcode]}):
         with pytest.raises(TypeError):
             encode_publication(data, None, None)  # type: ignore[arg-type]  # which is what is tested
+
+
+ODD: list[object] = [{(1, 2): 3}, {"a": [{None: 1}]}, [msgspec.msgpack.Ext(5, b"x")]]
+"""What MessagePack has words for and JSON has not."""
+
+
+@pytest.mark.parametrize("data", ODD, ids=["array as a key", "null as a key below", "extension"])
+def test_publication_that_not_all_members_could_be_sent_is_refused(data: object) -> None:
+    with pytest.raises(TypeError):
+        encode_publication(data)  # type: ignore[arg-type]  # which is what is tested
+    with pytest.raises(msgspec.DecodeError):
+        decode_publication(msgspec.msgpack.encode([data]))
+
+
+def test_publication_that_nests_too_deep_is_refused() -> None:
+    for levels in range(1, 2_000, 7):
+        payload = b"\x91" * (levels + 1) + b"\xc0"
+        try:
+            data = decode_publication(payload).data
+        except msgspec.DecodeError:
+            assert levels > 500
+        else:  # then members can be sent it
+            for codec in CODECS.values():
+                codec.push("room", data, "sender", 1)
+    endless: list[object] = []
+    endless.append(endless)
+    with pytest.raises(TypeError, match="publish text, bytes or JSON values"):
+        encode_publication(endless)  # type: ignore[arg-type]  # which is what is tested
+
+
+def test_publication_of_text_that_is_no_unicode_is_a_type_error() -> None:
+    for data in ("\ud800", ["\ud800"], {"\ud800": 1}):
+        with pytest.raises(TypeError, match="publish text, bytes or JSON values"):
+            encode_publication(data)  # type: ignore[arg-type]  # mypy takes the list for one of objects
 
 
 def test_publication_of_an_integer_of_more_than_64_bits_is_an_error_of_its_kind() -> None:
