@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import hypothesis
@@ -42,6 +43,28 @@ settings.load_profile("shared machine")
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Who looks for tests by their names waits for no workers either: each would have to look through all tests."""
     return 0 if config.getoption("keyword") else worker_count(config.args, os.cpu_count() or 1)
+
+
+UNTRACED = (
+    *("autobahn/", "benchmarks/", "dashboard/", "demo/", "docs/"),  # whole programs
+    *("backplane/kafka/test_conformance", "backplane/kafka/test_faults", "backplane/nats/test_faults"),
+    *("backplane/redis/test_faults", "backplane/redis/test_order", "backplane/redis/test_recovery"),
+    *("backplane/test_flood", "test_cancellation", "_net/test_recovery_courses", "_net/test_request_smuggling"),
+    *("_net/test_overflow_memory", "_net/test_overflow_sockets"),
+)
+"""How the paths of tests begin that run at length what others run too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trace only what is to be measured: with a tracer a test takes more than twice its time (docs/decisions/0027).
+
+    Properties are not: what they come to is chance, and what they find is to have an example beside them.
+    """
+    here = Path(__file__).parent
+    for item in items:
+        is_repetition = str(item.path.relative_to(here)).startswith(UNTRACED)
+        if is_repetition or "slow" in item.keywords or hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(params=["trioroom.v1.json", "trioroom.v1.msgpack"])
