@@ -17,6 +17,7 @@ import trio
 from hypothesis import HealthCheck, settings
 
 import trioroom
+from tests.browser import open_chromium, renew
 from tests.side_by_side import worker_count
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
@@ -24,6 +25,8 @@ from trioroom._wire.frames import Opcode
 from trioroom._wire.message import Data
 
 if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
     from trioroom.testing import Peer  # what it imports is to be rewritten first, see below
 
 for suite in ("conformance", "presence_conformance"):  # no test modules to pytest, but they have asserts
@@ -72,6 +75,20 @@ def subprotocol(request: pytest.FixtureRequest) -> str:
     """Both encodings of protocol v1."""
     value: str = request.param
     return value
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """For `chromium`."""
+    with open_chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def chromium(browser: Chrome) -> Chrome:
+    """Chromium with one window, which knows of nothing before it."""
+    renew(browser)
+    return browser
 
 
 class Recorder(AwaitedTransport):
