@@ -5,9 +5,11 @@ What is no fixture is taken by a plain import: pytest has loaded this module, by
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +20,7 @@ from hypothesis import HealthCheck, settings
 
 import trioroom
 from tests.browser import open_chromium, renew
-from tests.side_by_side import worker_count
+from tests.side_by_side import own_part_first, worker_count
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
 from trioroom._wire.frames import Opcode
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
     from trioroom.testing import Peer  # what it imports is to be rewritten first, see below
+
+HERE = Path(__file__).parent
 
 for suite in ("conformance", "presence_conformance"):  # no test modules to pytest, but they have asserts
     pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
@@ -48,6 +52,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if config.getoption("keyword") else worker_count(config.args, os.cpu_count() or 1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import the tests, each worker beginning with a part of its own, before pytest does in an order that is the same
+    for all: else each would rewrite the asserts of each file, for none would find one that another has done already.
+    """
+    if hasattr(session.config, "workerinput"):
+        for path in own_part_first(sorted(HERE.rglob("test_*.py"))):
+            with suppress(Exception, pytest.skip.Exception):  # pytest comes to it too, and tells
+                importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
+
+
 UNTRACED = (
     *("autobahn/", "benchmarks/", "dashboard/", "demo/", "docs/"),  # whole programs
     *("backplane/kafka/test_conformance", "backplane/kafka/test_faults", "backplane/nats/test_faults"),
@@ -63,9 +78,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Properties are not: what they come to is chance, and what they find is to have an example beside them.
     """
-    here = Path(__file__).parent
     for item in items:
-        is_repetition = str(item.path.relative_to(here)).startswith(UNTRACED)
+        is_repetition = str(item.path.relative_to(HERE)).startswith(UNTRACED)
         if is_repetition or "slow" in item.keywords or hypothesis.is_hypothesis_test(getattr(item, "obj", None)):
             item.add_marker(pytest.mark.no_cover)
 
