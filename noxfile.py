@@ -57,6 +57,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def thorough(session: nox.Session) -> None:
+    """What would make the tests longer and says little that is new: more members, seeds and combinations."""
+    session.install("-e", ".[tests]")
+    provide_programs(session)
+    session.run("pytest", "-m", "thorough", *session.posargs, env=KEEPING_BYTECODE)
+
+
+@nox.session
 def autobahn(session: nox.Session) -> None:
     """Every case of the Autobahn suite, the long ones included."""
     session.install("-e", ".[tests]")

@@ -5,38 +5,37 @@ What is no fixture is taken by a plain import: pytest has loaded this module, by
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-import hypothesis
 import pytest
 import trio
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, given, is_hypothesis_test, settings
+from hypothesis.strategies import text
 
 import trioroom
-from tests.side_by_side import worker_count
+from tests.browser import open_chromium, renew
+from tests.side_by_side import own_part_first, worker_count
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
 from trioroom._wire.frames import Opcode
 from trioroom._wire.message import Data
 
 if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
     from trioroom.testing import Peer  # what it imports is to be rewritten first, see below
 
-for suite in (
-    "conformance",
-    "history_conformance",
-    "presence_conformance",
-    "histories",
-):  # no test modules to pytest, but they have asserts
+HERE = Path(__file__).parent
+
+SUITES = ("conformance", "history_conformance", "presence_conformance", "histories")
+for suite in SUITES:  # no test modules to pytest, but they have asserts
     pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
-
-# A busy machine takes 0.3 s now and then for what it mostly does in 2 ms.
-hypothesis.settings.register_profile("trioroom", parent=hypothesis.settings(), deadline=None)
-hypothesis.settings.load_profile("trioroom")
-
 
 # The machine has other work too, so that what takes long says nothing of a test.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,11 +48,64 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 0 if config.getoption("keyword") else worker_count(config.args, os.cpu_count() or 1)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Share among workers what each would do anew in a fresh checkout, some seconds of it.
+
+    pytest imports the tests in an order that is the same for all, and rewrites the asserts of those that it does not
+    find rewritten. So each worker imports a part of its own before. And Hypothesis keeps in files what characters there
+    are, and which constants our modules have, as soon as somebody has asked for a text.
+    """
+    if worker := getattr(session.config, "workerinput", None):
+        for path in own_part_first(sorted(HERE.rglob("test_*.py"))):
+            with suppress(Exception, pytest.skip.Exception):  # pytest comes to it too, and tells
+                importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
+        if worker["workerid"] == "gw0":
+            given(text())(lambda _: None)()
+
+
+UNTRACED = (
+    *("autobahn/", "benchmarks/", "dashboard/", "demo/test_page", "demo/test_two_servers", "docs/"),  # whole programs
+    *("backplane/kafka/test_conformance", "backplane/kafka/test_faults", "backplane/kafka/test_presence_nodes"),
+    *("backplane/kafka/test_recovery", "backplane/nats/test_faults"),
+    *("backplane/redis/test_faults", "backplane/redis/test_order", "backplane/redis/test_recovery"),
+    *("backplane/test_faults", "backplane/test_presence_nodes"),
+    *("backplane/test_flood", "test_cancellation", "_net/test_recovery_courses", "_net/test_request_smuggling"),
+    *("_net/test_overflow_memory", "_net/test_overflow_sockets"),
+)
+"""How the paths of tests begin that run at length what others run too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trace only what is to be measured: with a tracer a test takes about twice its time (docs/decisions/0027).
+
+    Properties are not: what they come to is chance, and what they find is to have an example beside them.
+    """
+    for item in items:
+        is_repetition = str(item.path.relative_to(HERE)).startswith(UNTRACED)
+        if is_repetition or "slow" in item.keywords or is_hypothesis_test(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.no_cover)
+
+
 @pytest.fixture(params=["trioroom.v1.json", "trioroom.v1.msgpack"])
 def subprotocol(request: pytest.FixtureRequest) -> str:
     """Both encodings of protocol v1."""
     value: str = request.param
     return value
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """For `chromium`."""
+    with open_chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def chromium(browser: Chrome) -> Chrome:
+    """Chromium with one window, which knows of nothing before it."""
+    renew(browser)
+    return browser
 
 
 class Recorder(AwaitedTransport):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import own_ports, worker_count
+from tests.side_by_side import own_part_first, own_ports, worker_count
 
 HERE = Path(__file__)
 
@@ -13,8 +13,8 @@ HERE = Path(__file__)
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [
-        ([HERE.parent], 4),
-        ([HERE.parent / "cli", HERE.parent / "web"], 4),
+        ([HERE.parent], 6),
+        ([HERE.parent / "cli", HERE.parent / "web"], 6),
         ([HERE], 0),
         ([HERE.parent / "cli", HERE], 0),
         ([f"{HERE}::test_only_directories_get_workers"], 0),
@@ -34,3 +34,13 @@ def test_workers_share_no_port() -> None:
     assert len(ports) == len(set(ports)) == 10_000
     assert sorted(own_ports({})) == sorted(ports)
     assert own_ports({}) != own_ports({}), "two runs side by side would take the same ones"
+
+
+def test_each_worker_begins_with_a_part_of_its_own() -> None:
+    workers = [{"PYTEST_XDIST_WORKER": f"gw{number}", "PYTEST_XDIST_WORKER_COUNT": "3"} for number in range(3)]
+    assert [own_part_first("abcdefg", worker) for worker in workers] == [
+        list("abcdefg"),
+        list("cdefgab"),
+        list("efgabcd"),
+    ]
+    assert own_part_first("abc", {}) == ["a", "b", "c"]

@@ -64,9 +64,10 @@ def test_publication_that_nests_too_deep_is_refused() -> None:
 
 
 def test_publication_of_text_that_is_no_unicode_is_a_type_error() -> None:
-    for data in ("\ud800", ["\ud800"], {"\ud800": 1}):
+    odd: list[Data] = ["\ud800", ["\ud800"], {"\ud800": 1}]
+    for data in odd:
         with pytest.raises(TypeError, match="publish text, bytes or JSON values"):
-            encode_publication(data)  # type: ignore[arg-type]  # mypy takes the list for one of objects
+            encode_publication(data)
 
 
 def test_publication_of_an_integer_of_more_than_64_bits_is_an_error_of_its_kind() -> None:

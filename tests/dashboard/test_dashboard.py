@@ -13,9 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
 import trioroom
-from tests.web.conftest import chromium, node, run
+from tests.web.conftest import node, run
 
-__all__ = ["chromium", "node"]
+__all__ = ["node"]
 
 HERE = Path(__file__).parent
 SUITES = ("format", "model", "poller", "series")

@@ -18,7 +18,7 @@ import trio
 import trustme
 
 from tests.backplane.processes import free_port
-from tests.demo.conftest import program
+from tests.browser import program
 from trioroom import App, Member, Room, Server, Settings, open_server
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.errors import ConnectionClosed

@@ -16,7 +16,7 @@ import trustme
 
 import trioroom
 from tests.backplane.processes import free_port
-from tests.demo.conftest import program
+from tests.browser import program
 
 CONFIG = Path(__file__).parent.parent.parent / "docs" / "examples" / "proxies" / "haproxy-tcp.cfg"
 DEADLINE = 30.0

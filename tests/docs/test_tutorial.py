@@ -21,9 +21,6 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.backplane.processes import free_port
 from tests.backplane.redis.servers import binaries, open_redis_server
 from tests.cli.conftest import Command, open_command, open_remote_peer
-from tests.demo.conftest import chromium
-
-__all__ = ["chromium"]
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = [ROOT / "docs" / "tutorial" / name for name in ("first-room.md", "running-chat.md")]

@@ -11,7 +11,7 @@ import msgspec
 import trio
 from selenium.webdriver import Chrome
 
-from tests.demo.conftest import open_chromium
+from tests.browser import open_chromium
 from tests.demo.page import Page, in_browser
 from trioroom import connect, open_server
 from trioroom.client import ClientRoom

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.demo.conftest import chromium, missing, program
-
-__all__ = ["chromium", "missing", "program"]
+from tests.browser import missing, program
 
 HERE = Path(__file__).parent
 WEB = HERE.parent.parent / "trioroom" / "web"

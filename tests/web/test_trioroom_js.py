@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import trioroom
-from tests.web.conftest import HERE, WEB, missing, program, run
+from tests.browser import missing, program
+from tests.web.conftest import HERE, WEB, run
 from trioroom.closecodes import CloseCode, should_reconnect
 
 TYPESCRIPT = "typescript@5"

@@ -165,7 +165,7 @@ async def test_broker_that_lost_its_data_gets_all_rows_again(server: KafkaServer
             assert one.gone == two.gone == []
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.thorough)])
 async def test_all_agree_in_the_end_whatever_happens(server: KafkaServer, seed: int) -> None:
     log = PresenceLog(server.bootstrap)
     with trio.fail_after(90):

@@ -4,10 +4,7 @@ import sys
 
 import pytest
 
-from tests.demo.conftest import chromium
 from tests.docs.examples.running import EXAMPLES
-
-__all__ = ["chromium"]
 
 
 @pytest.fixture(autouse=True)
