@@ -1,0 +1,104 @@
+"""All who are members during a run, and what they keep of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import attrs
+import trio
+
+from tests.faults.losses import check_losses
+from tests.faults.records import Ended, Joined, Publication, Record, Run
+from tests.faults.rooms import kind_of
+from tests.faults.world import World
+
+ROOMS: Final[Sequence[str]] = ("kept/a", "kept/b", "short/a", "keptdropping/a", "passing/a", "dropping/a", "latest/a")
+"""Those with members from beginning to end."""
+PUBLISH_INTERVAL: Final = 0.3
+"""Seconds between two publications of one publisher, on average."""
+
+
+@attrs.define
+class Crowd:
+    """Members note here what happens to them."""
+
+    world: World
+    chance: random.Random
+    run: Run = attrs.field(factory=Run)
+    quiet: trio.Event = attrs.field(factory=trio.Event)
+    """Set when each publisher is to publish a last time."""
+    over: bool = False
+    """Nobody comes back any more."""
+    publishing: set[str] = attrs.field(factory=set)
+    """Publishers who have not come to their last publication."""
+    counts: dict[str, int] = attrs.field(factory=dict)
+    """What has happened, for the summary."""
+    _open: list[Record] = attrs.field(factory=list)
+    _names: int = 0
+
+    # -- records ------------------------------------------------------------------------------------
+
+    def open_record(self, who: str, node: int, room: str, kind: str) -> Record:
+        """Of a member that is about to join."""
+        record = Record(who, node, room, kind)  # type: ignore[arg-type]  # one of the three
+        self.run.records.append(record)
+        self._open.append(record)
+        return record
+
+    def close_record(self, record: Record, why: str, *, settled: bool = False) -> None:
+        """Nothing comes to it any more."""
+        if record.end is None:
+            self.count(f"ends: {why}")
+            record.entries.append(Ended(trio.current_time(), why, settled))
+        if record in self._open:
+            self._open.remove(record)
+
+    def close_all(self) -> None:
+        """The run is over; who is here still has been a member to the end."""
+        self.over = True
+        for record in [*self._open]:
+            self.close_record(record, "over", settled=True)
+
+    def count(self, what: str) -> None:
+        """One more."""
+        self.counts[what] = self.counts.get(what, 0) + 1
+
+    def trouble(self, what: str) -> None:
+        """Something that must not be."""
+        self.run.troubles.append(what)
+
+    # -- publications -------------------------------------------------------------------------------
+
+    def new_name(self, of: str) -> str:
+        """For a publisher: nobody else numbers under it."""
+        self._names += 1
+        return f"{of}.{self._names}"
+
+    def publication(self, publisher: str, number: int, room: str) -> Publication:
+        """One that goes out now."""
+        begun = Publication(publisher, number, room, trio.current_time())
+        self.run.publications.append(begun)
+        return begun
+
+    # -- the end ------------------------------------------------------------------------------------
+
+    def members_of(self, room: str) -> list[str]:
+        """Who is there in truth."""
+        return sorted({record.who for record in self._open if record.room == room})
+
+    def waits_for(self) -> int:
+        """How many of those here have something to come."""
+        now = trio.current_time()
+        ended = [
+            Record(each.who, each.node, each.room, each.kind, [*each.entries, Ended(now, "", True)])
+            for each in self._open
+        ]
+        not_joined = sum(not any(isinstance(entry, Joined) for entry in each.entries) for each in self._open)
+        return not_joined + len([*check_losses(Run(publications=self.run.publications, records=ended))])
+
+
+def has_history(room: str) -> bool:
+    """Whether its members can come back with a position."""
+    return kind_of(room).history is not None

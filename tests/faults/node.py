@@ -1,0 +1,157 @@
+"""A node: ``trioroom serve`` in a process of its own, and what may befall it."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from tests.backplane.processes import POLL_INTERVAL, ServerProcess
+from tests.benchmarks.processes import open_files, resident_bytes
+from tests.benchmarks.soak.watch import API_KEY
+from tests.faults.records import Life, read_hooks
+from tests.faults.rooms import CLOCK, JOURNAL
+
+DRAIN_TIMEOUT: Final = 4.0
+END_TIMEOUT: Final = 20.0
+"""Seconds from SIGTERM to the end: the node's own deadlines together, and some for a busy machine."""
+WARM_AFTER: Final = 10.0
+"""Seconds of service after which memory should not grow any more."""
+SETTINGS: Final = (
+    "ping_interval=4",
+    "ping_timeout=3",
+    "write_timeout=4",
+    "close_timeout=2",
+    "leave_timeout=2",
+    f"drain_timeout={DRAIN_TIMEOUT:g}",
+    "tcp_user_timeout=8",
+    "publish_timeout=4",
+)
+"""Deadlines short enough for a run of half a minute to see their end."""
+_REPOSITORY: Final = Path(__file__).parents[2]
+_WORST: Final = ("error", "critical")
+
+
+class Node(ServerProcess):
+    """Started when it is made."""
+
+    def __init__(self, number: int, directory: Path, port: int, backplane: str) -> None:
+        super().__init__(directory, port)
+        self.number = number
+        self.lives: list[Life] = []
+        self.warm = 0
+        """Bytes that were resident after `WARM_AFTER` seconds of this life."""
+        self._backplane = backplane
+        self._log_read = 0
+        self._began = 0.0
+        self.restart_here()
+
+    @property
+    def pid(self) -> int:
+        """Of the process there is, or was."""
+        return self._process.pid
+
+    @property
+    def journal(self) -> Path:
+        """Of this life."""
+        return self._directory / f"hooks-{len(self.lives)}.jsonl"
+
+    def command_line(self) -> Sequence[str]:
+        """``env`` comes first: what starts processes here hands on its own environment."""
+        variables = {
+            "PYTHONPATH": str(_REPOSITORY),
+            "TRIOROOM_API_KEY": API_KEY,
+            JOURNAL: str(self.journal),
+            CLOCK: str(self._directory / "clock"),
+        }
+        environment = [f"{name}={value}" for name, value in variables.items()]
+        settings = [f"--set={setting}" for setting in SETTINGS]
+        serve = [sys.executable, "-m", "trioroom", "serve", "tests.faults.rooms:app", "--log-format=json"]
+        return ["env", *environment, *serve, f"--port={self.port}", f"--backplane={self._backplane}", *settings]
+
+    async def answers(self) -> bool:
+        """Whether somebody listens; whether it has its backplane is another matter."""
+        await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
+        return True
+
+    def restart_here(self) -> None:
+        """Start it; it may take a second until it serves."""
+        self.warm = 0
+        self._began = trio.current_time()
+        self._start()
+
+    def look(self) -> None:
+        """See what it uses when it is warm."""
+        if not self.warm and self.alive and trio.current_time() > self._began + WARM_AFTER:
+            self.warm = resident_bytes(self.pid)
+
+    def resident(self) -> int:
+        """Bytes."""
+        return resident_bytes(self.pid) if self.alive else 0
+
+    # -- what befalls it ----------------------------------------------------------------------------
+
+    def die(self) -> None:
+        """By SIGKILL."""
+        was_alive = self.alive
+        self.kill()
+        self._bury("killed" if was_alive else f"exit {self._process.returncode} before it was to end")
+
+    async def drain(self) -> None:
+        """By SIGTERM; it is dead when this returns."""
+        self._process.send_signal(signal.SIGTERM)
+        with trio.move_on_after(END_TIMEOUT):
+            while self.alive:
+                await trio.sleep(POLL_INTERVAL)
+        if self.alive:
+            self.tell_tasks()
+            await trio.sleep(1)
+            self.kill()
+            self._bury(f"has not ended {END_TIMEOUT:g} s after SIGTERM")
+        else:
+            self._bury(f"exit {self._process.returncode}")
+
+    def tell_tasks(self) -> None:
+        """Have it log the tree of its tasks."""
+        if self.alive:
+            self._process.send_signal(signal.SIGUSR1)
+
+    def set_clock(self, offset: float) -> None:
+        """Its wall clock is off by so many seconds, until it is told another number."""
+        if self.alive:
+            (self._directory / "clock").write_text(str(offset))
+            self._process.send_signal(signal.SIGUSR2)
+
+    def allow_files(self, more: int | None) -> None:
+        """It may open so many more than it has open now; None is as many as it likes."""
+        if self.alive:
+            _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+            soft = hard if more is None else open_files(self.pid) + more
+            resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    def _bury(self, ended: str) -> None:
+        """Keep what it has written."""
+        life = Life(self.number, len(self.lives), ended, read_hooks(self.journal))
+        log = (self._directory / "log").read_bytes()
+        life.errors += errors_of(log[self._log_read :].decode(errors="replace"))
+        self._log_read = len(log)
+        self.lives.append(life)
+
+
+def errors_of(log: str) -> Iterator[str]:
+    """What should not be in a log: errors, and whatever is no record, such as a traceback of the interpreter."""
+    for line in log.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            yield line
+            continue
+        if record["level"] in _WORST or "exception" in record:
+            yield f"{record['logger']}: {record['message']}: {record.get('exception', '').strip().splitlines()[-1:]}"
+

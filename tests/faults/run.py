@@ -1,0 +1,167 @@
+"""One run: servers and members, faults by the schedule of a seed, a quiet end, and the records."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Final
+
+import attrs
+import trio
+
+from tests.benchmarks.soak.watch import read_metrics
+from tests.faults.befall import Hand
+from tests.faults.clients import be_client
+from tests.faults.crowd import ROOMS, Crowd
+from tests.faults.raw import be_raw, who_is_in
+from tests.faults.records import PresenceSeen, Remains, Run
+from tests.faults.rooms import kind_of
+from tests.faults.schedule import NODES, plan
+from tests.faults.world import World, open_world
+
+_SETTLE: Final = 25.0
+"""Seconds within which all is to be well when there are no faults any more: leases, back-off and grace have ended."""
+_LAST_WORDS: Final = 45.0
+"""Seconds for the last publications."""
+_LOOK_INTERVAL: Final = 0.5
+
+
+@attrs.frozen
+class Outcome:
+    """What one seed has led to."""
+
+    run: Run
+    counts: dict[str, int]
+    """What happened how often."""
+
+
+async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = False) -> Outcome:
+    """From the start of the servers to their end.
+
+    Args:
+        folder: gets the nodes' logs and journals.
+        quiet: do not tell how it goes.
+    """
+    async with open_world(folder) as world:
+        await _ready(world)
+        idle = [await _metrics(world, node) for node in range(NODES)]
+        crowd = Crowd(world, random.Random(seed))
+        async with trio.open_nursery() as members:
+            _invite(crowd, members)
+            async with trio.open_nursery() as watching:
+                watching.start_soon(_watch, world, crowd, quiet)
+                await _let_befall(world, crowd, seed, minutes)
+                world.heal()
+                await _settle(world, crowd)
+                watching.cancel_scope.cancel()
+            crowd.close_all()
+            members.cancel_scope.cancel()
+        warm = [node.warm for node in world.nodes]
+        await _part(world, crowd, [each.get("trioroom_tasks", 0.0) for each in idle], warm)
+        crowd.run.forgotten = world.forgotten
+        return Outcome(crowd.run, crowd.counts)
+
+
+def _invite(crowd: Crowd, nursery: trio.Nursery) -> None:
+    """Those who stay, on each node: a publisher and a raw peer for each room, and one client that reads all rooms."""
+    for node in range(NODES):
+        nursery.start_soon(be_client, crowd, f"reader-{node}", node, ROOMS, False)
+        for number, room in enumerate(ROOMS):
+            nursery.start_soon(be_client, crowd, f"client-{node}-{number}", node, [room], True)
+            nursery.start_soon(be_raw, crowd, f"raw-{node}-{number}", node, room)
+
+
+async def _let_befall(world: World, crowd: Crowd, seed: int, minutes: float) -> None:
+    hand = Hand(world, crowd, seed)
+    began = trio.current_time()
+    async with trio.open_nursery() as faults:
+        for fault in plan(seed, minutes):
+            await trio.sleep_until(began + fault.at)
+            faults.start_soon(hand.befall, fault)
+        await trio.sleep_until(began + minutes * 60)
+
+
+# -- how it ends ------------------------------------------------------------------------------------
+
+
+async def _settle(world: World, crowd: Crowd) -> None:
+    """Each publishes a last time, it comes everywhere, and all agree who is there."""
+    crowd.quiet.set()
+    with trio.move_on_after(_LAST_WORDS):
+        while crowd.publishing:
+            await trio.sleep(_LOOK_INTERVAL)
+    with trio.move_on_after(_SETTLE):
+        while crowd.waits_for():
+            await trio.sleep(_LOOK_INTERVAL)
+    with trio.move_on_after(_SETTLE):
+        while True:
+            crowd.run.presence = await _presence(world, crowd)
+            if all(each.seen == each.truly for each in crowd.run.presence):
+                break
+            await trio.sleep(_LOOK_INTERVAL)
+
+
+async def _presence(world: World, crowd: Crowd) -> list[PresenceSeen]:
+    found = []
+    for room in [each for each in ROOMS if kind_of(each).presence]:
+        for node in range(NODES):
+            seen = await who_is_in(world.nodes[node].port, room, f"reader-{node}")
+            found.append(PresenceSeen(room, node, seen, crowd.members_of(room)))
+    return found
+
+
+async def _part(world: World, crowd: Crowd, idle_tasks: list[float], warm: list[int]) -> None:
+    """All have gone: what is left is counted, and the nodes are told to end."""
+    for node in world.nodes:
+        with trio.move_on_after(_SETTLE):
+            while not _is_idle(await _metrics(world, node.number), idle_tasks[node.number]):
+                await trio.sleep(_LOOK_INTERVAL)
+        metrics = await _metrics(world, node.number)
+        kept = {name: value for name, value in metrics.items() if name.startswith("trioroom_")}
+        of_tasks, resident = idle_tasks[node.number], node.resident()
+        crowd.run.remains.append(Remains(node.number, kept, of_tasks, resident, warm[node.number]))
+        if not _is_idle(metrics, of_tasks):
+            node.tell_tasks()
+            await trio.sleep(1)
+    for node in world.nodes:
+        await node.drain()
+        crowd.run.lives += node.lives
+
+
+def _is_idle(metrics: dict[str, float], tasks: float) -> bool:
+    return metrics.get("trioroom_members") == metrics.get("trioroom_rooms") == 0 and metrics["trioroom_tasks"] <= tasks
+
+
+# -- looking ----------------------------------------------------------------------------------------
+
+
+async def _ready(world: World) -> None:
+    with trio.fail_after(_SETTLE):
+        for node in range(NODES):
+            while not (await _metrics(world, node)).get("trioroom_backplane_up"):
+                await trio.sleep(_LOOK_INTERVAL)
+    await trio.sleep(1)
+
+
+async def _metrics(world: World, node: int) -> dict[str, float]:
+    return await trio.to_thread.run_sync(read_metrics, world.nodes[node].port)
+
+
+async def _watch(world: World, crowd: Crowd, quiet: bool) -> None:
+    """See how it goes, and tell."""
+    began = trio.current_time()
+    while True:
+        for node in world.nodes:
+            node.look()
+        if not quiet:
+            _tell(trio.current_time() - began, crowd)
+        await trio.sleep(1)
+
+
+def _tell(seconds: float, crowd: Crowd) -> None:
+    run = crowd.run
+    faults = sum(count for what, count in crowd.counts.items() if what.startswith("fault: "))
+    gaps = sum(len(record.entries) for record in run.records)
+    line = f"{seconds:5.0f} s  {faults:3} faults  {len(run.publications):6,} publications  {gaps:8,} entries of members"
+    print(line, end="\033[K\r", file=sys.stderr, flush=True)
