@@ -147,7 +147,8 @@ class Room:
         """Exactly once for every ``on_join`` that began, however the member went; shielded, with a deadline."""
 
     async def on_close(self) -> None:
-        """After the last local member left."""
+        """After the last local member left; not for a room that could not reach the broker, whose ``on_open`` never
+        began."""
 
     def statistics(self) -> RoomStatistics:
         """How many members the room has on this node, and where its messages to them went."""

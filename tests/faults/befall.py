@@ -10,7 +10,6 @@ import trio
 
 from tests.faults.crowd import Crowd
 from tests.faults.node import Node
-from tests.faults.records import Life
 from tests.faults.schedule import NODES, Fault
 from tests.faults.strangers import put_out_all, read_slowly, storm
 from tests.faults.world import World
@@ -104,6 +103,6 @@ class Hand:
                 try:
                     return await node.wait_ready()
                 except RuntimeError:
-                    node.lives.append(Life(node.number, len(node.lives), "could not start"))
+                    node.give_up_starting()
                 await trio.sleep(_RETRY)
         self.crowd.trouble(f"node {node.number} does not come up: {node.log[-2_000:]}")

@@ -11,7 +11,7 @@ from typing import Final
 
 from tests.faults.losses import check_losses
 from tests.faults.order import check_order
-from tests.faults.records import Hook, Joined, Life, Moved, Received, Record, Run, Told, Violation
+from tests.faults.records import NOT_STARTED, Hook, Joined, Life, Moved, Received, Record, Run, Told, Violation
 from tests.faults.rooms import kind_of
 
 GROWTH: Final = 48 << 20
@@ -47,7 +47,7 @@ def check_duplicates(run: Run) -> Iterator[Violation]:
 
 
 def check_positions(run: Run) -> Iterator[Violation]:
-    """A place of a history is one publication, places go up by one, and only a gap or a new epoch jumps."""
+    """A place in a history is one publication, they go up by one, and only a gap or a new epoch jumps."""
     excused = repeatable(run)
     at: dict[tuple[str, str, int], str] = {}
     for record in run.records:
@@ -60,9 +60,9 @@ def check_positions(run: Run) -> Iterator[Violation]:
             if at.setdefault(place, received.key) != received.key:
                 yield Violation("positions", _where(record), f"{place} is {received.key} here, {at[place]} elsewhere")
         yield from _check_steps(record)
-    places: defaultdict[str, set[tuple[str, str, int]]] = defaultdict(set)
-    for place, key in at.items():
-        places[key].add(place)
+    places: defaultdict[str, set[int]] = defaultdict(set)
+    for (_, _, offset), key in at.items():
+        places[key].add(offset)  # an epoch that goes on from another one has its offsets
     for key, several in places.items():
         if len(several) > 1 and key not in excused:
             yield Violation("positions", key, f"was published more than once: {_some(sorted(several))}")
@@ -172,7 +172,7 @@ def check_lives(run: Run) -> Iterator[Violation]:
     """Who is not killed ends with exit code 0, and nobody logs an error."""
     for life in run.lives:
         where = f"node {life.node}, life {life.number}"
-        if life.ended not in ("killed", "exit 0"):
+        if life.ended not in ("killed", "exit 0", NOT_STARTED):
             yield Violation("exit codes", where, life.ended)
         for error in life.errors:
             yield Violation("no errors", where, error)

@@ -15,7 +15,7 @@ import trio
 from tests.backplane.processes import POLL_INTERVAL, ServerProcess
 from tests.benchmarks.processes import open_files, resident_bytes
 from tests.benchmarks.soak.watch import API_KEY
-from tests.faults.records import Life, read_hooks
+from tests.faults.records import NOT_STARTED, Life, read_hooks
 from tests.faults.rooms import CLOCK, JOURNAL
 
 DRAIN_TIMEOUT: Final = 4.0
@@ -134,6 +134,11 @@ class Node(ServerProcess):
             _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
             soft = hard if more is None else open_files(self.pid) + more
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+    def give_up_starting(self) -> None:
+        """It has ended because it could not reach the broker, and has said so, or will in vain."""
+        self._bury(NOT_STARTED)
+        self.lives[-1].errors.clear()
 
     def _bury(self, ended: str) -> None:
         """Keep what it has written."""

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from trioroom._core.history import Position
+
+NOT_STARTED: Final = "could not start"
+"""How a life of a node ends that finds no broker."""
 
 
 class Publication(msgspec.Struct):
@@ -108,7 +111,7 @@ class Life(msgspec.Struct):
     node: int
     number: int
     ended: str
-    """``killed``, or ``exit`` and its code."""
+    """``killed``, `NOT_STARTED`, or ``exit`` and its code."""
     hooks: list[Hook] = msgspec.field(default_factory=list)
     errors: list[str] = msgspec.field(default_factory=list)
     """What it has logged that it should not have."""
