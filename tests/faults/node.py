@@ -159,4 +159,3 @@ def errors_of(log: str) -> Iterator[str]:
             continue
         if record["level"] in _WORST or "exception" in record:
             yield f"{record['logger']}: {record['message']}: {record.get('exception', '').strip().splitlines()[-1:]}"
-
