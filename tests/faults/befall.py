@@ -14,7 +14,7 @@ from tests.faults.schedule import NODES, Fault
 from tests.faults.strangers import put_out_all, read_slowly, storm
 from tests.faults.world import World
 
-_START_TIMEOUT: Final = 40.0
+_START_TIMEOUT: Final = 90.0
 """Seconds for a node to come up, again and again if the broker is not there yet."""
 _RETRY: Final = 0.3
 _FEW_FILES: Final = 2

@@ -17,10 +17,12 @@ from tests.benchmarks.processes import open_files, resident_bytes
 from tests.benchmarks.soak.watch import API_KEY
 from tests.faults.records import NOT_STARTED, Life, read_hooks
 from tests.faults.rooms import CLOCK, JOURNAL
+from tests.faults.waiting import comes_true
 
 DRAIN_TIMEOUT: Final = 4.0
 END_TIMEOUT: Final = 20.0
 """Seconds from SIGTERM to the end: the node's own deadlines together, and some for a busy machine."""
+START_TIMEOUT: Final = 60.0
 WARM_AFTER: Final = 10.0
 """Seconds of service after which memory should not grow any more."""
 SETTINGS: Final = (
@@ -77,8 +79,22 @@ class Node(ServerProcess):
 
     async def answers(self) -> bool:
         """Whether somebody listens; whether it has its backplane is another matter."""
-        await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
+        try:
+            await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
+        except OSError:
+            return False
         return True
+
+    async def wait_ready(self) -> None:
+        """A RuntimeError when it ends instead: it has found no broker. It may take its time on a busy machine."""
+
+        async def answers_or_has_ended() -> bool:
+            return not self.alive or await self.answers()
+
+        if not await comes_true(answers_or_has_ended, START_TIMEOUT, POLL_INTERVAL):
+            self.kill()
+        if not self.alive:
+            raise RuntimeError(f"node {self.number} does not come up; its log:\n{self.log[-2_000:]}")
 
     def restart_here(self) -> None:
         """Start it; it may take a second until it serves."""
@@ -106,16 +122,16 @@ class Node(ServerProcess):
     async def drain(self) -> None:
         """By SIGTERM; it is dead when this returns."""
         self._process.send_signal(signal.SIGTERM)
-        with trio.move_on_after(END_TIMEOUT):
-            while self.alive:
-                await trio.sleep(POLL_INTERVAL)
-        if self.alive:
+        if await comes_true(self._has_ended, END_TIMEOUT, POLL_INTERVAL):
+            self._bury(f"exit {self._process.returncode}")
+        else:
             self.tell_tasks()
             await trio.sleep(1)
             self.kill()
             self._bury(f"has not ended {END_TIMEOUT:g} s after SIGTERM")
-        else:
-            self._bury(f"exit {self._process.returncode}")
+
+    async def _has_ended(self) -> bool:
+        return not self.alive
 
     def tell_tasks(self) -> None:
         """Have it log the tree of its tasks."""

@@ -50,7 +50,9 @@ class RawPeer:
     async def receive(self) -> FromServer:
         """The next envelope; ConnectionClosed at the end."""
         while not self._waiting:
-            self._waiting = CODEC.decode(await self.peer.receive())
+            data = await self.peer.receive()
+            assert isinstance(data, str), data
+            self._waiting = CODEC.decode(data)
         return self._waiting.pop(0)
 
     def reset(self) -> None:
@@ -185,7 +187,7 @@ async def _stay(place: Place, raw: RawPeer, chance: random.Random) -> None:
 
 
 async def who_is_in(port: int, room: str, who: str) -> list[str]:
-    """The users that a node knows of, asked by one of them on another connection of his; empty if it cannot be asked."""
+    """The users that a node knows of, asked by one of them on another connection; empty if it cannot be asked."""
     with suppress(*GONE), trio.fail_after(_ANSWER_TIMEOUT):
         async with open_raw(port, who) as raw:
             await raw.send(Join(1, room))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +19,15 @@ from tests.faults.raw import be_raw, who_is_in
 from tests.faults.records import PresenceSeen, Remains, Run
 from tests.faults.rooms import kind_of
 from tests.faults.schedule import NODES, plan
+from tests.faults.waiting import comes_true
 from tests.faults.world import World, open_world
 
 _SETTLE: Final = 25.0
 """Seconds within which all is to be well when there are no faults any more: leases, back-off and grace have ended."""
 _LAST_WORDS: Final = 45.0
 """Seconds for the last publications."""
-_LOOK_INTERVAL: Final = 0.5
+_AT_REST: Final = 1.0
+"""Seconds until a node that has just started has all its tasks."""
 
 
 @attrs.frozen
@@ -44,7 +47,9 @@ async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = Fal
         quiet: do not tell how it goes.
     """
     async with open_world(folder) as world:
-        await _ready(world)
+        for node in range(NODES):
+            await comes_true(partial(_is_linked, world, node), _SETTLE)
+        await trio.sleep(_AT_REST)
         idle = [await _metrics(world, node) for node in range(NODES)]
         crowd = Crowd(world, random.Random(seed))
         async with trio.open_nursery() as members:
@@ -87,19 +92,21 @@ async def _let_befall(world: World, crowd: Crowd, seed: int, minutes: float) -> 
 
 async def _settle(world: World, crowd: Crowd) -> None:
     """Each publishes a last time, it comes everywhere, and all agree who is there."""
+
+    async def have_published() -> bool:
+        return not crowd.publishing
+
+    async def have_received() -> bool:
+        return not crowd.waits_for()
+
+    async def agree() -> bool:
+        crowd.run.presence = await _presence(world, crowd)
+        return all(each.seen == each.truly for each in crowd.run.presence)
+
     crowd.quiet.set()
-    with trio.move_on_after(_LAST_WORDS):
-        while crowd.publishing:
-            await trio.sleep(_LOOK_INTERVAL)
-    with trio.move_on_after(_SETTLE):
-        while crowd.waits_for():
-            await trio.sleep(_LOOK_INTERVAL)
-    with trio.move_on_after(_SETTLE):
-        while True:
-            crowd.run.presence = await _presence(world, crowd)
-            if all(each.seen == each.truly for each in crowd.run.presence):
-                break
-            await trio.sleep(_LOOK_INTERVAL)
+    await comes_true(have_published, _LAST_WORDS)
+    await comes_true(have_received, _SETTLE)
+    await comes_true(agree, _SETTLE)
 
 
 async def _presence(world: World, crowd: Crowd) -> list[PresenceSeen]:
@@ -114,14 +121,12 @@ async def _presence(world: World, crowd: Crowd) -> list[PresenceSeen]:
 async def _part(world: World, crowd: Crowd, idle_tasks: list[float], warm: list[int]) -> None:
     """All have gone: what is left is counted, and the nodes are told to end."""
     for node in world.nodes:
-        with trio.move_on_after(_SETTLE):
-            while not _is_idle(await _metrics(world, node.number), idle_tasks[node.number]):
-                await trio.sleep(_LOOK_INTERVAL)
+        tasks = idle_tasks[node.number]
+        is_idle = await comes_true(partial(_is_idle, world, node.number, tasks), _SETTLE)
         metrics = await _metrics(world, node.number)
         kept = {name: value for name, value in metrics.items() if name.startswith("trioroom_")}
-        of_tasks, resident = idle_tasks[node.number], node.resident()
-        crowd.run.remains.append(Remains(node.number, kept, of_tasks, resident, warm[node.number]))
-        if not _is_idle(metrics, of_tasks):
+        crowd.run.remains.append(Remains(node.number, kept, tasks, node.resident(), warm[node.number]))
+        if not is_idle:
             node.tell_tasks()
             await trio.sleep(1)
     for node in world.nodes:
@@ -129,19 +134,16 @@ async def _part(world: World, crowd: Crowd, idle_tasks: list[float], warm: list[
         crowd.run.lives += node.lives
 
 
-def _is_idle(metrics: dict[str, float], tasks: float) -> bool:
+async def _is_idle(world: World, node: int, tasks: float) -> bool:
+    metrics = await _metrics(world, node)
     return metrics.get("trioroom_members") == metrics.get("trioroom_rooms") == 0 and metrics["trioroom_tasks"] <= tasks
 
 
 # -- looking ----------------------------------------------------------------------------------------
 
 
-async def _ready(world: World) -> None:
-    with trio.fail_after(_SETTLE):
-        for node in range(NODES):
-            while not (await _metrics(world, node)).get("trioroom_backplane_up"):
-                await trio.sleep(_LOOK_INTERVAL)
-    await trio.sleep(1)
+async def _is_linked(world: World, node: int) -> bool:
+    return bool((await _metrics(world, node)).get("trioroom_backplane_up"))
 
 
 async def _metrics(world: World, node: int) -> dict[str, float]:

@@ -105,7 +105,7 @@ async def storm(crowd: Crowd, node: int, count: int, chance: random.Random) -> N
 
 
 async def _vanish(limit: trio.CapacityLimiter, port: int, who: str, room: str, luck: float) -> None:
-    """Ask to join, and be gone: at once, a moment later, or when the answer has begun to come; with a RST or without."""
+    """Ask to join and be gone: at once, a moment later, or when the answer has begun to come; by a RST or in peace."""
     joining = upgrade(f"/?{who}", HEADERS) + masked(Join(1, room))
     async with limit:
         with trio.move_on_after(_ANSWER_TIMEOUT), suppress(*GONE):

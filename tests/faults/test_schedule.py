@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,7 +43,7 @@ def test_what_is_hit_is_not_hit_again_meanwhile(seed: int, minutes: float) -> No
         if KINDS[fault.kind].hits != "members":
             hits[KINDS[fault.kind].hits, fault.node].append(fault)
     for faults in hits.values():
-        for one, other in zip(faults, faults[1:], strict=False):
+        for one, other in pairwise(faults):
             assert one.at + one.lasts <= other.at + 0.05
 
 

@@ -10,7 +10,7 @@ from tests.faults.checker import check
 from tests.faults.records import Received
 from tests.faults.run import run_seed
 
-SEED = 4
+SEED = 6
 MINUTES = 0.15
 
 
