@@ -13,6 +13,7 @@ from tests.faults.losses import check_losses
 from tests.faults.order import check_order
 from tests.faults.records import NOT_STARTED, Hook, Joined, Life, Moved, Received, Record, Run, Told, Violation
 from tests.faults.rooms import kind_of
+from trioroom._core.history import Position
 
 GROWTH: Final = 48 << 20
 """Bytes that a node may have grown by in a run. A leak of what faults leave behind is larger in minutes; what Python's
@@ -70,18 +71,21 @@ def check_positions(run: Run) -> Iterator[Violation]:
 
 def _check_steps(record: Record) -> Iterator[Violation]:
     """Within what a member got."""
-    last = None
+    last: Position | None = None
+    lost = 0
     for entry in record.entries:
-        if isinstance(entry, Told) or (isinstance(entry, Joined) and entry.recovered is False):
-            last = None
-        elif isinstance(entry, Moved) or (isinstance(entry, Joined) and entry.recovered is None):
-            last = entry.position
-        elif isinstance(entry, Received) and entry.position is not None:
-            position = entry.position
-            if last is not None and last.epoch == position.epoch and position.offset != last.offset + 1:
-                what = f"{entry.key} at {position.offset} follows {last.offset}, and no gap says why"
-                yield Violation("positions", _where(record), what)
-            last = position
+        match entry:
+            case Told(_, "overflow", int(count)):
+                lost += count  # the room's policy knows how many it has dropped
+            case Told() | Joined(recovered=False):
+                last = None
+            case Moved(_, position) | Joined(_, _, position, None):
+                last, lost = position, 0
+            case Received(_, key, Position() as position):
+                if last is not None and last.epoch == position.epoch and position.offset != last.offset + 1 + lost:
+                    what = f"{key} at {position.offset} follows {last.offset}, with {lost} told to be lost between"
+                    yield Violation("positions", _where(record), what)
+                last, lost = position, 0
 
 
 def check_slow_readers(run: Run) -> Iterator[Violation]:
@@ -147,7 +151,7 @@ def check_presence(run: Run) -> Iterator[Violation]:
         missing, ghosts = sorted({*seen.truly} - {*seen.seen}), sorted({*seen.seen} - {*seen.truly})
         if missing or ghosts:
             what = f"{len(missing)} missing: {_some(missing)}; {len(ghosts)} who are not there: {_some(ghosts)}"
-            yield Violation("presence agrees", f"{seen.room} on node {seen.node}", what)
+            yield Violation("presence agrees", f"{seen.room} on node {seen.node}, {seen.by}", what)
 
 
 def check_remains(run: Run) -> Iterator[Violation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import trio
@@ -11,21 +12,29 @@ import trio
 import trioroom
 from tests.faults.crowd import PUBLISH_INTERVAL, Crowd
 from tests.faults.records import Joined, Received, Record, Told
+from tests.faults.rooms import kind_of, token_for
 from trioroom.client import Client, ClientRoom, Gap, Message, Rejoined
 from trioroom.client.reconnect import Backoff
 
 _BACKOFF: Final = Backoff(first=0.1, most=1.0, settled=5.0)
 _PAUSE: Final = 0.1
 """Seconds before one that was put out comes again."""
+_TOKEN_LASTS: Final = 15.0
+"""Seconds; a client renews what lasts longer than 10."""
+_MAX_INBOX: Final = 100_000
+"""Events: what is missing is for the server to tell."""
 _PATIENCE: Final = 40.0
 """Seconds that a last publication may take, with no fault any more."""
 
 
 async def be_client(crowd: Crowd, who: str, node: int, rooms: Sequence[str], publishes: bool) -> None:
     """Be in these rooms, until cancelled."""
-    url = f"ws://127.0.0.1:{crowd.world.nodes[node].port}/?{who}"
+    url = f"ws://127.0.0.1:{crowd.world.nodes[node].port}/"
+    token = partial(token_for, who, _TOKEN_LASTS)
     while True:
-        async with trioroom.connect(url, connect_timeout=3.0, backoff=_BACKOFF, max_inbox=100_000) as client:
+        async with trioroom.connect(
+            url, token=token, connect_timeout=3.0, backoff=_BACKOFF, max_inbox=_MAX_INBOX
+        ) as client:
             async with trio.open_nursery() as nursery:
                 for room in rooms:
                     nursery.start_soon(_be_in, crowd, client, who, node, room, publishes)
@@ -34,10 +43,13 @@ async def be_client(crowd: Crowd, who: str, node: int, rooms: Sequence[str], pub
 
 async def _be_in(crowd: Crowd, client: Client, who: str, node: int, room: str, publishes: bool) -> None:
     """As long as the client lasts, a new record each time that the room has ended."""
+    shows_list = bool(kind_of(room).presence) and not publishes
     while client.state.name != "closed":
         record = crowd.open_record(who, node, room, "client")
         try:
-            async with client.join(room) as joined:
+            async with client.join(room, presence=shows_list) as joined:
+                if shows_list:
+                    crowd.lists[room, node] = joined
                 record.entries.append(Joined(trio.current_time(), str(joined.state)))
                 async with trio.open_nursery() as nursery:
                     if publishes:

@@ -11,8 +11,8 @@ import trio
 
 from tests.faults.losses import check_losses
 from tests.faults.records import Ended, Joined, Publication, Record, Run
-from tests.faults.rooms import kind_of
 from tests.faults.world import World
+from trioroom.client import ClientRoom
 
 ROOMS: Final[Sequence[str]] = ("kept/a", "kept/b", "short/a", "keptdropping/a", "passing/a", "dropping/a", "latest/a")
 """Those with members from beginning to end."""
@@ -35,6 +35,8 @@ class Crowd:
     """Publishers who have not come to their last publication."""
     counts: dict[str, int] = attrs.field(factory=dict)
     """What has happened, for the summary."""
+    lists: dict[tuple[str, int], ClientRoom] = attrs.field(factory=dict)
+    """By room and node, a client that keeps the list of who is there."""
     _open: list[Record] = attrs.field(factory=list)
     _names: int = 0
 
@@ -84,6 +86,10 @@ class Crowd:
 
     # -- the end ------------------------------------------------------------------------------------
 
+    def listed(self, room: str, node: int) -> list[str]:
+        """By a client's list, which is made of a page of `who` and all pushes since."""
+        return sorted(self.lists[room, node].present)
+
     def members_of(self, room: str) -> list[str]:
         """Who is there in truth."""
         return sorted({record.who for record in self._open if record.room == room})
@@ -97,8 +103,3 @@ class Crowd:
         ]
         not_joined = sum(not any(isinstance(entry, Joined) for entry in each.entries) for each in self._open)
         return not_joined + len([*check_losses(Run(publications=self.run.publications, records=ended))])
-
-
-def has_history(room: str) -> bool:
-    """Whether its members can come back with a position."""
-    return kind_of(room).history is not None

@@ -16,6 +16,7 @@ from tests.benchmarks.raw_peers import upgrade
 from tests.faults.clients import key_of
 from tests.faults.crowd import Crowd
 from tests.faults.records import Ended, Joined, Moved, Received, Record, Told
+from tests.faults.rooms import token_for
 from trioroom import ConnectionClosed
 from trioroom._core.history import Position
 from trioroom._wire.client_codec import CLIENT_CODECS
@@ -29,10 +30,11 @@ HEADERS: Final = f"Sec-WebSocket-Protocol: {CODEC.subprotocol}\r\n"
 GONE: Final = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ConnectionClosed, trio.TooSlowError)
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 EXPECTED_ERRORS: Final = ("unavailable",)
-EXPECTED_CODES: Final = (1000, 1001, 1006, 1012, 1013, 4101, 4108, 4110)
+EXPECTED_CODES: Final = (1000, 1001, 1006, 1012, 1013, 4101, 4108, 4110, 4201)
 """Close codes that faults may cause. 1011 is not among them: it says that the server has a bug."""
 _STAY: Final = 6.0
 """Seconds until a raw peer leaves by itself, on average."""
+_TOKEN_LASTS: Final = 40.0
 _ANSWER_TIMEOUT: Final = 15.0
 
 
@@ -73,7 +75,7 @@ async def open_raw(port: int, who: str, *, receive_buffer: int = 0) -> AsyncIter
             await sock.connect(("127.0.0.1", port))
             stream = trio.SocketStream(sock)
             peer = Peer(stream)
-            await stream.send_all(upgrade(f"/?{who}", HEADERS))
+            await stream.send_all(upgrade_of(who))
             while not peer.head.endswith(b"\r\n\r\n"):
                 byte = await stream.receive_some(1)  # what follows the head is left in the stream
                 if not byte:
@@ -82,6 +84,11 @@ async def open_raw(port: int, who: str, *, receive_buffer: int = 0) -> AsyncIter
             if not peer.head.startswith(b"HTTP/1.1 101 "):
                 raise ConnectionClosed(1013, peer.head.decode())
         yield RawPeer(peer)
+
+
+def upgrade_of(who: str) -> bytes:
+    """The request that opens a connection of ``who``."""
+    return upgrade(f"/?token={token_for(who, _TOKEN_LASTS)}", HEADERS)
 
 
 @attrs.define

@@ -122,6 +122,8 @@ class PresenceSeen(msgspec.Struct):
 
     room: str
     node: int
+    by: str
+    """An answer to ``who``, or what pushes have come to."""
     seen: list[str]
     truly: list[str]
 

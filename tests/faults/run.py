@@ -113,8 +113,10 @@ async def _presence(world: World, crowd: Crowd) -> list[PresenceSeen]:
     found = []
     for room in [each for each in ROOMS if kind_of(each).presence]:
         for node in range(NODES):
-            seen = await who_is_in(world.nodes[node].port, room, f"reader-{node}")
-            found.append(PresenceSeen(room, node, seen, crowd.members_of(room)))
+            asked = await who_is_in(world.nodes[node].port, room, f"reader-{node}")
+            truly = crowd.members_of(room)
+            found.append(PresenceSeen(room, node, "who", asked, truly))
+            found.append(PresenceSeen(room, node, "a client's list", crowd.listed(room, node), truly))
     return found
 
 

@@ -10,10 +10,9 @@ from typing import Final
 import msgspec
 import trio
 
-from tests.benchmarks.raw_peers import upgrade
 from tests.faults.clients import padded
 from tests.faults.crowd import ROOMS, Crowd
-from tests.faults.raw import GONE, HEADERS, RESET_ON_CLOSE, Place, RawPeer, masked, note_close, open_raw
+from tests.faults.raw import GONE, RESET_ON_CLOSE, Place, RawPeer, masked, note_close, open_raw, upgrade_of
 from tests.faults.records import Publication
 from tests.faults.rooms import KINDS, PUT_OUT
 from trioroom import ConnectionClosed
@@ -106,7 +105,7 @@ async def storm(crowd: Crowd, node: int, count: int, chance: random.Random) -> N
 
 async def _vanish(limit: trio.CapacityLimiter, port: int, who: str, room: str, luck: float) -> None:
     """Ask to join and be gone: at once, a moment later, or when the answer has begun to come; by a RST or in peace."""
-    joining = upgrade(f"/?{who}", HEADERS) + masked(Join(1, room))
+    joining = upgrade_of(who) + masked(Join(1, room))
     async with limit:
         with trio.move_on_after(_ANSWER_TIMEOUT), suppress(*GONE):
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:

@@ -77,7 +77,7 @@ def test_good_records_are_no_violation(room: str) -> None:
                 [Hook("open", room), Hook("join", room, "m"), Hook("leave", room, "m"), Hook("close", room)],
             ),
         ],
-        presence=[PresenceSeen(room, 0, ["anna", "ben"], ["anna", "ben"])],
+        presence=[PresenceSeen(room, 0, "who", ["anna", "ben"], ["anna", "ben"])],
         remains=[Remains(0, idle_metrics(), 29, 60 << 20, 55 << 20)],
     )
     assert check(run) == []
@@ -206,6 +206,12 @@ def test_step_of_two_without_a_gap() -> None:
     assert promises_broken(run) == {"positions"}
 
 
+def test_gap_that_tells_another_number() -> None:
+    for lost, broken in ((1, set()), (2, {"positions"})):
+        entries = [*placed(1), Told(2.9, "overflow", lost), *placed(3)]
+        assert promises_broken(Run(publications=published(KEPT, 3), records=[record(KEPT, *entries, END)])) == broken
+
+
 def test_first_message_that_does_not_follow_the_position_of_the_join() -> None:
     raw = Record("raw", 0, KEPT, "raw", [Joined(0.0, position=Position("e", 0)), *placed(1, 2, ahead=5)])
     assert promises_broken(Run(records=[raw])) == {"positions"}
@@ -281,7 +287,7 @@ def test_slow_reader_whose_connection_never_ended() -> None:
 
 
 def test_presence_that_does_not_agree() -> None:
-    [violation] = check(Run(presence=[PresenceSeen(KEPT, 1, ["anna", "ghost"], ["anna", "ben"])]))
+    [violation] = check(Run(presence=[PresenceSeen(KEPT, 1, "who", ["anna", "ghost"], ["anna", "ben"])]))
     assert violation.promise == "presence agrees"
     assert violation.what == "1 missing: ben; 1 who are not there: ghost"
 
