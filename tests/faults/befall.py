@@ -14,9 +14,6 @@ from tests.faults.schedule import NODES, Fault
 from tests.faults.strangers import put_out_all, read_slowly, storm
 from tests.faults.world import World
 
-_START_TIMEOUT: Final = 90.0
-"""Seconds for a node to come up, again and again if the broker is not there yet."""
-_RETRY: Final = 0.3
 _FEW_FILES: Final = 2
 """Files that a node may open when it has been given too few."""
 
@@ -96,13 +93,7 @@ class Hand:
                 node.set_clock(0.0)
 
     async def _start(self, node: Node) -> None:
-        """As a service manager does: again, while it ends at once because it cannot reach the broker."""
-        with trio.move_on_after(_START_TIMEOUT):
-            while True:
-                node.restart_here()
-                try:
-                    return await node.wait_ready()
-                except RuntimeError:
-                    node.give_up_starting()
-                await trio.sleep(_RETRY)
-        self.crowd.trouble(f"node {node.number} does not come up: {node.log[-2_000:]}")
+        try:
+            await node.start()
+        except trio.TooSlowError:
+            self.crowd.trouble(f"node {node.number} does not come up: {node.log[-2_000:]}")

@@ -6,7 +6,8 @@ import json
 import resource
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,9 @@ from tests.faults.waiting import comes_true
 DRAIN_TIMEOUT: Final = 4.0
 END_TIMEOUT: Final = 20.0
 """Seconds from SIGTERM to the end: the node's own deadlines together, and some for a busy machine."""
-START_TIMEOUT: Final = 60.0
+START_TIMEOUT: Final = 90.0
+"""Seconds until it serves, with a broker that is there at last, on a machine with much else to do."""
+_RESTART_DELAY: Final = 0.3
 WARM_AFTER: Final = 10.0
 """Seconds of service after which memory should not grow any more."""
 SETTINGS: Final = (
@@ -41,7 +44,7 @@ _WORST: Final = ("error", "critical")
 
 
 class Node(ServerProcess):
-    """Started when it is made."""
+    """Not started yet when it is made."""
 
     def __init__(self, number: int, directory: Path, port: int, backplane: str) -> None:
         super().__init__(directory, port)
@@ -52,7 +55,6 @@ class Node(ServerProcess):
         self._backplane = backplane
         self._log_read = 0
         self._began = 0.0
-        self.restart_here()
 
     @property
     def pid(self) -> int:
@@ -86,21 +88,30 @@ class Node(ServerProcess):
         return True
 
     async def wait_ready(self) -> None:
-        """A RuntimeError when it ends instead: it has found no broker. It may take its time on a busy machine."""
+        """Until it serves or has ended; it may take its time on a busy machine."""
 
         async def answers_or_has_ended() -> bool:
             return not self.alive or await self.answers()
 
-        if not await comes_true(answers_or_has_ended, START_TIMEOUT, POLL_INTERVAL):
-            self.kill()
-        if not self.alive:
-            raise RuntimeError(f"node {self.number} does not come up; its log:\n{self.log[-2_000:]}")
+        await comes_true(answers_or_has_ended, START_TIMEOUT, POLL_INTERVAL)
 
-    def restart_here(self) -> None:
-        """Start it; it may take a second until it serves."""
-        self.warm = 0
-        self._began = trio.current_time()
-        self._start()
+    async def start(self) -> None:
+        """As a service manager does: again, while it ends at once because it cannot reach the broker.
+
+        Raises:
+            trio.TooSlowError: it does not come up.
+        """
+        with trio.fail_after(START_TIMEOUT):
+            while True:
+                self.warm = 0
+                self._began = trio.current_time()
+                self._start()
+                await self.wait_ready()
+                if self.alive:
+                    return
+                self._bury(NOT_STARTED)
+                self.lives[-1].errors.clear()  # it has said that it cannot reach the broker
+                await trio.sleep(_RESTART_DELAY)
 
     def look(self) -> None:
         """See what it uses when it is warm."""
@@ -110,6 +121,15 @@ class Node(ServerProcess):
     def resident(self) -> int:
         """Bytes."""
         return resident_bytes(self.pid) if self.alive else 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Started at the beginning, killed in the end, whatever has befallen it meanwhile."""
+        try:
+            await self.start()
+            yield
+        finally:
+            self.kill()
 
     # -- what befalls it ----------------------------------------------------------------------------
 
@@ -150,11 +170,6 @@ class Node(ServerProcess):
             _, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
             soft = hard if more is None else open_files(self.pid) + more
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
-
-    def give_up_starting(self) -> None:
-        """It has ended because it could not reach the broker, and has said so, or will in vain."""
-        self._bury(NOT_STARTED)
-        self.lives[-1].errors.clear()
 
     def _bury(self, ended: str) -> None:
         """Keep what it has written."""

@@ -16,7 +16,7 @@ from tests.backplane.redis.servers import RedisServer, binaries, open_redis_serv
 from tests.faults.node import Node
 from tests.faults.schedule import NODES
 
-OF_BACKPLANE: Final = "timeout=3&connect_timeout=1&presence_lease=4"
+OF_BACKPLANE: Final = "timeout=3&connect_timeout=2&presence_lease=4"
 """Deadlines short enough for faults of some seconds to be longer."""
 _KEEPING: Final = ("--appendonly", "yes", "--appendfsync", "always")  # what it has confirmed outlives the process
 
@@ -54,11 +54,6 @@ class World:
         if empty:
             self.forgotten.append((alive, trio.current_time()))
 
-    async def start_node(self, node: Node) -> None:
-        """One that is dead."""
-        node.restart_here()
-        await node.wait_ready()
-
 
 @asynccontextmanager
 async def open_world(folder: Path) -> AsyncIterator[World]:
@@ -76,8 +71,7 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
             directory = folder / f"node-{number}"
             directory.mkdir(parents=True)
             node = Node(number, directory, free_port(), f"redis://127.0.0.1:{proxy.port}?{OF_BACKPLANE}")
-            stack.callback(node.kill)
             nodes.append(node)
         for node in nodes:
-            await node.wait_ready()
+            await stack.enter_async_context(node.running())
         yield World(broker, proxies, nodes)
