@@ -55,6 +55,7 @@ class Node(ServerProcess):
         self._backplane = backplane
         self._log_read = 0
         self._began = 0.0
+        self._is_to_live = False
 
     @property
     def pid(self) -> int:
@@ -108,10 +109,19 @@ class Node(ServerProcess):
                 self._start()
                 await self.wait_ready()
                 if self.alive:
+                    self._is_to_live = True
                     return
                 self._bury(NOT_STARTED)
                 self.lives[-1].errors.clear()  # it has said that it cannot reach the broker
                 await trio.sleep(_RESTART_DELAY)
+
+    async def raise_from_the_dead(self) -> str | None:
+        """If it has ended by itself, say how, and start it again."""
+        if self.alive or not self._is_to_live:
+            return None
+        self._bury(f"exit {self._process.returncode} by itself")
+        await self.start()
+        return f"node {self.number} has ended by itself"
 
     def look(self) -> None:
         """See what it uses when it is warm."""
@@ -137,10 +147,11 @@ class Node(ServerProcess):
         """By SIGKILL."""
         was_alive = self.alive
         self.kill()
-        self._bury("killed" if was_alive else f"exit {self._process.returncode} before it was to end")
+        self._bury("killed" if was_alive else f"exit {self._process.returncode} by itself")
 
     async def drain(self) -> None:
         """By SIGTERM; it is dead when this returns."""
+        self._is_to_live = False
         self._process.send_signal(signal.SIGTERM)
         if await comes_true(self._has_ended, END_TIMEOUT, POLL_INTERVAL):
             self._bury(f"exit {self._process.returncode}")
@@ -161,7 +172,9 @@ class Node(ServerProcess):
     def set_clock(self, offset: float) -> None:
         """Its wall clock is off by so many seconds, until it is told another number."""
         if self.alive:
-            (self._directory / "clock").write_text(str(offset))
+            written = self._directory / "clock.new"
+            written.write_text(str(offset))
+            written.rename(self._directory / "clock")  # in one piece: an earlier signal may have it read right now
             self._process.send_signal(signal.SIGUSR2)
 
     def allow_files(self, more: int | None) -> None:
@@ -173,6 +186,7 @@ class Node(ServerProcess):
 
     def _bury(self, ended: str) -> None:
         """Keep what it has written."""
+        self._is_to_live = False
         life = Life(self.number, len(self.lives), ended, read_hooks(self.journal))
         log = (self._directory / "log").read_bytes()
         life.errors += errors_of(log[self._log_read :].decode(errors="replace"))

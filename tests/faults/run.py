@@ -158,6 +158,8 @@ async def _watch(world: World, crowd: Crowd, quiet: bool) -> None:
     while True:
         for node in world.nodes:
             node.look()
+            if (trouble := await node.raise_from_the_dead()) is not None:
+                crowd.trouble(trouble)
         if not quiet:
             _tell(trio.current_time() - began, crowd)
         await trio.sleep(1)
