@@ -164,9 +164,9 @@ def check_remains(run: Run) -> Iterator[Violation]:
         for name in EMPTY:
             if remains.metrics.get(name) != 0:
                 yield Violation("nothing remains", where, f"{name} is {remains.metrics.get(name)}, and nobody is there")
-        tasks = remains.metrics["trioroom_tasks"]
-        if tasks > remains.idle_tasks:
-            yield Violation("no orphan tasks", where, f"{tasks:.0f} tasks, {remains.idle_tasks:.0f} when it was new")
+        if remains.tasks > remains.idle_tasks:
+            what = f"{remains.tasks:.0f} tasks, {remains.idle_tasks:.0f} when it was new; its log has both trees"
+            yield Violation("no orphan tasks", where, what)
         if remains.warm and remains.resident > remains.warm + GROWTH:
             what = f"{remains.warm >> 20} MiB when it was warm, {remains.resident >> 20} in the end"
             yield Violation("bounded memory", where, what)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import resource
 import signal
 import sys
@@ -40,6 +42,8 @@ SETTINGS: Final = (
 )
 """Deadlines short enough for a run of half a minute to see their end."""
 _REPOSITORY: Final = Path(__file__).parents[2]
+_COUNTED: Final = re.compile(r'"message":"([\d,]+) tasks, counted')
+_ANSWER_TIMEOUT: Final = 5.0
 _WORST: Final = ("error", "critical")
 
 
@@ -125,7 +129,7 @@ class Node(ServerProcess):
 
     def look(self) -> None:
         """See what it uses when it is warm."""
-        if not self.warm and self.alive and trio.current_time() > self._began + WARM_AFTER:
+        if self._is_to_live and not self.warm and self.alive and trio.current_time() > self._began + WARM_AFTER:
             self.warm = resident_bytes(self.pid)
 
     def resident(self) -> int:
@@ -156,18 +160,24 @@ class Node(ServerProcess):
         if await comes_true(self._has_ended, END_TIMEOUT, POLL_INTERVAL):
             self._bury(f"exit {self._process.returncode}")
         else:
-            self.tell_tasks()
-            await trio.sleep(1)
+            await self.count_tasks()  # for the log
             self.kill()
             self._bury(f"has not ended {END_TIMEOUT:g} s after SIGTERM")
 
     async def _has_ended(self) -> bool:
         return not self.alive
 
-    def tell_tasks(self) -> None:
-        """Have it log the tree of its tasks."""
+    async def count_tasks(self) -> float:
+        """Have it log the tree of its tasks, and say how many it has; infinitely many if it does not answer."""
+        told = len(_COUNTED.findall(self.log))
         if self.alive:
             self._process.send_signal(signal.SIGUSR1)
+
+        async def is_told() -> bool:
+            return len(_COUNTED.findall(self.log)) > told
+
+        answers = await comes_true(is_told, _ANSWER_TIMEOUT, POLL_INTERVAL)
+        return float(_COUNTED.findall(self.log)[-1].replace(",", "")) if answers else math.inf
 
     def set_clock(self, offset: float) -> None:
         """Its wall clock is off by so many seconds, until it is told another number."""

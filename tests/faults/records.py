@@ -133,6 +133,7 @@ class Remains(msgspec.Struct):
 
     node: int
     metrics: dict[str, float]
+    tasks: float
     idle_tasks: float
     resident: int
     """Bytes."""

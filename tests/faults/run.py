@@ -13,6 +13,7 @@ import trio
 
 from tests.benchmarks.soak.watch import read_metrics
 from tests.faults.befall import Hand
+from tests.faults.checker import check_remains
 from tests.faults.clients import be_client
 from tests.faults.crowd import ROOMS, Crowd
 from tests.faults.raw import be_raw, who_is_in
@@ -47,10 +48,10 @@ async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = Fal
         quiet: do not tell how it goes.
     """
     async with open_world(folder) as world:
-        for node in range(NODES):
-            await comes_true(partial(_is_linked, world, node), _SETTLE)
+        for number in range(NODES):
+            await comes_true(partial(_is_linked, world, number), _SETTLE)
         await trio.sleep(_AT_REST)
-        idle = [await _metrics(world, node) for node in range(NODES)]
+        idle_tasks = [await node.count_tasks() for node in world.nodes]
         crowd = Crowd(world, random.Random(seed))
         async with trio.open_nursery() as members:
             _invite(crowd, members)
@@ -63,7 +64,7 @@ async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = Fal
             crowd.close_all()
             members.cancel_scope.cancel()
         warm = [node.warm for node in world.nodes]
-        await _part(world, crowd, [each.get("trioroom_tasks", 0.0) for each in idle], warm)
+        await _part(world, crowd, idle_tasks, warm)
         crowd.run.forgotten = world.forgotten
         return Outcome(crowd.run, crowd.counts)
 
@@ -123,22 +124,21 @@ async def _presence(world: World, crowd: Crowd) -> list[PresenceSeen]:
 async def _part(world: World, crowd: Crowd, idle_tasks: list[float], warm: list[int]) -> None:
     """All have gone: what is left is counted, and the nodes are told to end."""
     for node in world.nodes:
-        tasks = idle_tasks[node.number]
-        is_idle = await comes_true(partial(_is_idle, world, node.number, tasks), _SETTLE)
-        metrics = await _metrics(world, node.number)
-        kept = {name: value for name, value in metrics.items() if name.startswith("trioroom_")}
-        crowd.run.remains.append(Remains(node.number, kept, tasks, node.resident(), warm[node.number]))
-        if not is_idle:
-            node.tell_tasks()
-            await trio.sleep(1)
+        remains = Remains(node.number, {}, 0.0, idle_tasks[node.number], 0, warm[node.number])
+        await comes_true(partial(_is_idle, world, remains), _SETTLE)
+        remains.resident = node.resident()
+        crowd.run.remains.append(remains)
     for node in world.nodes:
         await node.drain()
         crowd.run.lives += node.lives
 
 
-async def _is_idle(world: World, node: int, tasks: float) -> bool:
-    metrics = await _metrics(world, node)
-    return metrics.get("trioroom_members") == metrics.get("trioroom_rooms") == 0 and metrics["trioroom_tasks"] <= tasks
+async def _is_idle(world: World, remains: Remains) -> bool:
+    """Whether nothing is left, by what the node tells now."""
+    remains.tasks = await world.nodes[remains.node].count_tasks()
+    metrics = await _metrics(world, remains.node)
+    remains.metrics = {name: value for name, value in metrics.items() if name.startswith("trioroom_")}
+    return next(check_remains(Run(remains=[remains])), None) is None
 
 
 # -- looking ----------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ def test_good_records_are_no_violation(room: str) -> None:
             ),
         ],
         presence=[PresenceSeen(room, 0, "who", ["anna", "ben"], ["anna", "ben"])],
-        remains=[Remains(0, idle_metrics(), 29, 60 << 20, 55 << 20)],
+        remains=[Remains(0, idle_metrics(), 29, 29, 60 << 20, 55 << 20)],
     )
     assert check(run) == []
 
@@ -86,7 +86,7 @@ def test_good_records_are_no_violation(room: str) -> None:
 def idle_metrics(**changed: float) -> dict[str, float]:
     """Of a node without members."""
     names = ("members", "rooms", "queued_bytes", "deliveries_queued")
-    return {**{f"trioroom_{name}": 0.0 for name in names}, "trioroom_tasks": 29.0, **changed}
+    return {**{f"trioroom_{name}": 0.0 for name in names}, **changed}
 
 
 # -- order -------------------------------------------------------------------------------------------
@@ -295,11 +295,11 @@ def test_presence_that_does_not_agree() -> None:
 @pytest.mark.parametrize(
     ("remains", "broken"),
     [
-        (Remains(0, idle_metrics(trioroom_tasks=30.0), 29, 1, 1), "no orphan tasks"),
-        (Remains(0, idle_metrics(trioroom_members=1.0), 29, 1, 1), "nothing remains"),
-        (Remains(0, idle_metrics(trioroom_queued_bytes=1.0), 29, 1, 1), "nothing remains"),
-        (Remains(0, {}, 29, 1, 1), "nothing remains"),
-        (Remains(0, idle_metrics(), 29, 200 << 20, 60 << 20), "bounded memory"),
+        (Remains(0, idle_metrics(), 30, 29, 1, 1), "no orphan tasks"),
+        (Remains(0, idle_metrics(trioroom_members=1.0), 29, 29, 1, 1), "nothing remains"),
+        (Remains(0, idle_metrics(trioroom_queued_bytes=1.0), 29, 29, 1, 1), "nothing remains"),
+        (Remains(0, {}, 29, 29, 1, 1), "nothing remains"),
+        (Remains(0, idle_metrics(), 29, 29, 200 << 20, 60 << 20), "bounded memory"),
     ],
 )
 def test_what_is_left_when_all_have_gone(remains: Remains, broken: str) -> None:
