@@ -13,6 +13,8 @@ import resource
 import secrets
 import sys
 import tempfile
+import traceback
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,8 +58,6 @@ def run_and_check(seed: int, minutes: float, folder: Path) -> list[Violation]:
     try:
         outcome = trio.run(partial(run_seed, seed, minutes, folder))
     except Exception as exc:
-        import traceback
-
         traceback.print_exc()
         return [Violation("the suite", "itself", f"{type(exc).__name__}: {exc}")]
     write_run(outcome.run, folder)
@@ -83,13 +83,8 @@ def summary(outcome: Outcome) -> str:
     return "\n".join(f"  {name:36} {count:10,}" for name, count in lines.items())
 
 
-def _gaps(run: Run) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for record in run.records:
-        for entry in record.entries:
-            if isinstance(entry, Told):
-                found[entry.reason] = found.get(entry.reason, 0) + 1
-    return found
+def _gaps(run: Run) -> Mapping[str, int]:
+    return Counter(entry.reason for record in run.records for entry in record.entries if isinstance(entry, Told))
 
 
 def _tell_violations(violations: Sequence[Violation], folder: Path) -> None:
@@ -97,6 +92,8 @@ def _tell_violations(violations: Sequence[Violation], folder: Path) -> None:
         print(f"VIOLATION: {violation}")
     if len(violations) > _MOST_SHOWN:
         print(f"and {len(violations) - _MOST_SHOWN} more")
+    for promise, count in Counter(violation.promise for violation in violations).items():
+        print(f"{count:6,} violations: {promise}")
     print(f"records: {folder}")
 
 

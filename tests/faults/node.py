@@ -31,8 +31,8 @@ _RESTART_DELAY: Final = 0.3
 WARM_AFTER: Final = 10.0
 """Seconds of service after which memory should not grow any more."""
 SETTINGS: Final = (
-    "ping_interval=4",
-    "ping_timeout=3",
+    "ping_interval=6",
+    "ping_timeout=4",
     "write_timeout=4",
     "close_timeout=2",
     "leave_timeout=2",

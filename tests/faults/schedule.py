@@ -61,7 +61,7 @@ KINDS: Final[dict[str, Kind]] = {
     "kill broker": Kind(3, (0.2, 4.0), "broker"),
     "kill and empty broker": Kind(2, (0.2, 4.0), "broker"),
     "stop broker": Kind(4, (0.5, 6.0), "broker"),
-    "slow readers": Kind(5, (3.0, 8.0), "members", (2, 8)),
+    "slow readers": Kind(5, (1.0, 7.0), "members", (2, 8)),
     "storm": Kind(5, (1.0, 3.0), "members", (50, 300)),
     "put out": Kind(3, (0.1, 0.1), "members"),
 }

@@ -22,10 +22,11 @@ _SLOW_BUFFER: Final = 4_096
 """SO_RCVBUF of those who do not read."""
 _CATCHING_UP: Final = 4.0
 """Seconds for which they read on afterwards."""
-_FLOOD: Final = 12
-"""Frames of a flood."""
-_TOGETHER: Final = 15
-"""Publications in each of them."""
+_FLOOD: Final = 300
+"""Publications of a flood."""
+_TOGETHER: Final = 60
+"""Of those, publications that wait for their answers at a time."""
+_IN_A_FRAME: Final = 15
 _FLOOD_BYTES: Final = 3_000
 """Of each: all together are more than the kernel takes for a peer, and more than `rooms.MAX_WAITING` are left."""
 _FIRST_ID: Final = 1_000
@@ -68,7 +69,7 @@ async def _flood(crowd: Crowd, node: int, room: str) -> None:
     with suppress(*GONE):
         async with open_raw(crowd.world.nodes[node].port, publisher) as raw:
             if await place.join(raw):
-                for first in range(1, _FLOOD * _TOGETHER, _TOGETHER):
+                for first in range(1, _FLOOD, _TOGETHER):
                     numbers = range(first, first + _TOGETHER)
                     await _publish(raw, place, [crowd.publication(publisher, number, room) for number in numbers])
                 place.why = "left"
@@ -76,9 +77,11 @@ async def _flood(crowd: Crowd, node: int, room: str) -> None:
 
 
 async def _publish(raw: RawPeer, place: Place, publications: Sequence[Publication]) -> None:
-    """All in one frame; returns when each is answered."""
+    """Returns when each is answered."""
     pending = {_FIRST_ID + each.number: each for each in publications}
-    await raw.send(*(_request(id, each) for id, each in pending.items()))
+    requests = [_request(id, each) for id, each in pending.items()]
+    for first in range(0, len(requests), _IN_A_FRAME):
+        await raw.send(*requests[first : first + _IN_A_FRAME])
     while pending:
         envelope = await raw.receive()
         if isinstance(envelope, Ok | Error) and isinstance(envelope.id, int) and envelope.id in pending:
