@@ -9,7 +9,6 @@ goes on after a violation. Exit code 1 if there was one.
 from __future__ import annotations
 
 import argparse
-import resource
 import secrets
 import sys
 import tempfile
@@ -34,7 +33,6 @@ _MOST_SHOWN: Final = 40
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the seeds one after another, and say what broke."""
     options = _parse(arguments)
-    _raise_limit_of_open_files()
     first = secrets.randbelow(1_000_000) if options.seed is None else options.seed
     parent = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
     failed = []
@@ -104,11 +102,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=1.0, help="of faults, for each (default: 1)")
     parser.add_argument("--folder", type=Path, help="for logs and records (default: a temporary one, which stays)")
     return parser.parse_args(arguments)
-
-
-def _raise_limit_of_open_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,15 @@ from tests.faults.records import Ended, Joined, Publication, Record, Run
 from tests.faults.world import World
 from trioroom.client import ClientRoom
 
-ROOMS: Final[Sequence[str]] = ("kept/a", "kept/b", "short/a", "keptdropping/a", "passing/a", "dropping/a", "latest/a")
+ROOMS: Final[Sequence[str]] = (
+    "kept/a",
+    "short/a",
+    "keptdropping/a",
+    "passing/a",
+    "dropping/a",
+    "refusing/a",
+    "latest/a",
+)
 """Those with members from beginning to end."""
 PUBLISH_INTERVAL: Final = 0.3
 """Seconds between two publications of one publisher, on average."""
