@@ -24,13 +24,12 @@ class Hand:
 
     world: World
     crowd: Crowd
-    seed: int
     _nodes: list[trio.Lock] = attrs.field(factory=lambda: [trio.Lock() for _ in range(NODES)])
     _broker: trio.Lock = attrs.field(factory=trio.Lock)
 
     async def befall(self, fault: Fault) -> None:
         """One, from beginning to end."""
-        chance = random.Random(f"{self.seed} {fault}")
+        chance = self.crowd.chance(str(fault))
         self.crowd.count(f"fault: {fault.kind}")
         if fault.node is None:
             async with self._broker:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -74,7 +73,7 @@ async def _read(joined: ClientRoom, record: Record) -> None:
 
 async def publish(crowd: Crowd, joined: ClientRoom, publisher: str) -> None:
     """Number after number, and one more when all is to be quiet."""
-    chance = random.Random(publisher)
+    chance = crowd.chance(publisher)
     number = 0
     crowd.publishing.add(publisher)
     try:

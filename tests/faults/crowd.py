@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from tests.faults.losses import check_losses
-from tests.faults.records import Ended, Joined, Publication, Record, Run
+from tests.faults.records import Ended, Joined, MemberKind, Publication, Record, Run
 from tests.faults.world import World
 from trioroom.client import ClientRoom
 
@@ -33,7 +33,7 @@ class Crowd:
     """Members note here what happens to them."""
 
     world: World
-    chance: random.Random
+    seed: int
     run: Run = attrs.field(factory=Run)
     quiet: trio.Event = attrs.field(factory=trio.Event)
     """Set when each publisher is to publish a last time."""
@@ -50,9 +50,9 @@ class Crowd:
 
     # -- records ------------------------------------------------------------------------------------
 
-    def open_record(self, who: str, node: int, room: str, kind: str) -> Record:
+    def open_record(self, who: str, node: int, room: str, kind: MemberKind) -> Record:
         """Of a member that is about to join."""
-        record = Record(who, node, room, kind)  # type: ignore[arg-type]  # one of the three
+        record = Record(who, node, room, kind)
         self.run.records.append(record)
         self._open.append(record)
         return record
@@ -70,6 +70,10 @@ class Crowd:
         self.over = True
         for record in [*self._open]:
             self.close_record(record, "over", settled=True)
+
+    def chance(self, of: str) -> random.Random:
+        """What one of them is led by: the same for the same seed."""
+        return random.Random(f"{self.seed} {of}")
 
     def count(self, what: str) -> None:
         """One more."""

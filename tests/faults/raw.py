@@ -15,7 +15,7 @@ import trio
 from tests.benchmarks.raw_peers import upgrade
 from tests.faults.clients import key_of
 from tests.faults.crowd import Crowd
-from tests.faults.records import Ended, Joined, Moved, Received, Record, Told
+from tests.faults.records import Ended, Joined, MemberKind, Moved, Received, Record, Told
 from tests.faults.rooms import token_for
 from trioroom import ConnectionClosed
 from trioroom._core.history import Position
@@ -99,7 +99,7 @@ class Place:
     who: str
     node: int
     room: str
-    kind: str = "raw"
+    kind: MemberKind = "raw"
     record: Record | None = None
     position: Position | None = None
     why: str = "cut off"
@@ -162,7 +162,7 @@ class Place:
 
 async def be_raw(crowd: Crowd, who: str, node: int, room: str) -> None:
     """Come and go, until cancelled."""
-    chance = random.Random(who)
+    chance = crowd.chance(who)
     place = Place(crowd, who, node, room)
     while True:
         with suppress(*GONE):

@@ -78,6 +78,8 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
     """It was a member to the very end: what was acknowledged before has to have come."""
 
 
+MemberKind: TypeAlias = Literal["client", "raw", "slow"]
+"""Our client, a raw peer, or a raw peer that does not read for a while."""
 Entry: TypeAlias = Joined | Received | Told | Moved | Ended
 
 
@@ -87,7 +89,7 @@ class Record(msgspec.Struct):
     who: str
     node: int
     room: str
-    kind: Literal["client", "raw", "slow"]
+    kind: MemberKind
     entries: list[Entry] = msgspec.field(default_factory=list)
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,7 @@ async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = Fal
             await comes_true(partial(_is_linked, world, number), _SETTLE)
         await trio.sleep(_AT_REST)
         idle_tasks = [await node.count_tasks() for node in world.nodes]
-        crowd = Crowd(world, random.Random(seed))
+        crowd = Crowd(world, seed)
         async with trio.open_nursery() as members:
             _invite(crowd, members)
             async with trio.open_nursery() as watching:
@@ -79,7 +78,7 @@ def _invite(crowd: Crowd, nursery: trio.Nursery) -> None:
 
 
 async def _let_befall(world: World, crowd: Crowd, seed: int, minutes: float) -> None:
-    hand = Hand(world, crowd, seed)
+    hand = Hand(world, crowd)
     began = trio.current_time()
     async with trio.open_nursery() as faults:
         for fault in plan(seed, minutes):

@@ -14,6 +14,7 @@ from tests.faults.records import (
     Hook,
     Joined,
     Life,
+    MemberKind,
     Moved,
     PresenceSeen,
     Publication,
@@ -47,9 +48,9 @@ def placed(*numbers: int, epoch: str = "e", ahead: int = 0) -> list[Entry]:
     return [Received(number + 0.2, f"pub:{number}", Position(epoch, number + ahead)) for number in numbers]
 
 
-def record(room: str, *entries: Entry, who: str = "anna", kind: str = "client") -> Record:
+def record(room: str, *entries: Entry, who: str = "anna", kind: MemberKind = "client") -> Record:
     """Of a member from before the first publication."""
-    return Record(who, 0, room, kind, [Joined(0.0), *entries])  # type: ignore[arg-type]  # one of the three
+    return Record(who, 0, room, kind, [Joined(0.0), *entries])
 
 
 def promises_broken(run: Run) -> set[str]:
