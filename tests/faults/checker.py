@@ -88,13 +88,6 @@ def _check_steps(record: Record) -> Iterator[Violation]:
                 last, lost = position, 0
 
 
-def check_slow_readers(run: Run) -> Iterator[Violation]:
-    """Who did not read was closed with 4108, told of a gap, lost its connection with its node, or got everything."""
-    for record in run.records:
-        if record.kind == "slow" and record.end is None:
-            yield Violation("slow readers", _where(record), "its connection has no end")
-
-
 def check_hooks(run: Run) -> Iterator[Violation]:
     """One ``on_leave`` for each ``on_join`` that began, rooms open before and close after; no two of a name at once."""
     for life in run.lives:
@@ -212,7 +205,6 @@ PROMISES: Final[Sequence[Callable[[Run], Iterator[Violation]]]] = (
     check_losses,
     check_duplicates,
     check_positions,
-    check_slow_readers,
     check_hooks,
     check_presence,
     check_remains,

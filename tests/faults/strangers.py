@@ -13,7 +13,7 @@ import trio
 from tests.faults.clients import padded
 from tests.faults.crowd import ROOMS, Crowd
 from tests.faults.raw import GONE, RESET_ON_CLOSE, Place, RawPeer, masked, note_close, open_raw, upgrade_of
-from tests.faults.records import Publication
+from tests.faults.records import Publication, Told
 from tests.faults.rooms import KINDS, PUT_OUT
 from trioroom import ConnectionClosed
 from trioroom._wire.envelopes import Error, Join, Ok, Publish
@@ -59,6 +59,9 @@ async def _read_slowly(crowd: Crowd, who: str, node: int, room: str, stall: floa
             except ConnectionClosed as closed:
                 place.why = str(closed.code)
                 note_close(crowd, who, closed)
+    if place.record is not None:
+        told = any(isinstance(entry, Told) and entry.reason == "overflow" for entry in place.record.entries)
+        crowd.count(f"slow readers: {'told of a gap' if told else place.why}")
     place.give_up()
 
 

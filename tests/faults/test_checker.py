@@ -14,7 +14,6 @@ from tests.faults.records import (
     Hook,
     Joined,
     Life,
-    MemberKind,
     Moved,
     PresenceSeen,
     Publication,
@@ -48,9 +47,9 @@ def placed(*numbers: int, epoch: str = "e", ahead: int = 0) -> list[Entry]:
     return [Received(number + 0.2, f"pub:{number}", Position(epoch, number + ahead)) for number in numbers]
 
 
-def record(room: str, *entries: Entry, who: str = "anna", kind: MemberKind = "client") -> Record:
+def record(room: str, *entries: Entry, who: str = "anna") -> Record:
     """Of a member from before the first publication."""
-    return Record(who, 0, room, kind, [Joined(0.0), *entries])
+    return Record(who, 0, room, "client", [Joined(0.0), *entries])
 
 
 def promises_broken(run: Run) -> set[str]:
@@ -280,11 +279,6 @@ def test_member_without_on_join() -> None:
     assert promises_broken(run) == {"hooks"}
     run.lives = [Life(0, 0, "killed", [Hook("open", PASSING), Hook("join", PASSING, "m")])]
     assert check(run) == []
-
-
-def test_slow_reader_whose_connection_never_ended() -> None:
-    assert promises_broken(Run(records=[record(PASSING, *received(1), kind="slow")])) == {"slow readers"}
-    assert check(Run(records=[record(PASSING, *received(1), Ended(9.0, "4108"), kind="slow")])) == []
 
 
 def test_presence_that_does_not_agree() -> None:
