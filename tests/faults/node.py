@@ -213,4 +213,5 @@ def errors_of(log: str) -> Iterator[str]:
             yield line
             continue
         if record["level"] in _WORST or "exception" in record:
-            yield f"{record['logger']}: {record['message']}: {record.get('exception', '').strip().splitlines()[-1:]}"
+            last = record.get("exception", "").strip().rpartition("\n")[2]
+            yield f"{record['logger']}: {record['message']}{': ' if last else ''}{last}"
