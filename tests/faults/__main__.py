@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parent = options.folder or Path(tempfile.mkdtemp(prefix="faults-"))
     failed = []
     for seed in range(first, first + options.seeds):
-        folder = parent / f"seed-{seed}"
+        folder = _fresh(parent / f"seed-{seed}")
         print(f"seed {seed}, {options.minutes:g} minutes", flush=True)
         for fault in plan(seed, options.minutes):
             print(f"  {fault}", file=sys.stderr)
@@ -95,8 +95,16 @@ def _tell_violations(violations: Sequence[Violation], folder: Path) -> None:
     print(f"records: {folder}")
 
 
+def _fresh(folder: Path) -> Path:
+    """One that is not there yet, so that the records of an earlier run stay."""
+    names = (folder.name, *(f"{folder.name}.{number}" for number in range(2, 1_000)))
+    return next(each for name in names if not (each := folder.with_name(name)).exists())
+
+
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seed", type=int, help="the first one (default: any)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after another (default: 1)")
     parser.add_argument("--minutes", type=float, default=1.0, help="of faults, for each (default: 1)")
