@@ -18,6 +18,10 @@ from trioroom._core.history import Position
 GROWTH: Final = 48 << 20
 """Bytes that a node may have grown by in a run. A leak of what faults leave behind is larger in minutes; what Python's
 allocator keeps of the largest storm is less."""
+LONG: Final = 1_000
+"""Publications of a history that no outage of a run is longer than."""
+LATE: Final = 15.0
+"""Seconds that a message may come late, such as when its node was stopped."""
 EMPTY: Final = ("trioroom_members", "trioroom_rooms", "trioroom_queued_bytes", "trioroom_deliveries_queued")
 """Metrics that are 0 when nobody is there."""
 
@@ -32,8 +36,10 @@ def repeatable(run: Run) -> frozenset[str]:
     return frozenset(
         publication.key
         for publication in run.publications
-        for alive, back in run.forgotten
-        if publication.began <= back and (publication.acknowledged is None or publication.acknowledged >= alive)
+        for restart in run.restarts
+        if restart.forgot
+        and publication.began <= restart.back
+        and (publication.acknowledged is None or publication.acknowledged >= restart.alive)
     )
 
 
@@ -86,6 +92,22 @@ def _check_steps(record: Record) -> Iterator[Violation]:
                     what = f"{key} at {position.offset} follows {last.offset}, with {lost} told to be lost between"
                     yield Violation("positions", _where(record), what)
                 last, lost = position, 0
+
+
+def check_needless_gaps(run: Run) -> Iterator[Violation]:
+    """Where the history is long enough an outage costs nothing, unless the broker forgot, or restarted twice in it."""
+    for record in run.records:
+        history = kind_of(record.room).history
+        if history is None or history.size < LONG:
+            continue
+        since = 0.0
+        for entry in record.entries:
+            if isinstance(entry, Told) and entry.reason == "backplane":
+                met = [each for each in run.restarts if each.alive <= entry.at and each.back >= since - LATE]
+                if len(met) < 2 and not any(restart.forgot for restart in met):
+                    what = f"a gap at {entry.at:.1f} though the broker had it all: {len(met)} restarts"
+                    yield Violation("no needless gaps", _where(record), what)
+            since = entry.at
 
 
 def check_hooks(run: Run) -> Iterator[Violation]:
@@ -205,6 +227,7 @@ PROMISES: Final[Sequence[Callable[[Run], Iterator[Violation]]]] = (
     check_losses,
     check_duplicates,
     check_positions,
+    check_needless_gaps,
     check_hooks,
     check_presence,
     check_remains,

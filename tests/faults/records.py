@@ -143,14 +143,23 @@ class Remains(msgspec.Struct):
     """Bytes that were resident when this process had served for a while; 0 if it has not."""
 
 
+class Restart(msgspec.Struct, frozen=True):
+    """Of the broker."""
+
+    alive: float
+    """When it was killed."""
+    back: float
+    forgot: bool
+    """It has lost its data."""
+
+
 class Run(msgspec.Struct):
     """All of it."""
 
     publications: list[Publication] = msgspec.field(default_factory=list)
     records: list[Record] = msgspec.field(default_factory=list)
     lives: list[Life] = msgspec.field(default_factory=list)
-    forgotten: list[tuple[float, float]] = msgspec.field(default_factory=list)
-    """When the broker has lost its data: from when it was alive last, to when it was back."""
+    restarts: list[Restart] = msgspec.field(default_factory=list)
     presence: list[PresenceSeen] = msgspec.field(default_factory=list)
     remains: list[Remains] = msgspec.field(default_factory=list)
     troubles: list[str] = msgspec.field(default_factory=list)

@@ -64,7 +64,7 @@ async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = Fal
             members.cancel_scope.cancel()
         warm = [node.warm for node in world.nodes]
         await _part(world, crowd, idle_tasks, warm)
-        crowd.run.forgotten = world.forgotten
+        crowd.run.restarts = world.restarts
         return Outcome(crowd.run, crowd.counts)
 
 

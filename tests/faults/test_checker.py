@@ -20,6 +20,7 @@ from tests.faults.records import (
     Received,
     Record,
     Remains,
+    Restart,
     Run,
     Told,
     read_hooks,
@@ -194,9 +195,9 @@ def test_twice() -> None:
 
 def test_twice_is_excused_when_the_broker_forgot_it_before_the_publisher_was_told() -> None:
     run = Run(publications=published(PASSING, 2), records=[record(PASSING, *received(1, 2, 2), END)])
-    run.forgotten = [(2.1, 2.3)]
+    run.restarts = [Restart(2.1, 2.3, forgot=True)]
     assert check(run) == []
-    run.forgotten = [(2.6, 2.8)]  # it had been told
+    run.restarts = [Restart(2.6, 2.8, forgot=True)]  # it had been told
     assert promises_broken(run) == {"no duplicates"}
 
 
@@ -239,6 +240,20 @@ def test_one_publication_in_two_places() -> None:
 
 def test_message_without_a_position_in_a_room_with_a_history() -> None:
     assert promises_broken(Run(records=[record(KEPT, *received(1))])) == {"positions"}
+
+
+def test_gap_although_the_broker_has_all() -> None:
+    entries = [*placed(1), Told(30.0, "backplane"), Received(30.1, "pub:2", Position("e", 2))]
+    run = Run(publications=published(KEPT, 2), records=[record(KEPT, *entries)])
+    assert promises_broken(run) == {"no needless gaps"}
+    run.restarts = [Restart(20.0, 21.0, forgot=False)]
+    assert promises_broken(run) == {"no needless gaps"}
+    run.restarts.append(Restart(22.0, 23.0, forgot=False))
+    assert check(run) == []
+    run.restarts = [Restart(20.0, 21.0, forgot=True)]
+    assert check(run) == []
+    run.restarts = [Restart(31.0, 32.0, forgot=True)]  # afterwards
+    assert promises_broken(run) == {"no needless gaps"}
 
 
 # -- what nodes tell ----------------------------------------------------------------------------------
@@ -315,7 +330,7 @@ def test_run_that_is_written_can_be_judged_again(tmp_path: Path) -> None:
         publications=published(KEPT, 3),
         records=[record(KEPT, *placed(1, 3), Moved(1.5, Position("f", 1)), Told(2.0, "overflow", 1), END)],
         lives=[Life(0, 0, "exit 0", [OPEN, JOIN])],
-        forgotten=[(1.0, 2.0)],
+        restarts=[Restart(1.0, 2.0, forgot=True)],
     )
     write_run(run, tmp_path)
     assert read_run(tmp_path) == run

@@ -14,6 +14,7 @@ from tests.backplane.processes import free_port
 from tests.backplane.proxy import Proxy, open_proxy
 from tests.backplane.redis.servers import RedisServer, binaries, open_redis_server
 from tests.faults.node import Node
+from tests.faults.records import Restart
 from tests.faults.schedule import NODES
 
 OF_BACKPLANE: Final = "timeout=3&connect_timeout=2&presence_lease=4"
@@ -28,8 +29,8 @@ class World:
     broker: RedisServer
     proxies: list[Proxy]
     nodes: list[Node]
-    forgotten: list[tuple[float, float]] = attrs.field(factory=list)
-    """See `Run`."""
+    restarts: list[Restart] = attrs.field(factory=list)
+    """Those of the broker."""
 
     def heal(self) -> None:
         """Whatever is stopped, cut or short of files is not any more."""
@@ -51,8 +52,7 @@ class World:
             self.broker.forget()
         await trio.sleep(away)
         await self.broker.restart()
-        if empty:
-            self.forgotten.append((alive, trio.current_time()))
+        self.restarts.append(Restart(alive, trio.current_time(), empty))
 
 
 @asynccontextmanager
