@@ -25,6 +25,7 @@ from tests.faults.checker import check
 from tests.faults.records import Received, Run, Told, Violation, write_run
 from tests.faults.run import Outcome, run_seed
 from tests.faults.schedule import plan
+from trioroom._core.causes import leaves_of
 
 _MOST_SHOWN: Final = 40
 """Violations of one seed that are printed; the folder has all."""
@@ -52,12 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run_and_check(seed: int, minutes: float, folder: Path) -> list[Violation]:
-    """One seed; a crash of the suite itself is a violation too."""
+    """One seed. What ends the run at once is a violation too: our client runs in this process."""
     try:
         outcome = trio.run(partial(run_seed, seed, minutes, folder))
     except Exception as exc:
         traceback.print_exc()
-        return [Violation("the suite", "itself", f"{type(exc).__name__}: {exc}")]
+        causes = leaves_of(exc) if isinstance(exc, ExceptionGroup) else [exc]
+        return [Violation("no crash", "client or suite", f"{cause!r}; see the traceback") for cause in causes]
     write_run(outcome.run, folder)
     violations = check(outcome.run)
     print(f"\033[K{summary(outcome)}", flush=True)

@@ -12,6 +12,7 @@ import trioroom
 from tests.faults.crowd import PUBLISH_INTERVAL, Crowd
 from tests.faults.records import Joined, Received, Record, Told
 from tests.faults.rooms import kind_of, token_for
+from trioroom._core.causes import first_of
 from trioroom.client import Client, ClientRoom, Gap, Message, Rejoined
 from trioroom.client.reconnect import Backoff
 
@@ -105,7 +106,5 @@ def key_of(data: object) -> str:
 
 
 def _name_of(group: BaseExceptionGroup[BaseException]) -> str:
-    error = group.exceptions[0]
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    error = first_of(group)
     return f"{type(error).__name__} {getattr(error, 'code', '')}".strip()
