@@ -100,7 +100,8 @@ class Crowd:
 
     def listed(self, room: str, node: int) -> list[str]:
         """By a client's list, which is made of a page of `who` and all pushes since."""
-        return sorted(self.lists[room, node].present)
+        keeper = self.lists.get((room, node))
+        return [] if keeper is None else sorted(keeper.present)
 
     def members_of(self, room: str) -> list[str]:
         """Who is there in truth."""

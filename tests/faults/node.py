@@ -43,7 +43,8 @@ SETTINGS: Final = (
 """Deadlines short enough for a run of half a minute to see their end."""
 _REPOSITORY: Final = Path(__file__).parents[2]
 _COUNTED: Final = re.compile(r'"message":"([\d,]+) tasks, counted')
-_ANSWER_TIMEOUT: Final = 5.0
+_ANSWER_TIMEOUT: Final = 15.0
+_NO_BROKER: Final = "cannot use the Redis backplane"
 _WORST: Final = ("error", "critical")
 
 
@@ -116,7 +117,7 @@ class Node(ServerProcess):
                     self._is_to_live = True
                     return
                 self._bury(NOT_STARTED)
-                self.lives[-1].errors.clear()  # it has said that it cannot reach the broker
+                self.lives[-1].errors = [error for error in self.lives[-1].errors if _NO_BROKER not in error]
                 await trio.sleep(_RESTART_DELAY)
 
     async def raise_from_the_dead(self) -> str | None:
