@@ -93,6 +93,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def faults(session: nox.Session) -> None:
+    """Faults at random on two nodes and their broker, and whether the guarantees hold: --seed N --minutes M."""
+    session.install("-e", ".[tests]")
+    session.run("python", "-m", "tests.faults", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """trioroom beside other libraries; with --docs the tables and plots of docs/explanation/performance.md."""
     session.install("-e", ".[bench]", "-r", "tests/benchmarks/peers/servers/requirements.txt")

@@ -174,7 +174,9 @@ class Room:
         """
 
     async def on_close(self) -> None:
-        """After the last local member left; shielded for ``Settings.leave_timeout``, and then cut off."""
+        """After the last local member left; not for a room that could not reach the broker, whose ``on_open`` never
+        began. Shielded for ``Settings.leave_timeout``, and then cut off.
+        """
 
     def statistics(self) -> RoomStatistics:
         """How many members the room has on this node, and where its messages to them went."""

@@ -117,6 +117,7 @@ async def test_room_that_cannot_subscribe_turns_its_joiners_away_until_it_can(
             assert closed.value.code == 1013
         assert "the broker is down" in caplog.text
         assert "Traceback" not in caplog.text
+        assert "on_close" not in link.journal  # there has been nothing to close
         link.is_up = True
         await v1.join("hall/a")
         await v1.request("publish", room="hall/a", data="hello")

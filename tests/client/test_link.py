@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+from trio_websocket import WebSocketConnection
 
 import trioroom
 from tests.backplane.proxy import open_proxy
 from tests.client.conftest import Peer, make_app, open_app, open_script, wait_state
+from trioroom._wire.client_codec import CLIENT_CODECS
+from trioroom._wire.envelopes import Hello, Ping
 from trioroom.client import Backoff, FullInbox, link
+from trioroom.client.dialing import WatchedStream
 from trioroom.testing import open_test_server
 
 
@@ -102,3 +108,29 @@ async def test_connection_that_is_reset_is_made_again() -> None:
                 proxy.reset()
                 await app.publish("news/a", number)
                 assert (await anext(room)).data == number
+
+
+class HeldBack:
+    """A WebSocket on which a message takes until it is let go."""
+
+    def __init__(self) -> None:
+        self.released = trio.Event()
+
+    async def send_message(self, message: str | bytes) -> None:
+        await self.released.wait()
+
+
+async def test_connection_may_be_lost_in_the_moment_in_which_a_frame_is_written() -> None:
+    ours, _ = memory_stream_pair()
+    ws, answers = HeldBack(), list[link.Answer]()
+    async with trio.open_nursery() as nursery:
+        hello = Hello("c0ffee", 25.0, 65_536)
+        held = link.Link(cast(WebSocketConnection, ws), WatchedStream(ours), CLIENT_CODECS["json"], hello, nursery)
+        nursery.start_soon(held.write)
+        held.ask_together([(Ping, answers.append)])
+        await wait_all_tasks_blocked()
+        ws.released.set()  # the writer is to go on, and before it does
+        held.lose()  # the reader has found that nothing comes any more
+        await wait_all_tasks_blocked()
+        assert answers == [None]
+        nursery.cancel_scope.cancel()

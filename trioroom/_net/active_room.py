@@ -62,7 +62,7 @@ class ActiveRoom:
     """Run by a task of the hub's nursery; members hold a place in it from `take_place` to `leave`."""
 
     __slots__ = (
-        "_backplane", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
+        "_backplane", "_begun", "_empty", "_failure", "_limits", "_members", "_opened", "_places", "_publisher",
         "_scope", "channel", "closed", "ending", "history", "presence", "room",
     )  # fmt: skip
 
@@ -81,6 +81,7 @@ class ActiveRoom:
         self._publisher = PacedPublisher(outlet, name, self.channel, settings.publish_timeout, limits.meters)
         self.presence = self._make_presence()
         self._places = 0  # members, and those who wait to be
+        self._begun = False  # on_open has
         self._opened = LazyEvent()
         self._empty = LazyEvent()
         self._scope: trio.CancelScope | None = None  # of the room's nursery, from when on_open has returned
@@ -163,6 +164,7 @@ class ActiveRoom:
                 source = self.channel if self.history is None else await self.history.begin()
                 async with self._open_presence(), trio.open_nursery() as nursery:
                     self.room.nursery = nursery
+                    self._begun = True
                     if self.presence is not None:
                         nursery.start_soon(self.presence.run)
                     if type(self.room).on_open is Room.on_open:
@@ -197,7 +199,7 @@ class ActiveRoom:
         timeout = self._limits.settings.close_timeout + 2 * self._limits.settings.leave_timeout
         with trio.move_on_after(timeout, shield=True):
             await self._empty.wait()
-        if type(self.room).on_close is not Room.on_close:
+        if self._begun and type(self.room).on_close is not Room.on_close:
             await self._call_shielded("on_close", self.room.on_close)
 
     async def _call_shielded(self, hook: str, fn: Callable[[*Args], Awaitable[None]], *args: *Args) -> bool:

@@ -148,6 +148,8 @@ class Link:
                 while self._outgoing:
                     frame, written = self._outgoing[0]
                     await self._ws.send_message(frame.decode() if self.codec.is_text else frame)
+                    if self._is_lost:  # found out while this was on its way: nothing waits any more
+                        return
                     self._outgoing.popleft()
                     if written is not None:
                         written.set()
