@@ -45,6 +45,7 @@ _REPOSITORY: Final = Path(__file__).parents[2]
 _COUNTED: Final = re.compile(r'"message":"([\d,]+) tasks, counted')
 _ANSWER_TIMEOUT: Final = 15.0
 _NO_BROKER: Final = "cannot use the Redis backplane"
+_SERVES: Final = "trioroom serves "
 _WORST: Final = ("error", "critical")
 
 
@@ -86,12 +87,8 @@ class Node(ServerProcess):
         return ["env", *environment, *serve, f"--port={self.port}", f"--backplane={self._backplane}", *settings]
 
     async def answers(self) -> bool:
-        """Whether somebody listens; whether it has its backplane is another matter."""
-        try:
-            await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
-        except OSError:
-            return False
-        return True
+        """Whether it has said that it serves. A port that is not taken yet may answer for another program."""
+        return _SERVES in self._log_of_life()
 
     async def wait_ready(self) -> None:
         """Until it serves or has ended; it may take its time on a busy machine."""
@@ -116,7 +113,7 @@ class Node(ServerProcess):
                 if self.alive:
                     self._is_to_live = True
                     return
-                self._bury(NOT_STARTED)
+                self._bury(NOT_STARTED if _NO_BROKER in self._log_of_life() else self._ended_by_itself())
                 self.lives[-1].errors = [error for error in self.lives[-1].errors if _NO_BROKER not in error]
                 await trio.sleep(_RESTART_DELAY)
 
@@ -124,7 +121,7 @@ class Node(ServerProcess):
         """If it has ended by itself, say how, and start it again."""
         if self.alive or not self._is_to_live:
             return None
-        self._bury(f"exit {self._process.returncode} by itself")
+        self._bury(self._ended_by_itself())
         await self.start()
         return f"node {self.number} has ended by itself"
 
@@ -152,7 +149,7 @@ class Node(ServerProcess):
         """By SIGKILL."""
         was_alive = self.alive
         self.kill()
-        self._bury("killed" if was_alive else f"exit {self._process.returncode} by itself")
+        self._bury("killed" if was_alive else self._ended_by_itself())
 
     async def drain(self) -> None:
         """By SIGTERM; it is dead when this returns."""
@@ -199,10 +196,17 @@ class Node(ServerProcess):
         """Keep what it has written."""
         self._is_to_live = False
         life = Life(self.number, len(self.lives), ended, read_hooks(self.journal))
-        log = (self._directory / "log").read_bytes()
-        life.errors += errors_of(log[self._log_read :].decode(errors="replace"))
-        self._log_read = len(log)
+        life.errors += errors_of(self._log_of_life())
+        self._log_read = (self._directory / "log").stat().st_size
         self.lives.append(life)
+
+    def _log_of_life(self) -> str:
+        with (self._directory / "log").open("rb") as log:
+            log.seek(self._log_read)
+            return log.read().decode(errors="replace")
+
+    def _ended_by_itself(self) -> str:
+        return f"exit {self._process.returncode} by itself"
 
 
 def errors_of(log: str) -> Iterator[str]:

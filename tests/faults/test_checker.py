@@ -150,6 +150,14 @@ def test_gap_excuses_nothing_that_was_published_after_it() -> None:
     assert violation.what.startswith("pub:3, pub:4 never came")
 
 
+def test_gap_excuses_nothing_behind_the_next_message() -> None:
+    """Also if it is read late, such as by who was slow: then all of it had been published before."""
+    for last, broken in ((4, {"no silent loss"}), (3, set())):
+        entries = [*received(1), Told(9.0, "overflow"), *received(2, last, late=8.0)]
+        run = Run(publications=published(PASSING, last), records=[record(PASSING, *entries, END)])
+        assert promises_broken(run) == broken
+
+
 def test_recovery_excuses_nothing() -> None:
     entries = [*placed(1), Joined(2.9, recovered=True), *placed(3)]
     run = Run(publications=published(KEPT, 3), records=[record(KEPT, *entries, END)])
