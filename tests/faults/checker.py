@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from tests.faults.counts import LATE, check_counts
 from tests.faults.losses import check_losses
 from tests.faults.order import check_order
 from tests.faults.records import NOT_STARTED, Hook, Joined, Life, Moved, Received, Record, Run, Told, Violation
@@ -20,8 +21,6 @@ GROWTH: Final = 48 << 20
 allocator keeps of the largest storm is less."""
 LONG: Final = 1_000
 """Publications of a history that no outage of a run is longer than."""
-LATE: Final = 15.0
-"""Seconds that a message may come late, such as when its node was stopped."""
 EMPTY: Final = ("trioroom_members", "trioroom_rooms", "trioroom_queued_bytes", "trioroom_deliveries_queued")
 """Metrics that are 0 when nobody is there."""
 
@@ -225,6 +224,7 @@ def _check_order(run: Run) -> Iterator[Violation]:
 PROMISES: Final[Sequence[Callable[[Run], Iterator[Violation]]]] = (
     _check_order,
     check_losses,
+    check_counts,
     check_duplicates,
     check_positions,
     check_needless_gaps,
