@@ -234,6 +234,21 @@ def test_gap_although_the_broker_has_all() -> None:
     assert promises_broken(run) == {"no needless gaps"}
 
 
+@pytest.mark.parametrize(
+    ("room", "epoch", "offset", "broken"),
+    [
+        (KEPT, "e", 8, {"no needless gaps"}),
+        (KEPT, "e", 8 + 50, {"no needless gaps"}),
+        (KEPT, "e", 8 + 51, set()),  # more than fits
+        (KEPT, "f", 8, set()),  # the broker forgot
+        ("short/a", "e", 8 + 21, set()),
+    ],
+)
+def test_who_is_not_recovered_although_the_broker_has_all(room: str, epoch: str, offset: int, broken: set[str]) -> None:
+    joined = Joined(0.0, None, Position(epoch, offset), recovered=False, asked=Position("e", 8))
+    assert promises_broken(Run(records=[Record("raw", 0, room, "raw", [joined])])) == broken
+
+
 # -- what nodes tell ----------------------------------------------------------------------------------
 
 OPEN, JOIN, LEAVE, CLOSE = (
