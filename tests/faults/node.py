@@ -44,6 +44,7 @@ SETTINGS: Final = (
 _REPOSITORY: Final = Path(__file__).parents[2]
 _COUNTED: Final = re.compile(r'"message":"([\d,]+) tasks, counted')
 _ANSWER_TIMEOUT: Final = 15.0
+_SERVES: Final = b"trioroom serves"
 _NO_BROKER: Final = "cannot use the Redis backplane"
 _WORST: Final = ("error", "critical")
 
@@ -86,12 +87,9 @@ class Node(ServerProcess):
         return ["env", *environment, *serve, f"--port={self.port}", f"--backplane={self._backplane}", *settings]
 
     async def answers(self) -> bool:
-        """Whether somebody listens; whether it has its backplane is another matter."""
-        try:
-            await (await trio.open_tcp_stream("127.0.0.1", self.port)).aclose()
-        except OSError:
-            return False
-        return True
+        """Whether it has said in this life that it serves: on its port something else may listen for a moment."""
+        await trio.lowlevel.checkpoint()
+        return _SERVES in self._new_log()
 
     async def wait_ready(self) -> None:
         """Until it serves or has ended; it may take its time on a busy machine."""
@@ -195,13 +193,17 @@ class Node(ServerProcess):
             soft = hard if more is None else open_files(self.pid) + more
             resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
+    def _new_log(self) -> bytes:
+        """What it has written in this life."""
+        return (self._directory / "log").read_bytes()[self._log_read :]
+
     def _bury(self, ended: str) -> None:
         """Keep what it has written."""
         self._is_to_live = False
         life = Life(self.number, len(self.lives), ended, read_hooks(self.journal))
-        log = (self._directory / "log").read_bytes()
-        life.errors += errors_of(log[self._log_read :].decode(errors="replace"))
-        self._log_read = len(log)
+        log = self._new_log()
+        life.errors += errors_of(log.decode(errors="replace"))
+        self._log_read += len(log)
         self.lives.append(life)
 
 
