@@ -77,7 +77,7 @@ UNTRACED = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Trace only what is to be measured: with a tracer a test takes about twice its time (docs/decisions/0027).
+    """Trace only what is to be measured: with a tracer a test takes about twice its time (docs/decisions/0025).
 
     Properties are not: what they come to is chance, and what they find is to have an example beside them.
     """

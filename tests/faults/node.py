@@ -87,7 +87,8 @@ class Node(ServerProcess):
         return ["env", *environment, *serve, f"--port={self.port}", f"--backplane={self._backplane}", *settings]
 
     async def answers(self) -> bool:
-        """Whether it has said that it serves. A port that is not taken yet may answer for another program."""
+        """Whether it has said in this life that it serves: on its port something else may listen for a moment."""
+        await trio.lowlevel.checkpoint()
         return _SERVES in self._log_of_life()
 
     async def wait_ready(self) -> None:
