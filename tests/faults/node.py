@@ -47,6 +47,8 @@ _ANSWER_TIMEOUT: Final = 15.0
 _NO_BROKER: Final = "cannot use the Redis backplane"
 _SERVES: Final = "trioroom serves "
 _WORST: Final = ("error", "critical")
+_BOX: Final = " |+-"
+"""What the traceback of an exception group is drawn with."""
 
 
 class Node(ServerProcess):
@@ -219,5 +221,6 @@ def errors_of(log: str) -> Iterator[str]:
             yield line
             continue
         if record["level"] in _WORST or "exception" in record:
-            last = record.get("exception", "").strip().rpartition("\n")[2]
+            lines = [line.strip(_BOX) for line in record.get("exception", "").splitlines()]
+            last = next(filter(None, reversed(lines)), "")
             yield f"{record['logger']}: {record['message']}{': ' if last else ''}{last}"

@@ -25,11 +25,13 @@ def test_errors_and_tracebacks_are_found_and_warnings_are_not() -> None:
         line("info", "trioroom serves"),
         line("warning", "the connection broke; trying again"),
         line("error", "on_leave failed", exception="Traceback (most recent call last):\n  ...\nValueError: no"),
+        line("error", "in a group", exception="  | ExceptionGroup:  (1)\n    | ValueError: yes\n    +---------\n"),
         line("warning", "odd", exception="ValueError: caught"),
         "Fatal Python error: Segmentation fault",
     ))  # fmt: skip
     assert [*errors_of(log)] == [
         "trioroom.room: on_leave failed: ValueError: no",
+        "trioroom.room: in a group: ValueError: yes",
         "trioroom.room: odd: ValueError: caught",
         "Fatal Python error: Segmentation fault",
     ]
