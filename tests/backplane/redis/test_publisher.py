@@ -185,16 +185,6 @@ async def test_answer_to_nothing_is_a_lost_link() -> None:
         await publisher.run(connection)
 
 
-async def test_server_that_reads_its_data_yet_is_a_lost_link() -> None:
-    """It would be up for some commands and not for others."""
-    async with open_publisher() as scene:
-        peer = await scene.connect()
-        await scene.publish(b"a", b"b")
-        await peer.say(error("LOADING Redis is loading the dataset in memory"))
-        await wait_all_tasks_blocked()
-        assert scene.results == {b"a": LOST, b"b": LOST}
-
-
 async def test_publish_can_be_cancelled_at_any_step_and_leaves_nothing() -> None:
     async def answer(peer: Peer) -> None:
         while commands := await peer.read():

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.pending import Pending, PendingQueue
-from trioroom.backplane.redis.resp import RedisConnection, Reply, is_loading, pack
+from trioroom.backplane.redis.resp import RedisConnection, Reply, pack
 from trioroom.backplane.supervision import LinkLost
 
 Command: TypeAlias = Callable[[bytes], tuple[str | bytes | int, ...]]
@@ -113,6 +113,5 @@ class Publisher(PendingQueue[_Asked]):
                     continue
                 if not self._sent:
                     raise LinkLost(f"the server sent {reply!s:.80}, for which nobody asked")
-                if (error := isinstance(reply, ResponseError)) and is_loading(reply):
-                    raise LinkLost(f"the server is not up yet: {reply}")
+                error = isinstance(reply, ResponseError)
                 self._resolve(self._sent.popleft(), outcome.Error(reply) if error else outcome.Value(reply))

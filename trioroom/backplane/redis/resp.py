@@ -95,11 +95,6 @@ class RedisConnection:
                     return reply
 
 
-def is_loading(error: ResponseError) -> bool:
-    """A server that has just started reads its data: it takes channels and PUBLISH already, and refuses the rest."""
-    return str(error).startswith("LOADING")
-
-
 @contextmanager
 def reading_reply(command: str) -> Iterator[None]:
     """Around what takes a reply apart: proxies answer commands that they do not know with what they like."""
