@@ -74,12 +74,14 @@ async def open_line(server: ServesStreams | None = None) -> AsyncIterator[Line]:
 
     Open it outside of a server that is to go away while clients stay.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         line = Line(server, nursery)
         try:
             yield line
-        except Exception as exc:  # carried past the nursery, which would wrap it in a group
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # carried past the nursery, which would wrap it in a group
             failure = exc
         line.server = None
         line.cut()
