@@ -54,7 +54,11 @@ class Line:
         return ours
 
     def cut(self) -> None:
-        """Break all connections: either side learns so at once, and neither has a close frame."""
+        """Break all connections, without a close frame: either side learns so once its tasks run.
+
+        What is asked of a client before that is lost with the connection,
+        so that tests call `trio.testing.wait_all_tasks_blocked` first.
+        """
         for end in self._ends:
             end.receive_stream.put_eof()
         self._ends.clear()
