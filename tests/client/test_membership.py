@@ -76,6 +76,12 @@ async def test_presence_is_kept_and_told(autojump_clock: MockClock) -> None:
         assert room.present == {"ann": {"name": "ann"}}
 
 
+async def test_list_that_was_not_asked_for_is_not_waited_for(autojump_clock: MockClock) -> None:
+    async with open_app() as line, line.open_client("ann") as client, client.join("lounge/a") as room:
+        with pytest.raises(RuntimeError, match="room 'lounge/a' was joined without its list; join it with presence=True"):
+            await room.wait_present()
+
+
 async def test_rooms_that_only_count_tell_numbers(autojump_clock: MockClock) -> None:
     async with open_app() as line, line.open_client("ann") as client, client.join("crowd/a", presence=True) as room:
         events = room.events()
