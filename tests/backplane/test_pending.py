@@ -109,6 +109,24 @@ async def test_who_sends_waits_until_something_waits_and_may_be_cancelled() -> N
         assert groups == [[b"a"]]
 
 
+async def test_there_is_no_group_of_nobody() -> None:
+    async with open_queue() as queue:
+        groups: list[list[bytes]] = []
+
+        async def send() -> None:
+            groups.append(await queue.send())
+
+        queue.nursery.start_soon(send)
+        await wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            scope.cancel()  # so that it wakes who sends, and is gone when that runs
+            await queue._ask(Pending(b"a", trio.current_time()))
+        await wait_all_tasks_blocked()
+        assert (groups, queue.empty) == ([], True)
+        await queue.ask_for(b"b")
+        assert groups == [[b"b"]]
+
+
 async def test_group_has_bounded_bytes() -> None:
     async with open_queue(size=1 << 20) as queue:
         large = [b"%d" % number + bytes(100_000) for number in range(4)]
