@@ -157,9 +157,10 @@ async def test_who_comes_beyond_the_count_waits_and_is_let_in_in_turn() -> None:
         assert queue.empty
 
 
-async def test_who_comes_beyond_the_bytes_waits_and_many_small_ones_come_after_a_large_one() -> None:
+@pytest.mark.parametrize("size", [1_000, 2_000])
+async def test_who_comes_beyond_the_bytes_waits_and_many_small_ones_come_after_a_large_one(size: int) -> None:
     async with open_queue(size=1_000) as queue:
-        large = bytes(2_000)  # more than the bound by itself, and goes
+        large = bytes(size)  # the bound by itself or more, and goes
         await queue.ask_for(large, b"a", b"b", b"c")
         assert await queue.send() == [large]
         await queue.answer()

@@ -119,7 +119,7 @@ class PendingQueue(ABC, Generic[Kind]):
 
     @property
     def _is_full(self) -> bool:
-        return self._queued >= self._max_queued or (self._queued > 0 and self._bytes >= self._max_queued_bytes)
+        return self._queued >= self._max_queued or self._bytes >= self._max_queued_bytes
 
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(self.timeout):
