@@ -242,6 +242,13 @@ async def test_long_outage_refuses_at_once_with_its_reason(autojump_clock: MockC
             await queue._ask(Pending(b"c", trio.current_time()))
 
 
+async def test_what_never_had_a_connection_refuses_after_timeout_too(autojump_clock: MockClock) -> None:
+    async with open_queue(timeout=2) as queue:
+        await trio.sleep(3)
+        await queue.ask_for(b"a")
+        assert queue.results == {b"a": "the broker has been out of reach for 3.0 s; retry later"}
+
+
 # -- the end ---------------------------------------------------------------------------------------
 
 
