@@ -67,7 +67,7 @@ class Link(SupervisedLink):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(source.watch, endpoint)
                 nursery.start_soon(self.subscriber.run, listening)
-                await self._wait_while(
+                await self._wait_restored(
                     lambda: listening.received, self.subscriber.wait_restored, location.settings.probe_timeout
                 )
                 if self._probe_channel.refusal is not None:
