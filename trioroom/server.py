@@ -55,7 +55,6 @@ class Server:
     def __init__(
         self,
         greeter: Greeter,
-        hub: Hub,
         overview: Overview,
         entrance: Entrance,
         accepted: AcceptedSockets,
@@ -65,7 +64,7 @@ class Server:
         self.addresses: list[tuple[str, int]] = [listener.getsockname()[:2] for listener in listeners]
         """Host and port of each listening socket; none where the server listens on nothing."""
         self._greeter = greeter
-        self._hub = hub
+        self._hub = overview.hub
         self._overview = overview
         self._entrance = entrance
         self._accepted = accepted
@@ -243,9 +242,7 @@ async def _start(
     proxies = Networks(settings.trusted_proxies)
     greeter = Greeter(hub, http, heartbeat, Forwarding(proxies, settings.forwarded_header), refusals)
     accepted = AcceptedSockets(settings, readiness, ssl_context)
-    entrance = Entrance(
-        settings, admission, refusals, proxies, greeter, nursery, accepted.open, tls=ssl_context is not None
-    )
+    entrance = Entrance(settings, admission, refusals, proxies, greeter, nursery, accepted)
     nursery.start_soon(readiness.run, name="readiness")
     nursery.start_soon(heartbeat.run, name="heartbeat")
     nursery.start_soon(hub.run, name="hub")
@@ -256,7 +253,7 @@ async def _start(
     accepting = trio.CancelScope()  # inside the nursery of the connections, which outlive it
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
-    return Server(greeter, hub, overview, entrance, accepted, listeners, stop_listening)
+    return Server(greeter, overview, entrance, accepted, listeners, stop_listening)
 
 
 async def serve(

@@ -22,7 +22,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 import trioroom
 from trioroom._core.admission import Verdict
 from trioroom._core.networks import Networks
+from trioroom._net.accepted import AcceptedSockets
 from trioroom._net.entrance import Entrance, open_admission
+from trioroom._net.readiness import PollReadiness
 from trioroom._net.refusals import Refusals
 from trioroom._net.transport import Transport
 from trioroom.settings import Settings
@@ -174,14 +176,14 @@ def test_default_leaves_descriptors_for_other_uses() -> None:
 
 
 async def test_peer_that_cannot_be_served_leaves_no_trace(nursery: trio.Nursery) -> None:
-    def fail(sock: socket.socket) -> Transport:
-        raise OSError(errno.ENOSPC, "max_user_watches reached")  # as epoll_ctl(2) says it
+    class Failing(AcceptedSockets):
+        def open(self, sock: socket.socket) -> Transport:
+            raise OSError(errno.ENOSPC, "max_user_watches reached")  # as epoll_ctl(2) says it
 
     settings = settings_of(1)
     admission = open_admission(settings)
-    entrance = Entrance(
-        settings, admission, Refusals(admission), Networks(), cast("Greeter", None), nursery, fail, tls=False
-    )
+    accepted = Failing(settings, PollReadiness(), None)
+    entrance = Entrance(settings, admission, Refusals(admission), Networks(), cast("Greeter", None), nursery, accepted)
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(OSError, match="max_user_watches"):
         entrance.take(ours, "127.0.0.1")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.backplane.brokers import NO_REDIS, Broker, open_broker
+from tests.backplane.brokers import Broker, open_broker, parameters
 from tests.backplane.redis.servers import (
     Cluster,
     RedisServer,
@@ -19,15 +18,7 @@ from tests.backplane.redis.servers import (
 )
 
 
-def servers() -> list[object]:
-    """The names of all servers to test with; one that is missing is skipped, but not in CI, where nothing is."""
-    there: list[object] = list(binaries())
-    if "redis" in there or os.environ.get("CI"):
-        return there
-    return [pytest.param("redis", marks=pytest.mark.skip(reason=NO_REDIS)), *there]
-
-
-@pytest.fixture(params=servers())
+@pytest.fixture(params=parameters("redis", "valkey"))
 async def redis_server(request: pytest.FixtureRequest) -> AsyncIterator[RedisServer]:
     """A server of each kind."""
     async with open_redis_server(binaries()[request.param]) as server:

@@ -14,8 +14,7 @@ import attrs
 import pytest
 import trio
 
-from tests.backplane.brokers import Broker, brokers
-from tests.backplane.conftest import servers
+from tests.backplane.brokers import Broker, brokers, parameters
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from tests.backplane.observers import SLACK, Flow, open_flow, open_nodes
 from tests.backplane.proxy import open_proxy
@@ -127,10 +126,7 @@ async def restart_with(server: RedisServer | NatsServer, password: str) -> None:
         await server.restart("--requirepass", password)
 
 
-_LOCKED = [pytest.param(name, marks=pytest.mark.redis) if isinstance(name, str) else name for name in servers()]
-
-
-@pytest.mark.parametrize("name", [*_LOCKED, pytest.param("nats", marks=pytest.mark.nats)])
+@pytest.mark.parametrize("name", parameters("redis", "valkey", "nats"))
 async def test_wrong_password_after_a_restart(name: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "trioroom.backplane")
     broker = locked(name)

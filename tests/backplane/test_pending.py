@@ -109,6 +109,24 @@ async def test_who_sends_waits_until_something_waits_and_may_be_cancelled() -> N
         assert groups == [[b"a"]]
 
 
+async def test_there_is_no_group_of_nobody() -> None:
+    async with open_queue() as queue:
+        groups: list[list[bytes]] = []
+
+        async def send() -> None:
+            groups.append(await queue.send())
+
+        queue.nursery.start_soon(send)
+        await wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            scope.cancel()  # so that it wakes who sends, and is gone when that runs
+            await queue._ask(Pending(b"a", trio.current_time()))
+        await wait_all_tasks_blocked()
+        assert (groups, queue.empty) == ([], True)
+        await queue.ask_for(b"b")
+        assert groups == [[b"b"]]
+
+
 async def test_group_has_bounded_bytes() -> None:
     async with open_queue(size=1 << 20) as queue:
         large = [b"%d" % number + bytes(100_000) for number in range(4)]
@@ -139,9 +157,10 @@ async def test_who_comes_beyond_the_count_waits_and_is_let_in_in_turn() -> None:
         assert queue.empty
 
 
-async def test_who_comes_beyond_the_bytes_waits_and_many_small_ones_come_after_a_large_one() -> None:
+@pytest.mark.parametrize("size", [1_000, 2_000])
+async def test_who_comes_beyond_the_bytes_waits_and_many_small_ones_come_after_a_large_one(size: int) -> None:
     async with open_queue(size=1_000) as queue:
-        large = bytes(2_000)  # more than the bound by itself, and goes
+        large = bytes(size)  # the bound by itself or more, and goes
         await queue.ask_for(large, b"a", b"b", b"c")
         assert await queue.send() == [large]
         await queue.answer()
@@ -221,6 +240,13 @@ async def test_long_outage_refuses_at_once_with_its_reason(autojump_clock: MockC
         expected = r"^the broker has been out of reach for 5\.5 s \(fake:1: refused\); retry later$"
         with assert_checkpoints(), pytest.raises(BackplaneUnavailable, match=expected):
             await queue._ask(Pending(b"c", trio.current_time()))
+
+
+async def test_what_never_had_a_connection_refuses_after_timeout_too(autojump_clock: MockClock) -> None:
+    async with open_queue(timeout=2) as queue:
+        await trio.sleep(3)
+        await queue.ask_for(b"a")
+        assert queue.results == {b"a": "the broker has been out of reach for 3.0 s; retry later"}
 
 
 # -- the end ---------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class _Link(SupervisedLink):
         self._set_ready(True)
 
     async def wait_restored(self, progress: Callable[[], int], restored: Callable[[], Awaitable[None]]) -> None:
-        await self._wait_while(progress, restored, 2.0)
+        await self._wait_restored(progress, restored, 2.0)
 
 
 async def _for_good(link: _Link) -> None:

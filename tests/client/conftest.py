@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
-import attrs
 import msgspec
 import pytest
 import trio
@@ -14,12 +13,7 @@ import trio.testing
 from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 import trioroom
-from trioroom._wire.client_codec import CLIENT_CODECS
-from trioroom.client import Client, FullInbox
-from trioroom.client.client import ClientOptions
-from trioroom.client.dialing import Target
-from trioroom.client.opening import open_client
-from trioroom.client.reconnect import Backoff
+from trioroom.client import Client
 from trioroom.client.tokens import Token
 from trioroom.testing import open_test_server
 
@@ -88,38 +82,17 @@ def make_app() -> trioroom.App:
     return app
 
 
-@attrs.define(eq=False)
-class Line:
-    """Between clients and a server, through memory: it can be cut, and lead nowhere."""
+class Line(trioroom.testing.Line):
+    """With clients that may have more on their way than is usual."""
 
-    server: trioroom.Server | Script | None
-    nursery: trio.Nursery
-    streams: list[trio.abc.Stream] = attrs.field(factory=list)
-    dialled: int = 0
-
-    async def dial(self) -> trio.abc.Stream:
-        await trio.lowlevel.checkpoint()
-        self.dialled += 1
-        if self.server is None:
-            raise ConnectionRefusedError("nobody listens")
-        ours, theirs = trio.testing.memory_stream_pair()
-        self.streams += (ours, theirs)
-        self.nursery.start_soon(self.server.serve_stream, theirs)
-        return ours
-
-    async def cut(self) -> None:
-        """All connections, without a word."""
-        while self.streams:
-            await trio.aclose_forcefully(self.streams.pop())
+    def __init__(self, server: trioroom.Server | Script | None, nursery: trio.Nursery) -> None:
+        super().__init__(server, nursery)
+        self.nursery = nursery
 
     def open_client(self, token: Token = None, codec: Codec = "json", **changed: Any) -> Any:
         """As `trioroom.connect`."""
-        options: dict[str, Any] = {
-            "target": Target("test", 80, "/", False), "dial": self.dial, "codec": CLIENT_CODECS[codec], "headers": {},
-            "max_inbox": 1000, "full_inbox": FullInbox.DROP_OLDEST, "max_pending": 1000, "max_message_bytes": 1 << 20,
-            "connect_timeout": 10.0, "backoff": Backoff(),
-        }  # fmt: skip
-        return open_client(ClientOptions(**{**options, **changed}), token)
+        options = {"max_pending": 1000, "max_message_bytes": 1 << 20, **changed}
+        return trioroom.connect("ws://test/", dial=self.dial, token=token, codec=codec, **options)
 
 
 @asynccontextmanager
@@ -127,7 +100,7 @@ async def open_line(server: trioroom.Server | Script | None) -> AsyncIterator[Li
     async with trio.open_nursery() as nursery:
         line = Line(server, nursery)
         yield line
-        await line.cut()
+        line.cut()
 
 
 @asynccontextmanager

@@ -79,7 +79,7 @@ async def test_client_that_does_not_read_does_not_judge(autojump_clock: MockCloc
                 await app.publish("news/a", number)
             await trio.sleep(290)  # longer than the client would wait, and the server just does
             assert [(await anext(room)).data for _ in range(10)] == list(range(10))
-            assert line.dialled == 1
+            assert line.dials == 1
 
 
 async def test_network_that_swallows_everything_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

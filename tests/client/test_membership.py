@@ -27,7 +27,7 @@ async def test_recovery_brings_all_that_was_missed_once(codec: Codec, autojump_c
             event = await anext(events)
             assert isinstance(event, Message)
             assert (event.data, event.position) == (number, room.position)
-        await line.cut()
+        line.cut()
         for number in range(3, 6):
             await app.publish("news/a", number)
         assert await anext(events) == Rejoined(True, {"topic": "tea"})
@@ -39,7 +39,7 @@ async def test_what_cannot_be_recovered_is_a_gap(autojump_clock: MockClock) -> N
     app = make_app()
     async with open_app(app) as line, line.open_client() as client:
         async with client.join("news/a") as kept, client.join("chat/a") as live:
-            await line.cut()
+            line.cut()
             for number in range(101):
                 await app.publish("news/a", number)
             events, others = kept.events(), live.events()
@@ -74,6 +74,12 @@ async def test_presence_is_kept_and_told(autojump_clock: MockClock) -> None:
             assert room.present_count == 2
         assert await anext(room.events()) == PresenceDiff((), ("bob",), 1)
         assert room.present == {"ann": {"name": "ann"}}
+
+
+async def test_list_that_was_not_asked_for_is_not_waited_for(autojump_clock: MockClock) -> None:
+    async with open_app() as line, line.open_client("ann") as client, client.join("lounge/a") as room:
+        with pytest.raises(RuntimeError, match="joined without its list; join it with presence=True"):
+            await room.wait_present()
 
 
 async def test_rooms_that_only_count_tell_numbers(autojump_clock: MockClock) -> None:
@@ -112,7 +118,7 @@ async def test_room_that_refuses_to_be_joined_again_ends(autojump_clock: MockClo
     words = iter(["t0k3n", "guess"])
     async with open_app() as line, line.open_client(lambda: next(words)) as client:
         async with client.join("private/a") as room, client.join("chat/a") as other:
-            await line.cut()
+            line.cut()
             with pytest.raises(trioroom.RequestRefused, match="the word is another"):
                 await anext(room)
             assert await other.call(1) == [1, "guess"]

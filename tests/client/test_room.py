@@ -40,7 +40,7 @@ async def test_data_that_cannot_be_sent_is_the_callers_error(codec: Codec, autoj
             await room.publish("x", publication_id="x" * 200)
         assert refused.value.code == "bad_envelope"
         await room.publish("the connection goes on")
-        assert line.dialled == 1
+        assert line.dials == 1
 
 
 async def test_calls_are_answered_side_by_side_and_cancelled_at_the_server(autojump_clock: MockClock) -> None:
@@ -68,13 +68,13 @@ async def test_call_is_sent_once(autojump_clock: MockClock) -> None:
 
             nursery.start_soon(ask)
             await wait_all_tasks_blocked()
-            await line.cut()
+            line.cut()
         assert await room.call("again") == ["again", None]
 
 
 async def test_fire_and_forget_needs_a_connection(autojump_clock: MockClock) -> None:
     async with open_app() as line, line.open_client() as client, client.join("chat/a") as room:
-        await line.cut()
+        line.cut()
         await wait_all_tasks_blocked()
         with pytest.raises(trioroom.Disconnected):
             await room.publish("x", confirm=False)
@@ -96,7 +96,7 @@ async def test_publication_that_is_sent_again_counts_once(autojump_clock: MockCl
         async with trio.open_nursery() as nursery:
             nursery.start_soon(room.publish, "once")
             await published.wait()
-            await line.cut()
+            line.cut()
         await room.publish("and then this")
         page = await room.history()
         assert [message.data for message in page.messages] == ["once", "and then this"]
@@ -155,7 +155,7 @@ async def test_publication_that_was_not_sent_waits_without_a_limit(autojump_cloc
     app = make_app()
     async with open_app(app) as line, line.open_client() as client, client.join("news/a") as room:
         server, line.server = line.server, None
-        await line.cut()
+        line.cut()
         await wait_all_tasks_blocked()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(room.publish, "late")
@@ -199,7 +199,7 @@ async def test_history_and_who_are_pages_and_asked_again(codec: Codec, autojump_
             older = await room.history(before=trioroom.Position(latest.position.epoch, 2))
             assert [(message.offset, message.data) for message in older.messages] == [(1, b"\x00")]
             assert isinstance(older.messages[0], KeptMessage)
-            await line.cut()
+            line.cut()
             newer = await room.history(after=trioroom.Position(latest.position.epoch, 2))
             assert [message.data for message in newer.messages] == [3]
             with pytest.raises(trioroom.RequestRefused, match="position_lost"):

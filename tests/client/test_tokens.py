@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 import trioroom
 from tests.client.conftest import Codec, make_app, open_app, open_script, wait_state
@@ -65,7 +65,7 @@ async def test_token_is_renewed_before_it_expires_and_the_rooms_stay(
             for number in range(10):
                 await trio.sleep(LIFE / 2)
                 await room.call(number)
-            assert line.dialled == 1
+            assert line.dials == 1
             assert 5 <= issuer.made <= 8  # in 300 s, after 48 to 54 of 60
 
 
@@ -85,7 +85,7 @@ async def test_token_that_is_not_renewed_in_time_brings_the_client_back_at_once_
             await room.publish("two")
             seen = [await anext(events) for _ in range(2)]
             assert [type(event) for event in seen if not isinstance(event, Message)] == [Rejoined]
-            assert (line.dialled, issuer.made) == (2, 2)
+            assert (line.dials, issuer.made) == (2, 2)
 
 
 async def test_token_that_expires_and_stays_so_closes_the_client(issuer: Issuer, autojump_clock: MockClock) -> None:
@@ -94,7 +94,7 @@ async def test_token_that_expires_and_stays_so_closes_the_client(issuer: Issuer,
         closed = await wait_state(client, "closed")
         assert (closed.error.code, closed.error.message) == ("unauthenticated", "nobody I know")
         assert trio.current_time() == pytest.approx(LIFE, abs=1)
-        assert line.dialled == 2
+        assert line.dials == 2
 
 
 @pytest.mark.parametrize("token", ["", " 1"])
@@ -105,7 +105,7 @@ async def test_token_that_is_refused_closes_the_client(issuer: Issuer, token: st
                 pass
         assert (refused.value.code, refused.value.retry) == ("unauthenticated", False)
         assert client.state.name == "closed"
-        assert line.dialled == 1
+        assert line.dials == 1
 
 
 async def test_tokens_are_in_no_log_and_no_error(
@@ -129,7 +129,7 @@ async def test_client_without_a_token_is_closed_by_the_server(issuer: Issuer, au
                 pass
         closed = await wait_state(client, "closed")
         assert (closed.error.code, closed.error.retry) == (4003, False)
-        assert line.dialled == 1
+        assert line.dials == 1
 
 
 async def test_server_that_cannot_tell_now_is_tried_again(issuer: Issuer, autojump_clock: MockClock) -> None:
@@ -138,7 +138,7 @@ async def test_server_that_cannot_tell_now_is_tried_again(issuer: Issuer, autoju
         waiting = await wait_state(client, "waiting")
         assert (waiting.error.code, waiting.error.retry) == ("failed", True)
         await trio.sleep(20)
-        assert line.dialled > 2
+        assert line.dials > 2
         issuer.is_away = False
         async with client.join("chat/a"):
             pass
@@ -151,7 +151,7 @@ async def test_failure_to_bring_a_fresh_token_is_tried_again(
     async with open_app(issuer.app()) as line, line.open_client(issuer.token) as client, client.join("chat/a"):
         issuer.life, issuer.failures = 1_000.0, [OSError("no network")]
         await trio.sleep(250)
-        assert (line.dialled, issuer.made) == (1, 2)
+        assert (line.dials, issuer.made) == (1, 2)
         assert "the function that brings the token failed; trying again in 10 s" in caplog.text
 
 
@@ -165,7 +165,7 @@ async def test_fresh_token_is_shown_again_when_nobody_could_tell(
         issuer.is_away = False
         issuer.life = 1_000.0
         await trio.sleep(100)
-        assert line.dialled == 1
+        assert line.dials == 1
         assert "the server does not take the fresh token: failed" in caplog.text
 
 
@@ -174,7 +174,8 @@ async def test_token_of_somebody_else_leaves_things_as_they_are(issuer: Issuer, 
         with pytest.raises(trioroom.RequestRefused) as refused:
             await client.authenticate("bob")
         assert refused.value.code == "other_user"
-        await line.cut()
+        line.cut()
+        await wait_all_tasks_blocked()
         assert await room.call(1) == [1, "ann"]
 
 
@@ -185,7 +186,8 @@ async def test_another_function_may_bring_the_tokens(issuer: Issuer, autojump_cl
 
     async with open_app() as line, line.open_client(tokens("a")) as client, client.join("chat/a") as room:
         await client.authenticate(tokens("b"))
-        await line.cut()
+        line.cut()
+        await wait_all_tasks_blocked()
         await room.call(1)
         async with client.join("chat/b") as another:
             assert await another.call(1) == [1, "b2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -9,12 +10,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trioroom._core.history import History
-from trioroom.backplane.base import Backplane, Delivery, Lost
+from trioroom._core.budget import Budget
+from trioroom._core.history import History, Kept
+from trioroom.backplane.base import Backplane, Delivery, Lost, PresenceListener, PresenceSeat
+from trioroom.backplane.memory_presence import MemoryPresence
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing import BackplaneConformance, Fault, FaultyBackplane, HistoryConformance, PresenceConformance
 from trioroom.testing.conformance import subscribed
+from trioroom.testing.severed_presence import SeveredPresence
 
 ROOM = "room/a"
 GAP = Lost("backplane")
@@ -131,6 +135,33 @@ async def test_histories_cannot_be_reached_in_a_partition() -> None:
             pass
 
 
+class Late(MemoryPresence):
+    """A link whose answer takes a second."""
+
+    @asynccontextmanager
+    async def open(self, room: str, listener: PresenceListener, interval: float) -> AsyncIterator[PresenceSeat]:
+        async with super().open(room, listener, interval) as seat:
+            await trio.sleep(1)
+            yield seat
+
+
+async def test_seat_cannot_be_had_if_the_partition_begins_meanwhile(autojump_clock: MockClock) -> None:
+    presence = SeveredPresence(Late(), lease=30.0)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def sever() -> None:
+            await trio.sleep(0.5)
+            presence.sever()
+
+        with pytest.raises(BackplaneUnavailable):
+            async with presence.open(ROOM, Silent(), 1.0):
+                pass
+    presence.mend()
+    async with presence.open(ROOM, Silent(), 1.0):
+        pass
+
+
 # -- the broker ------------------------------------------------------------------------------------
 
 
@@ -153,6 +184,32 @@ async def test_restarted_broker_has_forgotten_and_all_who_are_linked_are_told(au
     async with subscribed(here, ROOM, 10) as channel:
         await here.publish(ROOM, b"1", "used")
         assert await come(channel) == [b"1"]
+
+
+async def test_what_the_dead_broker_sent_does_not_come_behind_the_gap(autojump_clock: MockClock) -> None:
+    node = FaultyBackplane()
+    assert node.history is not None
+
+    async def publish_kept() -> None:
+        assert node.history is not None
+        for number in range(20):
+            await node.history.publish(ROOM, b"%d" % number, History(10))
+
+    with RoomChannel(2, math.inf, Budget(math.inf)) as channel:
+        async with node.history.subscribe(ROOM, channel), trio.open_nursery() as nursery:
+            nursery.start_soon(publish_kept)
+            await wait_all_tasks_blocked()  # everything is full: the channel, what is on its way, and what comes
+            first = channel.receive_nowait()
+            node.restart()
+            node.restart()
+            rest: list[Delivery] = []
+            with trio.fail_after(5):
+                while not (rest and isinstance(rest[-1], Kept) and rest[-1].payload == b"19"):
+                    rest.append(await channel.receive())
+    assert isinstance(first, Kept)
+    behind = rest[len(rest) - rest[::-1].index(GAP) :]
+    assert [kept.offset for kept in behind if isinstance(kept, Kept) and kept.epoch != first.epoch]
+    assert not [kept for kept in behind if isinstance(kept, Kept) and kept.epoch == first.epoch]
 
 
 def test_what_is_not_memory_cannot_be_restarted_from_here() -> None:
@@ -189,6 +246,15 @@ async def test_next_publications_meet_what_was_asked_for(autojump_clock: MockClo
         await publish(node, 9)
         assert await come(channel) == [b"9"]
     assert node.counts == {Fault.DROPPED: 2, Fault.DUPLICATED: 1, Fault.REORDERED: 2}
+
+
+async def test_no_next_publications_are_a_mistake() -> None:
+    node = FaultyBackplane()
+    for plan in (node.drop_next, node.duplicate_next, node.lose_next_answer):
+        with pytest.raises(ValueError, match="count=0"):
+            plan(0)
+    with pytest.raises(ValueError, match="count=-1"):
+        node.delay_next(1.0, -1)
 
 
 async def test_delayed_publication_holds_up_those_behind_it(autojump_clock: MockClock) -> None:

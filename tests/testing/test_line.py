@@ -12,7 +12,7 @@ from trio.testing import MockClock
 import trioroom
 from trioroom.backplane.memory import MemoryBackplane
 from trioroom.client import Backoff, Client, ClientRoom
-from trioroom.testing import open_client, open_line, open_test_server
+from trioroom.testing import FaultyBackplane, open_client, open_line, open_peer, open_test_server
 
 
 class Chat(trioroom.Room):
@@ -39,14 +39,21 @@ async def test_client_and_server_talk(app: trioroom.App) -> None:
             assert (await anext(hers)).data == "hello"
 
 
-async def test_error_in_the_body_comes_out_as_it_is(app: trioroom.App) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()])
+async def test_error_in_the_body_comes_out_as_it_is(error: BaseException, app: trioroom.App) -> None:
     async def fail() -> None:
-        async with open_test_server(app) as server, open_line(server) as line, open_client(line) as client:
+        async with (
+            open_test_server(app, backplane=FaultyBackplane()) as server,
+            open_peer(server, "/chat/lobby"),
+            open_line(server) as line,
+            open_client(line) as client,
+        ):
             await client.wait_open()
-            raise ZeroDivisionError
+            raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)) as raised:
         await fail()
+    assert raised.value is error
 
 
 async def test_client_comes_back_after_a_cut_and_has_missed_nothing(

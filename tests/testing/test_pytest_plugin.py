@@ -88,6 +88,7 @@ class TestMumbling(BackplaneConformance):
     async def open_nodes(self, count):
         yield [Mumbling()] * count
 """,
+    "echo/test_not_async.py": "def test_that_is_not_async(trioroom_server): ...",
     "test_without_app.py": "async def test_that_has_no_app(trioroom_server): ...",
 }
 
@@ -99,6 +100,7 @@ def test_fixtures_run_a_server_and_asserts_of_the_suites_explain_themselves(tmp_
     command = [sys.executable, "-m", "pytest", "-p", "pytest_trioroom", "-p", "no:cacheprovider"]
     chosen = ["-k", "echo or payloads_arrive or no_app"]
     run = subprocess.run([*command, *chosen], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert re.search(r"1 failed, 3 passed, \d+ deselected, 1 error", run.stdout), run.stdout
+    assert re.search(r"1 failed, 3 passed, \d+ deselected, 2 errors", run.stdout), run.stdout
     assert "assert b'*1" in run.stdout, "the assert in the suite does not say what was wrong"
+    assert "needs an async test that runs on Trio: pip install pytest-trio and set trio_mode" in run.stdout
     assert "define a fixture trioroom_app that returns it" in run.stdout

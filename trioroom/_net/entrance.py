@@ -11,7 +11,7 @@ import logging
 import math
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,6 +25,7 @@ from trioroom.errors import HandshakeError, RemoteProtocolError
 
 if TYPE_CHECKING:
     from trioroom._core.networks import Networks
+    from trioroom._net.accepted import AcceptedSockets
     from trioroom._net.handshake import Greeter
     from trioroom._net.refusals import Refusals
     from trioroom._net.transport import Transport
@@ -57,8 +58,8 @@ class Entrance:
 
     Args:
         proxies: addresses that may tell whom they speak for.
-        open_transport: a transport over an accepted socket.
-        tls: whether that speaks TLS. Then one who is refused is not told so, as that would take a handshake each.
+        accepted: opens a transport over each. If that speaks TLS, who is refused is not told so, as that would take a
+            handshake each.
     """
 
     def __init__(
@@ -69,9 +70,7 @@ class Entrance:
         proxies: Networks,
         greeter: Greeter,
         nursery: trio.Nursery,
-        open_transport: Callable[[socket.socket], Transport],
-        *,
-        tls: bool,
+        accepted: AcceptedSockets,
     ) -> None:
         self._settings = settings
         self._admission = admission
@@ -79,9 +78,9 @@ class Entrance:
         self._proxies = proxies
         self._greeter = greeter
         self._nursery = nursery
-        self._open_transport = open_transport
-        self._tls = tls
-        self._scheme = "https" if tls else None
+        self._open_transport = accepted.open
+        self._tls = accepted.ssl_context is not None
+        self._scheme = "https" if self._tls else None
         self._direct = Arrival(admission.place(None), None, self._scheme)  # for all whose place is one object
         self._lingering = 0
         self._max_lingering = reserved_descriptors(_open_files()) // 2

@@ -119,7 +119,7 @@ class PendingQueue(ABC, Generic[Kind]):
 
     @property
     def _is_full(self) -> bool:
-        return self._queued >= self._max_queued or (self._queued > 0 and self._bytes >= self._max_queued_bytes)
+        return self._queued >= self._max_queued or self._bytes >= self._max_queued_bytes
 
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(self.timeout):
@@ -162,7 +162,7 @@ class PendingQueue(ABC, Generic[Kind]):
 
     async def _next_group(self) -> list[Kind]:
         """What waits, as soon as something does; no checkpoint when it does already."""
-        if not self._waiting:
+        while not self._waiting:  # again, when who woke us was cancelled or expired in the same moment
             self._writer = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._forget_writer)
         size = 0

@@ -131,7 +131,7 @@ class SupervisedLink(ABC):
             self._attempts += 1
             self._tell_change()
 
-    async def _wait_while(
+    async def _wait_restored(
         self, received: Callable[[], int], restored: Callable[[], Awaitable[None]], timeout: float
     ) -> None:
         """Until subscriptions are restored; as long as it takes, while something comes.

@@ -74,7 +74,13 @@ class Membership:
         return self._link
 
     async def wait_present(self) -> None:
-        """Until the list of who is here is whole, or it is known that there is none; raises as `wait_joined`."""
+        """Until the list of who is here is whole, or it is known that there is none; raises as `wait_joined`.
+
+        Raises:
+            RuntimeError: the list was not asked for.
+        """
+        if not self._options.presence:
+            raise RuntimeError(f"room {self.name!r} was joined without its list; join it with presence=True")
         await trio.lowlevel.checkpoint()
         while not self.presence.is_complete:
             self._raise_if_over()

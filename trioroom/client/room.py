@@ -75,7 +75,11 @@ class ClientRoom:
         return self._membership.presence.count
 
     async def wait_present(self) -> None:
-        """Wait until `present` is whole for the first time; raises what ends the room."""
+        """Wait until `present` is whole for the first time; raises what ends the room.
+
+        Raises:
+            RuntimeError: the room was joined without ``presence``.
+        """
         await self._membership.wait_present()
 
     # -- what comes ---------------------------------------------------------------------------------

@@ -18,12 +18,14 @@ class Started(Protocol):
 @asynccontextmanager
 async def beside(fn: Started) -> AsyncIterator[None]:
     """Run ``fn``, which has started when the body begins, until it ends. What the body raises comes out as it is."""
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(fn)
         try:
             yield
-        except Exception as exc:  # carried past the nursery, which would wrap it in a group
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # carried past the nursery, which would wrap it in a group
             failure = exc
         nursery.cancel_scope.cancel()
     if failure is not None:

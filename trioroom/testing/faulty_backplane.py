@@ -34,6 +34,12 @@ class _Planned:
     left: int
 
 
+def _checked(count: int) -> int:
+    if count < 1:
+        raise ValueError(f"count={count} of what comes next is none; it must be 1 or more")
+    return count
+
+
 class FaultyBackplane:
     """One node's link to the broker: ``inner``, with faults.
 
@@ -147,21 +153,21 @@ class FaultyBackplane:
 
         So a publisher who tries again does well to give a ``publication_id``.
         """
-        self._answers_to_lose += count
+        self._answers_to_lose += _checked(count)
 
     # -- faults of single publications ----------------------------------------------------------
 
     def delay_next(self, seconds: float, count: int = 1, *, room: str | None = None) -> None:
         """The next publications that come to this node, in ``room`` or any, take so long; those behind them wait."""
-        self._planned.append(_Planned(Course(seconds), room, count))
+        self._planned.append(_Planned(Course(seconds), room, _checked(count)))
 
     def drop_next(self, count: int = 1, *, room: str | None = None) -> None:
         """The next ones are lost, and nobody is told."""
-        self._planned.append(_Planned(Course(0.0, Fault.DROPPED), room, count))
+        self._planned.append(_Planned(Course(0.0, Fault.DROPPED), room, _checked(count)))
 
     def duplicate_next(self, count: int = 1, *, room: str | None = None) -> None:
         """The next ones come twice."""
-        self._planned.append(_Planned(Course(0.0, Fault.DUPLICATED), room, count))
+        self._planned.append(_Planned(Course(0.0, Fault.DUPLICATED), room, _checked(count)))
 
     def reorder_next(self, *, room: str | None = None) -> None:
         """The next one comes after the one behind it; without one, a second late."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 
 import attrs
@@ -49,7 +50,8 @@ class _InTransit:
 class FaultyDelivery:
     """Of one subscription: what comes for it goes into ``source``, and from there, as ``judge`` says, into ``channel``.
 
-    What is on its way is bounded as the channel is, so that a channel that is full holds up publishers in the end.
+    As many publications as the channel has room for may be on their way, and as many again in ``source``, so that a
+    channel that is full holds up publishers in the end.
     """
 
     def __init__(self, channel: RoomChannel, judge: Callable[[], Course]) -> None:
@@ -60,13 +62,18 @@ class FaultyDelivery:
         self._transit: deque[_InTransit] = deque()
         self._overtaken: _InTransit | None = None
         self._is_cut = False
+        self._cuts = 0
         self._changed = trio.Event()
 
     def cut(self) -> None:
         """What is on its way is lost, and so is what comes."""
         self._is_cut = True
+        self._cuts += 1
         self._overtaken = None
         self._transit.clear()
+        with suppress(trio.WouldBlock):
+            while True:  # it may be mended before the task that receives has run
+                self.source.receive_nowait()
         self._tell()
 
     def mend(self) -> None:
@@ -84,9 +91,10 @@ class FaultyDelivery:
     async def _receive(self) -> None:
         while True:
             delivery = await self.source.receive()
+            cuts = self._cuts
             while len(self._transit) >= self._channel.max_publications:
                 await self._changed.wait()
-            if self._is_cut:
+            if self._is_cut or self._cuts != cuts:
                 continue
             if isinstance(delivery, Lost):  # from the broker: no fault of ours
                 self._append(delivery, 0.0)

@@ -54,7 +54,11 @@ class Line:
         return ours
 
     def cut(self) -> None:
-        """Break all connections: either side learns so at once, and neither has a close frame."""
+        """Break all connections, without a close frame: either side learns so once its tasks run.
+
+        What is asked of a client before that is lost with the connection,
+        so that tests call `trio.testing.wait_all_tasks_blocked` first.
+        """
         for end in self._ends:
             end.receive_stream.put_eof()
         self._ends.clear()
@@ -74,12 +78,14 @@ async def open_line(server: ServesStreams | None = None) -> AsyncIterator[Line]:
 
     Open it outside of a server that is to go away while clients stay.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         line = Line(server, nursery)
         try:
             yield line
-        except Exception as exc:  # carried past the nursery, which would wrap it in a group
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:  # carried past the nursery, which would wrap it in a group
             failure = exc
         line.server = None
         line.cut()

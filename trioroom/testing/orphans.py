@@ -22,17 +22,18 @@ async def assert_no_orphans() -> AsyncIterator[None]:
     Raises:
         AssertionError: there are some.
     """
-    before = set(_all_tasks())
+    before = set(all_tasks())
     yield
     await wait_all_tasks_blocked()
-    left = [task for task in _all_tasks() if task not in before]
+    left = [task for task in all_tasks() if task not in before]
     if left:
         count = "1 task is" if len(left) == 1 else f"{len(left)} tasks are"
         tree = "\n".join(await lines_of_tasks(left))
         raise AssertionError(f"{count} left that were not there before; above them those that they run in:\n{tree}")
 
 
-def _all_tasks() -> Iterator[Task]:
+def all_tasks() -> Iterator[Task]:
+    """Of this Trio run."""
     root = trio.lowlevel.current_root_task()
     pending = [] if root is None else [root]
     while pending:

@@ -20,9 +20,12 @@ from trioroom._wire.message import Data, Message
 from trioroom.app import App
 from trioroom.backplane.base import Backplane
 from trioroom.closecodes import CloseCode
+from trioroom.debug import lines_of_tasks
 from trioroom.errors import ConnectionClosed
 from trioroom.server import Server, open_server
 from trioroom.settings import Settings
+from trioroom.testing.beside import beside
+from trioroom.testing.orphans import all_tasks
 
 if TYPE_CHECKING:
     from opentelemetry.trace import TracerProvider
@@ -156,11 +159,12 @@ async def open_test_server(
         timeout: seconds after which the test is given up. None is ten minutes, and on a `trio.testing.MockClock`, where
             a test that hangs takes no time for it, a day.
     Raises:
-        trio.TooSlowError: the body took longer than ``timeout``.
+        trio.TooSlowError: the body took longer than ``timeout``; tells where all tasks waited.
     """
     settings = settings or _SETTINGS
-    with trio.fail_after(_patience() if timeout is None else timeout):
-        async with open_server(
+    async with (
+        _giving_up_after(_patience() if timeout is None else timeout),
+        open_server(
             app,
             "127.0.0.1" if tcp else None,
             port=0,
@@ -168,8 +172,27 @@ async def open_test_server(
             backplane=backplane,
             api_key=api_key,
             tracer_provider=tracer_provider,
-        ) as server:
-            yield server
+        ) as server,
+    ):
+        yield server
+
+
+@asynccontextmanager
+async def _giving_up_after(seconds: float) -> AsyncIterator[None]:
+    """`trio.fail_after` that tells where the tasks were waiting then: once cancelled they do not any more."""
+    tree: list[str] = []
+    with trio.CancelScope() as body:
+
+        async def watch(*, task_status: trio.TaskStatus[None]) -> None:
+            task_status.started()
+            await trio.sleep(seconds)
+            tree.extend(await lines_of_tasks(list(all_tasks())))
+            body.cancel()
+
+        async with beside(watch):
+            yield
+    if body.cancelled_caught:
+        raise trio.TooSlowError("\n".join([f"test given up after {seconds:,g} seconds; its tasks waited here:", *tree]))
 
 
 def _patience() -> float:
@@ -199,13 +222,15 @@ async def _reach(server: Server, tcp: bool) -> AsyncIterator[trio.abc.Stream]:
             yield stream
         return
     ours, theirs = trio.testing.memory_stream_pair()
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.serve_stream, theirs)
         async with ours:
             try:
                 yield ours
-            except Exception as exc:  # carried past the nursery, which would wrap it in a group
+            except trio.Cancelled:
+                raise
+            except BaseException as exc:  # carried past the nursery, which would wrap it in a group
                 failure = exc
                 nursery.cancel_scope.cancel()
     if failure is not None:

@@ -156,6 +156,8 @@ class SeveredPresence:
             raise BackplaneUnavailable("partitioned from the broker")
         seat = _Seat(listener, self._lease)
         async with beside(partial(seat.hold, self._inner, room, interval)):
+            if self._is_severed:  # meanwhile: there is no seat yet that could be told
+                raise BackplaneUnavailable("partitioned from the broker")
             self._seats.add(seat)
             try:
                 yield seat

@@ -7,6 +7,7 @@ opened it.
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import signal
 import subprocess
@@ -174,13 +175,16 @@ class NatsCluster:
 @asynccontextmanager
 async def open_nats_cluster(configuration: str = "") -> AsyncIterator[NatsCluster]:
     """A cluster whose servers have chosen a leader, after some two seconds."""
+    # Of its own, as a server that lost another one goes on trying its port, which a test elsewhere may have by then:
+    # of one name, the two clusters would become one, and lose half of that when either ends.
+    name = secrets.token_hex(8)
     ports = [free_port() for _ in range(3)]
     routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
     async with AsyncExitStack() as stack:
         servers: list[NatsServer] = []
         for number, port in enumerate(ports):
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="room-"))
-            cluster = f"cluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{routes}] }}\n"
+            cluster = f"cluster {{ name: {name}, listen: 127.0.0.1:{port}, routes: [{routes}] }}\n"
             own = f"server_name: n{number}\n{cluster}{configuration}"
             server = NatsServer(Path(directory), own, free_port())
             stack.callback(server.kill)

@@ -139,6 +139,8 @@ async def test_what_is_larger_than_the_server_takes_is_refused_before_it_is_sent
         peer = await scene.connect(max_payload=10)
         assert list(await peer.published()) == [b"y" * 10]
         assert scene.results[b"x" * 11].startswith("11 bytes are more than the broker takes; raise max_payload=10")
+        await scene.ask(b"z" * 11)
+        assert scene.requests._meters.batches.count == 1  # of nothing there is no group
 
 
 # -- what goes wrong -------------------------------------------------------------------------------

@@ -151,6 +151,8 @@ class FakeServer:
             name, payload = names
             self.say(message(name, payload, b"smessage" if word.startswith(b"S") else b"message"), name)
             self._say(session, integer(1))
+        elif word == b"PING":
+            self._say(session, b"+PONG\r\n")
         elif word == b"INFO":
             self._say(session, bulk(b"# Server\r\nrun_id:%s\r\n" % self.incarnation))
         else:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backplane.conftest import servers
+from tests.backplane.brokers import parameters
 from tests.backplane.redis.brokers import OneServer, SharedCluster
 from trioroom.testing import BackplaneConformance
 
 pytestmark = pytest.mark.redis
 
 
-@pytest.mark.parametrize("binary", servers(), scope="class")
+@pytest.mark.parametrize("binary", parameters("redis", "valkey"), scope="class")
 class TestOneServer(OneServer, BackplaneConformance):
     """Redis and Valkey."""
 

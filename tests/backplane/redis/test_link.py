@@ -39,7 +39,7 @@ async def test_link_is_ready_when_the_first_probe_has_come_round(
         server = await scene.run()
         assert scene.link.ready
         assert scene.changes == [(True, None)]
-        assert server.log == [[b"INFO", b"server"], [b"SUBSCRIBE", b"probe"], [b"PUBLISH", b"probe", b"1"]]
+        assert server.log == [[b"PING"], [b"INFO", b"server"], [b"SUBSCRIBE", b"probe"], [b"PUBLISH", b"probe", b"1"]]
         await trio.sleep(10.5)
         assert probes(server) == [[b"PUBLISH", b"probe", b"%d" % number] for number in range(1, 12)]
         assert (scene.attempts, len(scene.changes)) == (2, 1)

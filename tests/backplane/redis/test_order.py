@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trioroom
-from tests.backplane.conftest import servers
+from tests.backplane.brokers import parameters
 from tests.backplane.observers import END, kept_open, open_nodes
 from tests.backplane.redis.servers import RedisServer, binaries, open_cluster, open_redis_server
 from tests.conftest import app_of
@@ -36,7 +36,7 @@ Schedule = list[tuple[int, list[int]]]
 # -- backplanes --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=[*servers(), "cluster"])
+@pytest.fixture(scope="module", params=[*parameters("redis", "valkey"), "cluster"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "cluster":
         with kept_open(lambda: open_cluster(binaries()["valkey"])) as cluster:

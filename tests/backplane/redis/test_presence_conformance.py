@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.backplane.conftest import servers
+from tests.backplane.brokers import parameters
 from tests.backplane.redis.brokers import OneServer, SharedCluster
 from trioroom.testing.presence_conformance import PresenceConformance
 
 pytestmark = pytest.mark.redis
 
 
-@pytest.mark.parametrize("binary", servers())
+@pytest.mark.parametrize("binary", parameters("redis", "valkey"))
 class TestOneServer(OneServer, PresenceConformance):
     deadline = 20.0
 

@@ -173,9 +173,7 @@ class Producer:
     @property
     def _is_full(self) -> bool:
         settings = self._settings
-        return self.queued >= settings.max_queued_publications or (
-            self.queued > 0 and self._bytes >= settings.max_queued_bytes
-        )
+        return self.queued >= settings.max_queued_publications or self._bytes >= settings.max_queued_bytes
 
     async def _wait_for_room(self) -> None:
         with trio.move_on_after(self._settings.timeout):

@@ -126,7 +126,7 @@ class Link(SupervisedLink):
             self._probe.begin()
             nursery.start_soon(self._subscriber.run, connection, self._confirm)
             timeout = self._location.settings.probe_timeout
-            await self._wait_while(lambda: connection.received, self._subscriber.wait_restored, timeout)
+            await self._wait_restored(lambda: connection.received, self._subscriber.wait_restored, timeout)
             if self._probe.channel.refusal is not None:
                 raise LinkLost(str(self._probe.channel.refusal))
             # Not before, so that we hear what has waited.

@@ -12,7 +12,7 @@ from trioroom.backplane.channel import Channel
 from trioroom.backplane.probe import Probe
 from trioroom.backplane.redis.location import Location
 from trioroom.backplane.redis.publisher import Publisher
-from trioroom.backplane.redis.resp import ask_incarnation, open_connection
+from trioroom.backplane.redis.resp import ask_incarnation, check_loaded, open_connection
 from trioroom.backplane.redis.sources import Source
 from trioroom.backplane.redis.subscriber import Subscriber, Words
 from trioroom.backplane.supervision import LinkLost, SupervisedLink
@@ -59,6 +59,7 @@ class Link(SupervisedLink):
         open_one = (endpoint, location.login, location.tls, location.settings.connect_timeout)
         async with open_connection(*open_one) as publishing, open_connection(*open_one) as listening:
             with trio.move_on_after(location.settings.connect_timeout) as checking:
+                await check_loaded(publishing)
                 await source.check(publishing)
                 incarnation = await ask_incarnation(publishing)
             if checking.cancelled_caught:
@@ -66,7 +67,7 @@ class Link(SupervisedLink):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(source.watch, endpoint)
                 nursery.start_soon(self.subscriber.run, listening)
-                await self._wait_while(
+                await self._wait_restored(
                     lambda: listening.received, self.subscriber.wait_restored, location.settings.probe_timeout
                 )
                 if self._probe_channel.refusal is not None:

@@ -196,6 +196,21 @@ async def ask_incarnation(connection: RedisConnection) -> bytes:
     return b""
 
 
+async def check_loaded(connection: RedisConnection) -> None:
+    """Whether the server has read its data: until then it lets us in, has us subscribe, and refuses what has a key.
+
+    PING: https://redis.io/docs/latest/commands/ping/.
+
+    Raises:
+        LinkLost: it has not.
+    """
+    try:
+        await connection.call("PING")
+    except CallRefused as exc:  # anything else is no sign of that, such as an ACL that forbids it
+        if str(exc).startswith("LOADING"):
+            raise LinkLost("it still reads its data, as after a restart; it serves when it has") from exc
+
+
 def _advice(error: str) -> str:
     if error.startswith(("WRONGPASS", "NOAUTH", "ERR invalid password", "ERR AUTH")):
         return "; check user and password in the URL"

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from trioroom.backplane.base import Backplane
 
 _WITH_ASSERTS = ("conformance", "history_conformance", "presence_conformance", "histories", "v1_peer")
-_RUNNERS = ("trio", "anyio")  # plugins that can run an asynchronous fixture on Trio
 
 for _name in _WITH_ASSERTS:
     if f"trioroom.testing.{_name}" not in sys.modules:  # too late then, of which pytest would warn
@@ -44,14 +43,22 @@ def trioroom_backplane() -> Backplane | None:
 
 
 @pytest.fixture
-def _runner(request: pytest.FixtureRequest) -> None:
-    if not any(map(request.config.pluginmanager.hasplugin, _RUNNERS)):
-        raise pytest.UsageError("trioroom_server is asynchronous; pip install pytest-trio, and set trio_mode = true")
+def _on_trio(request: pytest.FixtureRequest) -> None:
+    """That somebody runs the test, and its asynchronous fixtures, on Trio: pytest's own errors do not say how."""
+    if "anyio_backend" in request.fixturenames:
+        runs = request.getfixturevalue("anyio_backend_name") == "trio"
+    else:  # pytest-trio gives the mark itself where trio_mode is set
+        runs = request.config.pluginmanager.hasplugin("trio") and request.node.get_closest_marker("trio") is not None
+    if not runs:
+        raise pytest.UsageError(
+            "trioroom_server needs an async test that runs on Trio: pip install pytest-trio and set trio_mode = true; "
+            'with anyio, mark it and define a fixture anyio_backend that returns "trio"'
+        )
 
 
 @pytest.fixture
 async def trioroom_server(
-    _runner: None, trioroom_app: App, trioroom_settings: Settings | None, trioroom_backplane: Backplane | None
+    _on_trio: None, trioroom_app: App, trioroom_settings: Settings | None, trioroom_backplane: Backplane | None
 ) -> AsyncIterator[Server]:
     """A server that runs `trioroom_app` during the test, without a port; see `trioroom.testing.open_test_server`."""
     from trioroom.testing import open_test_server
