@@ -9,10 +9,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
+from tests.faults.counts import LATE, check_counts
 from tests.faults.losses import check_losses
 from tests.faults.order import check_order
 from tests.faults.records import NOT_STARTED, Hook, Joined, Life, Moved, Received, Record, Run, Told, Violation
-from tests.faults.rooms import kind_of
+from tests.faults.rooms import MAX_WAITING, kind_of
 from trioroom._core.history import Position
 
 GROWTH: Final = 48 << 20
@@ -20,8 +21,6 @@ GROWTH: Final = 48 << 20
 allocator keeps of the largest storm is less."""
 LONG: Final = 1_000
 """Publications of a history that no outage of a run is longer than."""
-LATE: Final = 15.0
-"""Seconds that a message may come late, such as when its node was stopped."""
 EMPTY: Final = ("trioroom_members", "trioroom_rooms", "trioroom_queued_bytes", "trioroom_deliveries_queued")
 """Metrics that are 0 when nobody is there."""
 
@@ -108,6 +107,20 @@ def check_needless_gaps(run: Run) -> Iterator[Violation]:
                     what = f"a gap at {entry.at:.1f} though the broker had it all: {len(met)} restarts"
                     yield Violation("no needless gaps", _where(record), what)
             since = entry.at
+
+
+def check_recoveries(run: Run) -> Iterator[Violation]:
+    """Who asks for what it missed gets it where the history is long enough, if it fits into half of its outbox."""
+    for record in run.records:
+        kind = kind_of(record.room)
+        if kind.history is None or kind.history.size < LONG:
+            continue
+        for entry in record.entries:
+            match entry:
+                case Joined(_, _, Position(epoch, offset), False, Position(asked_epoch, asked)):
+                    if asked_epoch == epoch and 0 <= offset - asked <= MAX_WAITING // 2:
+                        what = f"was not recovered from {asked}, and the history had come to {offset}"
+                        yield Violation("no needless gaps", _where(record), what)
 
 
 def check_hooks(run: Run) -> Iterator[Violation]:
@@ -225,9 +238,11 @@ def _check_order(run: Run) -> Iterator[Violation]:
 PROMISES: Final[Sequence[Callable[[Run], Iterator[Violation]]]] = (
     _check_order,
     check_losses,
+    check_counts,
     check_duplicates,
     check_positions,
     check_needless_gaps,
+    check_recoveries,
     check_hooks,
     check_presence,
     check_remains,

@@ -53,22 +53,26 @@ class _Reading:
 
     publications: Sequence[Publication]
     _next: int = 0
+    _excused: int = 0
+    """So many of the first of them need not come, until one comes: it is behind what is missing."""
 
     @property
     def owed(self) -> Sequence[Publication]:
         """What is still to come."""
-        return self.publications[self._next :]
+        return self.publications[max(self._next, self._excused) :]
 
     def excuse(self, at: float) -> None:
         """What was published before need not come any more. What began later cannot have been meant."""
-        self._next = max(self._next, bisect_right(self.publications, at, key=lambda each: each.began))
+        self._excused = bisect_right(self.publications, at, key=lambda each: each.began)
 
     def receive(self, number: int) -> Sequence[Publication]:
         """What should have come before."""
-        began = self._next
-        while self._next < len(self.publications) and self.publications[self._next].number <= number:
-            self._next += 1
-        return [each for each in self.publications[began : self._next] if each.number < number]
+        came = bisect_right(self.publications, number, key=lambda each: each.number)
+        missing = [each for each in self.owed if each.number < number]
+        self._next = max(self._next, came)
+        if came and self.publications[came - 1].number == number:  # where another one is, nobody knows
+            self._excused = 0
+        return missing
 
 
 def _excuse(readings: Mapping[str, _Reading], at: float) -> None:

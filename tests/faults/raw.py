@@ -116,11 +116,12 @@ class Place:
             if answer.code not in EXPECTED_ERRORS:
                 self.crowd.trouble(f"{self.who} was refused in {self.room}: {answer}")
             return False
+        asked = self.position
         if self.record is None or not answer.recovered:
             self.give_up()
             self.record = self.crowd.open_record(self.who, self.node, self.room, self.kind)
-        recovered = answer.recovered
-        self.record.entries.append(Joined(trio.current_time(), str(answer.state), answer.position, recovered))
+        now, recovered = trio.current_time(), answer.recovered
+        self.record.entries.append(Joined(now, str(answer.state), answer.position, recovered, asked))
         self.position = answer.position
         return True
 

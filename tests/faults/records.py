@@ -43,6 +43,8 @@ class Joined(msgspec.Struct, tag="joined", frozen=True):
     """Where it begins, in rooms with a history; None also where the record cannot tell."""
     recovered: bool | None = None
     """None when nothing was asked to be recovered. False excuses what was missed, and True nothing."""
+    asked: Position | None = None
+    """Behind which place all was asked for; None also where the record cannot tell."""
 
 
 class Received(msgspec.Struct, tag="received", frozen=True):

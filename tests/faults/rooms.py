@@ -6,6 +6,7 @@ into a file for how far its wall clock is off.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -24,10 +25,16 @@ CLOCK: Final = "FAULTS_CLOCK"
 """And with the file that says by how many seconds the clock is off."""
 PUT_OUT: Final = "put out"
 """Who says so has all others of the room on its node put out."""
+SLOW: Final = "slow-"
+"""How the names of those begin who do not read for a while."""
 MAX_WAITING: Final = 100
+"""Messages, in each room."""
+MOST_WAITING: Final = 2 * MAX_WAITING
+"""A batch that the kernel takes a part of comes in whole, and one of a flood has no more messages than that."""
 
 _journal = os.open(os.environ.get(JOURNAL, os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 _true_time = time.time
+_log = logging.getLogger("faults.rooms")
 
 
 def note(hook: Hook) -> None:
@@ -75,6 +82,13 @@ class Noted(trioroom.Room):
             return
         key = str(message.data).partition(":")[0] if self.overflow is trioroom.Overflow.LATEST else None
         await self.publish(message.data, sender=member, key=key, publication_id=message.publication_id)
+        self._look_at_outboxes()
+
+    def _look_at_outboxes(self) -> None:
+        """An error in the log is found by the checker. Who is slow is in no other room."""
+        for each in self.members:
+            if each.user.startswith(SLOW) and (waiting := each.lag.messages) > MOST_WAITING:
+                _log.error("%s: %d messages wait for %s, of %d", self.name, waiting, each.user, MAX_WAITING)
 
     async def on_leave(self, member: trioroom.Member, reason: str) -> None:
         """It is over."""

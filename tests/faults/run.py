@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.faults.befall import Hand
 from tests.faults.checker import check_remains
 from tests.faults.clients import be_client
 from tests.faults.crowd import ROOMS, Crowd
+from tests.faults.node import START_TIMEOUT
 from tests.faults.raw import be_raw, who_is_in
 from tests.faults.records import PresenceSeen, Remains, Run
 from tests.faults.rooms import kind_of
@@ -26,8 +28,8 @@ _SETTLE: Final = 25.0
 """Seconds within which all is to be well when there are no faults any more: leases, back-off and grace have ended."""
 _LAST_WORDS: Final = 45.0
 """Seconds for the last publications."""
-_AT_REST: Final = 1.0
-"""Seconds until a node that has just started has all its tasks."""
+_AT_REST: Final = 0.5
+"""Seconds between two looks at whether a node that has just started has all its tasks."""
 
 
 @attrs.frozen
@@ -140,9 +142,18 @@ async def _is_idle(world: World, remains: Remains) -> bool:
 
 
 async def _count_at_rest(world: World) -> float:
-    """Tasks of a node without members; both are alike, and on a busy machine one may not have begun all of its own."""
-    await trio.sleep(_AT_REST)
-    return max([await node.count_tasks() for node in world.nodes])
+    """Tasks of a node without members, once they are as many as a moment ago; both nodes are alike.
+
+    On a busy machine one may not have begun all of its own yet.
+    """
+    before = math.inf
+    with trio.fail_after(START_TIMEOUT):
+        while True:
+            await trio.sleep(_AT_REST)
+            now = max([await node.count_tasks() for node in world.nodes])
+            if now == before < math.inf:  # that is what a node tells which does not answer
+                return now
+            before = now
 
 
 # -- looking ----------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tests.faults.clients import padded
 from tests.faults.crowd import ROOMS, Crowd
 from tests.faults.raw import GONE, RESET_ON_CLOSE, Place, RawPeer, masked, note_close, open_raw, upgrade_of
 from tests.faults.records import Publication, Told
-from tests.faults.rooms import KINDS, PUT_OUT
+from tests.faults.rooms import KINDS, PUT_OUT, SLOW
 from trioroom import ConnectionClosed
 from trioroom._wire.envelopes import Error, Join, Ok, Publish
 
@@ -28,7 +28,7 @@ _TOGETHER: Final = 60
 """Of those, publications that wait for their answers at a time."""
 _IN_A_FRAME: Final = 15
 _FLOOD_BYTES: Final = 3_000
-"""Of each: all together are more than the kernel takes for a peer, and more than `rooms.MAX_WAITING` are left."""
+"""Of each: all together are more than the kernel takes for a peer, and more than `rooms.MOST_WAITING` are left."""
 _FIRST_ID: Final = 1_000
 """Of their requests."""
 _AT_A_TIME: Final = 30
@@ -41,7 +41,7 @@ async def read_slowly(crowd: Crowd, node: int, count: int, stall: float, chance:
     room = chance.choice(ROOMS)
     async with trio.open_nursery() as nursery:
         for number in range(count):
-            nursery.start_soon(_read_slowly, crowd, crowd.new_name(f"slow-{number}"), node, room, stall)
+            nursery.start_soon(_read_slowly, crowd, crowd.new_name(f"{SLOW}{number}"), node, room, stall)
         await trio.sleep(0.5)  # until they are in
         await _flood(crowd, node, room)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.checker import check
+from tests.faults.hand_made import END, KEPT, LATEST, PASSING, placed, promises_broken, published, received, record
 from tests.faults.records import (
     NOT_STARTED,
     Ended,
@@ -16,7 +17,6 @@ from tests.faults.records import (
     Life,
     Moved,
     PresenceSeen,
-    Publication,
     Received,
     Record,
     Remains,
@@ -29,36 +29,6 @@ from tests.faults.records import (
 )
 from tests.faults.rooms import KINDS
 from trioroom._core.history import Position
-
-KEPT, PASSING, LATEST = "kept/a", "passing/a", "latest/a"
-
-
-def published(room: str, count: int, publisher: str = "pub") -> list[Publication]:
-    """One a second, from 1 on, each acknowledged half a second later."""
-    return [Publication(publisher, number, room, float(number), number + 0.5) for number in range(1, count + 1)]
-
-
-def received(*numbers: int, publisher: str = "pub", late: float = 0.2) -> list[Entry]:
-    """In a room without a history."""
-    return [Received(number + late, f"{publisher}:{number}") for number in numbers]
-
-
-def placed(*numbers: int, epoch: str = "e", ahead: int = 0) -> list[Entry]:
-    """In a room with one, where publication N has the offset N."""
-    return [Received(number + 0.2, f"pub:{number}", Position(epoch, number + ahead)) for number in numbers]
-
-
-def record(room: str, *entries: Entry, who: str = "anna") -> Record:
-    """Of a member from before the first publication."""
-    return Record(who, 0, room, "client", [Joined(0.0), *entries])
-
-
-def promises_broken(run: Run) -> set[str]:
-    """By name."""
-    return {violation.promise for violation in check(run)}
-
-
-END = Ended(99.0, "over", settled=True)
 
 
 @pytest.mark.parametrize("room", [f"{kind}/a" for kind in KINDS])
@@ -148,6 +118,14 @@ def test_gap_excuses_nothing_that_was_published_after_it() -> None:
     run = Run(publications=published(PASSING, 4), records=[record(PASSING, *received(1), Told(2.5, "overflow"), END)])
     [violation] = check(run)
     assert violation.what.startswith("pub:3, pub:4 never came")
+
+
+def test_gap_excuses_nothing_behind_the_next_message() -> None:
+    """Also if it is read late, such as by who was slow: then all of it had been published before."""
+    for last, broken in ((4, {"no silent loss"}), (3, set())):
+        entries = [*received(1), Told(9.0, "overflow"), *received(2, last, late=8.0)]
+        run = Run(publications=published(PASSING, last), records=[record(PASSING, *entries, END)])
+        assert promises_broken(run) == broken
 
 
 def test_recovery_excuses_nothing() -> None:
@@ -254,6 +232,21 @@ def test_gap_although_the_broker_has_all() -> None:
     assert check(run) == []
     run.restarts = [Restart(31.0, 32.0, forgot=True)]  # afterwards
     assert promises_broken(run) == {"no needless gaps"}
+
+
+@pytest.mark.parametrize(
+    ("room", "epoch", "offset", "broken"),
+    [
+        (KEPT, "e", 8, {"no needless gaps"}),
+        (KEPT, "e", 8 + 50, {"no needless gaps"}),
+        (KEPT, "e", 8 + 51, set()),  # more than fits
+        (KEPT, "f", 8, set()),  # the broker forgot
+        ("short/a", "e", 8 + 21, set()),
+    ],
+)
+def test_who_is_not_recovered_although_the_broker_has_all(room: str, epoch: str, offset: int, broken: set[str]) -> None:
+    joined = Joined(0.0, None, Position(epoch, offset), recovered=False, asked=Position("e", 8))
+    assert promises_broken(Run(records=[Record("raw", 0, room, "raw", [joined])])) == broken
 
 
 # -- what nodes tell ----------------------------------------------------------------------------------

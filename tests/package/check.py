@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,13 +68,22 @@ def build_from_tree(directory: Path) -> Path:
 
 def check_content(wheel: Path) -> None:
     """The package as git keeps it, what tells of it, and nothing besides."""
-    kept = set(run("git", "-C", str(ROOT), "ls-files", "trioroom").split("\n")) - {""}
+    listed = run("git", "-C", str(ROOT), "ls-files", "trioroom").split("\n")
+    kept = {place_in_wheel(path) for path in listed if path}
     found = set(read(wheel))
     told = {name for name in found if name.split("/")[0].endswith(".dist-info")}
     if missing := kept - found:
         raise Wrong(f"the wheel lacks {', '.join(sorted(missing))}")
     if stray := found - kept - told:
         raise Wrong(f"the wheel has what git does not keep: {', '.join(sorted(stray))}")
+
+
+def place_in_wheel(path: str) -> str:
+    """Where the build puts a file: what pyproject.toml names as `sources` is left out of its path."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    for source in settings["tool"]["hatch"]["build"]["targets"]["wheel"]["sources"]:
+        path = path.removeprefix(f"{source}/")
+    return path
 
 
 def check_same(wheel: Path, other: Path) -> None:
