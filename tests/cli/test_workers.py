@@ -162,7 +162,7 @@ async def test_nothing_outlives_a_killed_parent_not_even_what_hangs_in_an_import
         ends = Ends(started)
         async with open_members(port):
             command.process.kill()
-            with trio.fail_after(5):
+            with trio.fail_after(DEADLINE):
                 await ends.wait()
         assert "Traceback" not in command.output
 

@@ -9,7 +9,7 @@ import trio
 
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from tests.backplane.processes import until
-from trioroom.backplane.nats import NatsBackplane, bucket, open_nats
+from trioroom.backplane.nats import NatsBackplane, NatsSettings, bucket, open_nats
 from trioroom.backplane.nats.bucket import WRONG_LAST_SEQUENCE, Bucket, Put
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.streams import JetStreamError, call_api
@@ -117,7 +117,14 @@ async def test_what_fades_is_gone_after_its_time(kept: Bucket, monkeypatch: pyte
     await until(only_the_row_is_there, "the mark is gone")
 
 
-async def test_bucket_that_is_missing_is_made(node: NatsBackplane, kept: Bucket) -> None:
+async def test_bucket_that_is_missing_is_made(nats_server: NatsServer) -> None:
+    # In memory: where one on disk is made within milliseconds of its end, the server may find what the old one had.
+    with trio.fail_after(20):
+        async with open_nats(nats_server.url, settings=NatsSettings(storage="memory")) as node:
+            await lose_bucket_twice(node, node.presence._bucket)
+
+
+async def lose_bucket_twice(node: NatsBackplane, kept: Bucket) -> None:
     async def has(expected: dict[str, bytes]) -> None:
         async def is_there() -> bool:
             return await contents(kept) == expected
