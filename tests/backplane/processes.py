@@ -27,7 +27,7 @@ _ports: Final = itertools.cycle(own_ports())  # each is handed out once
 
 # Has the kernel kill the server when the thread that started it ends, even by SIGKILL. A preexec_fn could do the same,
 # but forking with one warns from Python 3.12 on when there are other threads, and Trio keeps some.
-_DIE_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+DIE_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 def free_port() -> int:
@@ -116,8 +116,8 @@ class ServerProcess(ABC):
 
     def _start(self) -> None:
         with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # not by Trio, which has a worker thread do it: see _DIE_WITH_US
-                [*_DIE_WITH_US, *self.command_line()],
+            self._process = subprocess.Popen(  # not by Trio, which has a worker thread do it: see DIE_WITH_US
+                [*DIE_WITH_US, *self.command_line()],
                 cwd=self._directory,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -20,7 +20,7 @@ end of a partition, by ``ListOffsets`` right                          one after 
 offset by time                         right                          of the last batches only; 0, not the end, else
 fetch of an offset beyond the end      OFFSET_OUT_OF_RANGE            nothing comes, and no error
 ``max.partition.fetch.bytes``          no: 100 MB stop a reader        not tried
-fetch that waits                       is woken by what comes         is not: it takes half of ``fetch.wait.max.ms``
+fetch that waits                       does not wait: see `pacer`     is not: it takes half of ``fetch.wait.max.ms``
 records deleted on demand              yes                            no: that takes the connection down
 records of several writers at once     all are read                   now and then a fetch leaves one out for good
 retention                              yes                            no
@@ -36,18 +36,23 @@ from __future__ import annotations
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
-from tests.backplane.processes import ANSWER_TIMEOUT, ServerProcess, free_port
+from tests.backplane.kafka import pacer
+from tests.backplane.kafka.pacer import BEHIND
+from tests.backplane.processes import ANSWER_TIMEOUT, DIE_WITH_US, ServerProcess, free_port
 
 _WHAT_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, no client id
+REPOSITORY: Final = Path(__file__).parents[3]
 _Server = TypeVar("_Server", bound="KafkaServer")
 
 
@@ -85,11 +90,14 @@ class TansuServer(KafkaServer):
 
 
 class NoidaServer(KafkaServer):
-    """After `end` and `restart` it has all that it had; after `kill` what it had a second before."""
+    """After `end` and `restart` it has all that it had; after `kill` what it had a second before.
+
+    Reached through a `pacer`.
+    """
 
     def command_line(self) -> Sequence[str]:
         return [
-            *(str(self._binary), "start", "--only", "kafka", "--kafka-port", str(self.port)),
+            *(str(self._binary), "start", "--only", "kafka", "--host", BEHIND, "--kafka-port", str(self.port)),
             *("--data-dir", str(self._directory / "data")),
         ]
 
@@ -143,5 +151,18 @@ async def open_noida(port: int | None = None) -> AsyncIterator[NoidaServer]:
     with tempfile.TemporaryDirectory(prefix="noida-") as name:
         directory = Path(name)
         binary = _binary("noida_db", "noida-db", directory=directory)
-        async with _opened(NoidaServer(binary, directory, port or free_port())) as server:
-            yield server
+        port = port or free_port()
+        with paced(port):
+            async with _opened(NoidaServer(binary, directory, port)) as server:
+                yield server
+
+
+@contextmanager
+def paced(port: int) -> Iterator[None]:
+    """A `pacer` process."""
+    command = [*DIE_WITH_US, sys.executable, "-m", pacer.__name__, str(port)]
+    with subprocess.Popen(command, cwd=REPOSITORY, process_group=0) as process:
+        try:
+            yield
+        finally:
+            process.kill()
