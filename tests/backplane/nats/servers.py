@@ -177,7 +177,7 @@ async def open_nats_cluster(configuration: str = "") -> AsyncIterator[NatsCluste
     """A cluster whose servers have chosen a leader, after some two seconds."""
     # Of its own, as a server that lost another one goes on trying its port, which a test elsewhere may have by then:
     # of one name, the two clusters would become one, and lose half of that when either ends.
-    name = secrets.token_hex(8)
+    name = f"cluster-{secrets.token_hex(8)}"  # digits alone would be read as a number
     ports = [free_port() for _ in range(3)]
     routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports)
     async with AsyncExitStack() as stack:
