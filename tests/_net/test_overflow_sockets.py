@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 import trio
 import trio.lowlevel
@@ -159,8 +160,9 @@ async def test_member_that_is_closed_with_4108_has_received_all_up_to_then(
     greet: Greet, watchers: list[Watcher]
 ) -> None:
     app, rooms = app_with(Overflow.DISCONNECT)
+    patient = attrs.evolve(SETTINGS, close_timeout=30)  # else who reads on too late finds its connection reset
     with trio.fail_after(60):
-        async with open_test_server(app, SETTINGS, tcp=True) as server, trio.open_nursery() as nursery:
+        async with open_test_server(app, patient, tcp=True) as server, trio.open_nursery() as nursery:
             for watcher in watchers:
                 await nursery.start(watcher.run, server.port, greet)
             (room,) = rooms
