@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, is_hypothesis_test, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import text
 
 import trioroom
 from tests.browser import open_chromium, renew
 from tests.side_by_side import own_part_first, worker_count
+from tests.tracing import Tracing
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
 from trioroom._wire.frames import Opcode
@@ -40,6 +41,11 @@ for suite in SUITES:  # no test modules to pytest, but they have asserts
 # The machine has other work too, so that what takes long says nothing of a test.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("shared machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("numprocesses"):  # else workers run the tests
+        config.pluginmanager.register(Tracing(trioroom))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -62,29 +68,6 @@ def pytest_collection(session: pytest.Session) -> None:
                 importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
         if worker["workerid"] == "gw0":
             given(text())(lambda _: None)()
-
-
-UNTRACED = (
-    *("autobahn/", "benchmarks/", "dashboard/", "demo/test_page", "demo/test_two_servers", "docs/"),  # whole programs
-    *("backplane/kafka/test_conformance", "backplane/kafka/test_faults", "backplane/kafka/test_presence_nodes"),
-    *("backplane/kafka/test_recovery", "backplane/nats/test_faults"),
-    *("backplane/redis/test_faults", "backplane/redis/test_order", "backplane/redis/test_recovery"),
-    *("backplane/test_faults", "backplane/test_presence_nodes"),
-    *("backplane/test_flood", "test_cancellation", "_net/test_recovery_courses", "_net/test_request_smuggling"),
-    *("_net/test_overflow_memory", "_net/test_overflow_sockets"),
-)
-"""How the paths of tests begin that run at length what others run too."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Trace only what is to be measured: with a tracer a test takes about twice its time (docs/decisions/0025).
-
-    Properties are not: what they come to is chance, and what they find is to have an example beside them.
-    """
-    for item in items:
-        is_repetition = str(item.path.relative_to(HERE)).startswith(UNTRACED)
-        if is_repetition or "slow" in item.keywords or is_hypothesis_test(getattr(item, "obj", None)):
-            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.fixture(params=["trioroom.v1.json", "trioroom.v1.msgpack"])

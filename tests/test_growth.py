@@ -73,7 +73,7 @@ async def come_and_go(server: trioroom.Server, path: str, *, tcp: bool) -> None:
     assert server.statistics().rooms == 0
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("tcp", [False, True], ids=["memory", "tcp"])
 @pytest.mark.parametrize("path", ["talk/one", "talk/{number}", "kept/one"])
 async def test_members_and_rooms_that_have_gone_leave_nothing_behind(path: str, tcp: bool) -> None:

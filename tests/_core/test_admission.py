@@ -135,7 +135,7 @@ class AdmissionComparison(RuleBasedStateMachine):
             assert not self.admission._by_network, "an address that is gone must cost nothing"
 
 
-TestAdmission = pytest.mark.no_cover(AdmissionComparison.TestCase)
+TestAdmission = pytest.mark.untraced(AdmissionComparison.TestCase)
 
 
 @pytest.mark.parametrize("hosts", NETWORKS)

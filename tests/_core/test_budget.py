@@ -236,4 +236,4 @@ class QueuesUnderOneBudget(RuleBasedStateMachine):
         assert self.budget.dropped == sum(queue.was_dropped for queue in self.all)
 
 
-TestQueuesUnderOneBudget = pytest.mark.no_cover(QueuesUnderOneBudget.TestCase)
+TestQueuesUnderOneBudget = pytest.mark.untraced(QueuesUnderOneBudget.TestCase)

@@ -334,4 +334,4 @@ class OutboxMachine(RuleBasedStateMachine):
         assert CONTROL.tally.queued == self.control_queued
 
 
-TestOutboxAgainstModel = pytest.mark.no_cover(OutboxMachine.TestCase)
+TestOutboxAgainstModel = pytest.mark.untraced(OutboxMachine.TestCase)

@@ -57,7 +57,7 @@ async def test_silence_earns_a_burst(lobby: Lobby, autojump_clock: MockClock) ->
             await trio.sleep(0.5)
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("rate", [math.inf, 1e9])
 async def test_high_rate_does_not_stand_in_the_way(lobby: Lobby, rate: float) -> None:
     settings = trioroom.Settings(max_message_rate=rate)

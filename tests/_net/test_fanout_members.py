@@ -37,7 +37,7 @@ async def test_plain_member_that_is_put_out_during_a_pass_gets_nothing_more(
         assert all(recorder.take() == [b"\x03\xe8in between"] for recorder in left), "more than their close frames"
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_v1_member_that_is_put_out_during_a_pass_gets_nothing_after_it_was_told(
     make_recorder: type[Recorder], autojump_clock: MockClock
 ) -> None:
@@ -57,7 +57,7 @@ async def test_v1_member_that_is_put_out_during_a_pass_gets_nothing_after_it_was
         assert all(types in (["kicked"], ["message", "kicked"]) for types in told)
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_joiner_that_gets_in_during_a_pass_has_its_state_first_and_each_message_once(
     make_recorder: type[Recorder], autojump_clock: MockClock
 ) -> None:
@@ -72,7 +72,7 @@ async def test_joiner_that_gets_in_during_a_pass_has_its_state_first_and_each_me
         assert all(recorder.take() == ["held", "during", "after"] for recorder in recorders)
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_who_comes_during_a_pass_gets_what_follows_it(
     make_recorder: type[Recorder], autojump_clock: MockClock
 ) -> None:

@@ -226,7 +226,7 @@ LIKELY = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @given(
     path=st.sampled_from(["rooms/plain%2Fa/publish", "rooms/chat%2Fa/kick", "publish", "disconnect"]),
     body=ANY_JSON | LIKELY | st.lists(LIKELY, max_size=3).map(lambda each: {"publications": each}),

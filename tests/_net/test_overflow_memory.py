@@ -96,7 +96,7 @@ def each_its_own(budget: Budget) -> list[Outbox]:
     return outboxes
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("fill", [one_by_one, shared, latest, many_keys, each_its_own])
 def test_budget_is_charged_with_what_memory_is_taken(fill: Callable[[Budget], list[Outbox]]) -> None:
     budget = Budget(math.inf)

@@ -116,7 +116,7 @@ def app_with(policy: Overflow) -> tuple[trioroom.App, list[trioroom.Room]]:
     return app, rooms
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("policy", [Overflow.DROP_OLDEST, Overflow.DROP_NEWEST, Overflow.LATEST])
 async def test_each_message_is_received_or_counted_in_a_gap(
     greet: Greet, watchers: list[Watcher], policy: Overflow
@@ -155,7 +155,7 @@ def check_order(received: list[int], policy: Overflow) -> None:
         assert received == sorted(set(received))
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_member_that_is_closed_with_4108_has_received_all_up_to_then(
     greet: Greet, watchers: list[Watcher]
 ) -> None:

@@ -95,7 +95,7 @@ ACTS = (
 HOLES = st.none() | st.lists(st.integers(0, 3), min_size=1, max_size=5)
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 10)), max_size=40), holes=HOLES)
 @settings(deadline=None, max_examples=300)
 @example([("come", 1), ("publish", 3), ("wait", 0), ("go", 1), ("publish", 3), ("restart", 2), ("come", 1)], None)

@@ -83,7 +83,7 @@ def test_offer_after_a_quoted_parameter_is_seen() -> None:
     assert negotiate('x; p="a, b", permessage-deflate') == DeflateParameters()
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 def test_offers_in_any_number_and_with_any_quotes_come_to_an_end() -> None:
     """Nothing is timed: a parser that reads its input more than once would not be done in the test's lifetime."""
     size = 200_000

@@ -122,7 +122,7 @@ def held_after(chunks: Iterable[bytes], parser: FrameParser) -> tuple[int, int]:
         tracemalloc.stop()
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_fragments_of_one_byte_cost_no_more_than_their_message(opcode: int) -> None:
     first, middle = frame(opcode, b"x", fin=False), frame(CONTINUATION, b"x", fin=False)
@@ -133,7 +133,7 @@ def test_fragments_of_one_byte_cost_no_more_than_their_message(opcode: int) -> N
     assert len(parse(frame(CONTINUATION), parser)) == 1
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("opcode", [TEXT, BINARY])
 def test_payload_of_one_byte_a_read_costs_no_more_than_its_message(opcode: int) -> None:
     data = frame(opcode, b"x" * MEMORY_LIMIT)[:-1]

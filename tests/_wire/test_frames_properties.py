@@ -124,7 +124,7 @@ def test_mask_is_applied_byte_by_byte(payload: bytes, mask: bytes) -> None:
 # -- reads that look like something else -----------------------------------------------------------
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("first", [0x81, 0x82, 0x01, 0x89, 0xC1])
 @pytest.mark.parametrize("size", [2, 5, 6, 7, 8, 10, 130, 131, 132, 133, 134, 135, 140])
 def test_read_that_looks_like_one_whole_frame_is_parsed_like_any_other(first: int, size: int) -> None:
@@ -250,7 +250,7 @@ class TheirReading:
                 self._parts.clear()
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @settings(max_examples=300, deadline=None)
 @given(stream=ODD_STREAMS | st.lists(sent(st.just(False)).map(lambda sent: sent.encode()[0])).map(b"".join))
 def test_wsproto_reads_the_same(stream: bytes) -> None:

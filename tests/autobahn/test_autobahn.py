@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.autobahn,
-    pytest.mark.no_cover,
+    pytest.mark.untraced,
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),  # kosoku's own test data
 ]

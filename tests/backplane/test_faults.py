@@ -165,7 +165,7 @@ async def test_wrong_password_after_a_restart(name: str, caplog: pytest.LogCaptu
 # -- many rooms ------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @brokers("valkey", "nats")
 @pytest.mark.parametrize("count", [5_000, pytest.param(20_000, marks=pytest.mark.thorough)])
 async def test_very_many_subscriptions_are_restored_in_batches_and_all_are_told(broker: Broker, count: int) -> None:

@@ -74,7 +74,7 @@ async def hear(peer: V1Peer, count: int) -> list[object]:
     return heard
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_thousands_at_once_reach_all_without_a_gap(backplane: Backplane) -> None:
     count, settings = 5_000, trioroom.Settings(max_outbox_messages=10_000)
     with trio.fail_after(DEADLINE):
@@ -87,7 +87,7 @@ async def test_thousands_at_once_reach_all_without_a_gap(backplane: Backplane) -
             assert sorted(await hear(watcher, count)) == list(range(count))  # type: ignore[type-var]  # numbers
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 async def test_flood_is_held_up_in_the_sockets_of_who_floods(backplane: Backplane, held: trio.Event) -> None:
     count, size = 400, 60_000  # 24 MB: more than the kernel takes
     settings = trioroom.Settings(room_channel_size=SIZE, max_outbox_bytes=1 << 26)

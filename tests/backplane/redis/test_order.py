@@ -74,7 +74,7 @@ async def run_schedule(nodes: Sequence[Backplane], schedule: Schedule) -> list[d
     return heard
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @settings(max_examples=8, deadline=None)
 @given(schedule=schedules)
 def test_all_nodes_hear_all_publications_of_a_room_in_one_order(url: str, schedule: Schedule) -> None:

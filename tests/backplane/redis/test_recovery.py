@@ -27,7 +27,7 @@ def test_checker_sees_what_is_wrong() -> None:
     assert lacks([a[0], a[1]], [4]) == ["publisher 0 ends with 1 and not 3"]
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @pytest.mark.parametrize("name", list(binaries()))
 async def test_members_that_reconnect_at_random_lose_nothing_in_silence(name: str) -> None:
     async with (

@@ -292,7 +292,7 @@ class _Model:
 STEPS = st.lists(st.tuples(st.sampled_from(["toggle", "obey", "publish", "flush"]), st.sampled_from([b"a", b"b"])))
 
 
-@pytest.mark.no_cover
+@pytest.mark.untraced
 @WORDS
 @given(STEPS)
 @example([("toggle", b"a"), ("obey", b"a"), ("publish", b"a")] + [("toggle", b"a")] * 2 + [("flush", b"a")] * 2)
