@@ -20,6 +20,7 @@ from hypothesis.strategies import text
 
 import trioroom
 from tests.browser import open_chromium, renew
+from tests.heap import FrozenHeap
 from tests.side_by_side import own_part_first, worker_count
 from tests.tracing import Tracing
 from trioroom._net.transport import AwaitedTransport
@@ -46,6 +47,7 @@ settings.load_profile("shared machine")
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("numprocesses"):  # else workers run the tests
         config.pluginmanager.register(Tracing(trioroom))
+        config.pluginmanager.register(FrozenHeap())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -85,10 +87,10 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 @pytest.fixture
-def chromium(browser: Chrome) -> Chrome:
+def chromium(browser: Chrome) -> Iterator[Chrome]:
     """Chromium with one window, which knows of nothing before it."""
-    renew(browser)
-    return browser
+    yield browser
+    renew(browser)  # now: a page that nobody looks at any more takes a tenth of a core as long as it is there
 
 
 class Recorder(AwaitedTransport):

@@ -16,9 +16,10 @@ from trioroom._net.gc_policy import YOUNG_OBJECTS, server_gc_policy
 @pytest.fixture(autouse=True)
 def _collector_is_left_as_found() -> Iterator[None]:
     before = gc.get_threshold()
+    gc.unfreeze()  # see tests/heap.py
     yield
     gc.set_threshold(*before)
-    gc.unfreeze()
+    gc.freeze()
 
 
 def test_young_objects_are_looked_at_less_often_while_it_is_open() -> None:
@@ -33,6 +34,13 @@ def test_what_was_there_is_frozen_while_it_is_open() -> None:
     with server_gc_policy():
         assert gc.get_freeze_count() > 1_000
     assert gc.get_freeze_count() == 0
+
+
+def test_what_the_program_has_frozen_stays_so() -> None:
+    gc.freeze()
+    with server_gc_policy():
+        pass
+    assert gc.get_freeze_count() > 1_000
 
 
 def test_garbage_of_before_is_collected_rather_than_frozen() -> None:

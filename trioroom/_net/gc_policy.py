@@ -20,9 +20,11 @@ YOUNG_OBJECTS = 10_000
 def server_gc_policy() -> Iterator[None]:
     """While the context is open: modules and code are not looked at again, young objects less often.
 
-    A program that has switched the collector off (a threshold of 0) or slowed it down more keeps that.
+    A program that has switched the collector off (a threshold of 0) or slowed it down more keeps that; and what one
+    has frozen itself stays so afterwards, with what is frozen here: they cannot be told apart.
     """
     before = gc.get_threshold()
+    thaw = not gc.get_freeze_count()
     gc.collect()
     gc.freeze()
     if 0 < before[0] < YOUNG_OBJECTS:
@@ -31,4 +33,5 @@ def server_gc_policy() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
+        if thaw:
+            gc.unfreeze()
