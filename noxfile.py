@@ -58,10 +58,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def thorough(session: nox.Session) -> None:
-    """What would make the tests longer and says little that is new: more members, seeds and combinations."""
+    """What would make the tests longer and says little that is new: more members, seeds, combinations and examples."""
     session.install("-e", ".[tests]")
     provide_programs(session)
-    session.run("pytest", "-m", "thorough", *session.posargs, env=KEEPING_BYTECODE)
+    which = ("-m", "thorough or hypothesis", "--hypothesis-profile=thorough")
+    session.run("pytest", *which, *session.posargs, env=KEEPING_BYTECODE)
 
 
 @nox.session

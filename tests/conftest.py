@@ -40,8 +40,11 @@ for suite in SUITES:  # no test modules to pytest, but they have asserts
     pytest.register_assert_rewrite(f"trioroom.testing.{suite}")
 
 # The machine has other work too, so that what takes long says nothing of a test.
-settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared machine")
+for profile, examples in (("gate", 50), ("thorough", 1_000)):
+    settings.register_profile(
+        profile, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+settings.load_profile("gate")  # other examples in each run; `nox -s thorough` has the other profile
 
 
 def pytest_configure(config: pytest.Config) -> None:

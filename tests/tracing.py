@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 
 UNTRACED = (
-    *("autobahn/", "benchmarks/", "dashboard/", "demo/test_page", "demo/test_two_servers", "docs/"),  # whole programs
+    *("autobahn/", "benchmarks/", "dashboard/", "demo/test_page", "demo/test_two_servers", "docs/", "package/"),
+    *("bench/test_many", "bench/test_result", "cli/test_d", "cli/test_rolling", "web/"),  # whole programs, up to here
     *("backplane/kafka/test_conformance", "backplane/kafka/test_faults", "backplane/kafka/test_presence_nodes"),
-    *("backplane/kafka/test_recovery", "backplane/nats/test_faults"),
-    *("backplane/redis/test_faults", "backplane/redis/test_order", "backplane/redis/test_recovery"),
-    *("backplane/test_faults", "backplane/test_presence_nodes"),
-    *("backplane/test_flood", "test_cancellation", "_net/test_recovery_courses", "_net/test_request_smuggling"),
-    *("_net/test_overflow_memory", "_net/test_overflow_sockets"),
+    *("backplane/kafka/test_recovery", "backplane/kafka/test_servers"),
+    *("backplane/nats/test_faults", "backplane/nats/test_history_cluster", "backplane/nats/test_presence_nodes"),
+    *("backplane/redis/test_cluster_moves", "backplane/redis/test_fa", "backplane/redis/test_history_conformance"),
+    *("backplane/redis/test_order", "backplane/redis/test_recovery", "backplane/redis/test_servers"),
+    *("backplane/test_faults", "backplane/test_flood", "backplane/test_presence_nodes"),
+    *("client/test_restart", "test_cancellation", "test_layers", "test_style"),
+    *("_net/test_fanout_members", "_net/test_overflow_memory", "_net/test_overflow_sockets", "_net/test_places"),
+    *("_net/test_recovery_courses", "_net/test_request_smuggling"),
+    *("testing/test_faults_at_random", "testing/test_virtual_time"),
 )
 """How the paths of tests begin that run at length what others run too."""
 

@@ -231,7 +231,7 @@ LIKELY = st.fixed_dictionaries(
     path=st.sampled_from(["rooms/plain%2Fa/publish", "rooms/chat%2Fa/kick", "publish", "disconnect"]),
     body=ANY_JSON | LIKELY | st.lists(LIKELY, max_size=3).map(lambda each: {"publications": each}),
 )
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples * 2)
 def test_any_json_is_served_or_refused(path: str, body: object) -> None:
     import json
 

@@ -97,7 +97,7 @@ HOLES = st.none() | st.lists(st.integers(0, 3), min_size=1, max_size=5)
 
 @pytest.mark.untraced
 @given(acts=st.lists(st.tuples(st.sampled_from(ACTS), st.integers(0, 10)), max_size=40), holes=HOLES)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=settings().max_examples * 3)
 @example([("come", 1), ("publish", 3), ("wait", 0), ("go", 1), ("publish", 3), ("restart", 2), ("come", 1)], None)
 @example([("come", 1), ("wait", 0), ("publish", 5), ("wait", 0), ("restart", 3), ("publish", 1), ("wait", 0)], None)
 @example([("publish", 1), ("restart", 0), ("restart", 0)], None)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 import msgspec
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests._wire.conftest import BAD_STRING, Payload, both, data_of, decode_one, publish_of, unwire, wire
@@ -132,7 +132,6 @@ def check_outcome(codec: Codec, payload: Payload) -> None:
             MSGPACK.push(answer.room, publication.data, None)
 
 
-@settings(deadline=None)
 @given(
     st.text()
     | st.text(alphabet='{}[]":,\\ \n01e.-tnfypeid')
@@ -143,7 +142,6 @@ def test_any_text_is_requests_and_errors_or_refused(text: str) -> None:
     check_outcome(JSON, text)
 
 
-@settings(deadline=None)
 @given(
     st.binary()
     | ODD_MESSAGEPACK

@@ -89,7 +89,6 @@ def sent(compressed: st.SearchStrategy[bool]) -> st.SearchStrategy[Sent]:
     )
 
 
-@settings(deadline=None)
 @given(
     messages=st.lists(sent(st.booleans()), max_size=5),
     closing=st.none() | st.tuples(CLOSE_CODES, st.text(max_size=30)),
@@ -186,7 +185,7 @@ ODD_HEADS = st.builds(
 ODD_STREAMS = st.lists(ODD_FRAMES, max_size=8).map(b"".join)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 @given(
     data=st.binary() | ODD_STREAMS | st.tuples(ODD_STREAMS, ODD_HEADS | st.binary(max_size=20)).map(b"".join),
     cuts=CUTS,
@@ -251,7 +250,7 @@ class TheirReading:
 
 
 @pytest.mark.untraced
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=settings().max_examples * 3)
 @given(stream=ODD_STREAMS | st.lists(sent(st.just(False)).map(lambda sent: sent.encode()[0])).map(b"".join))
 def test_wsproto_reads_the_same(stream: bytes) -> None:
     theirs = TheirReading()
@@ -261,7 +260,6 @@ def test_wsproto_reads_the_same(stream: bytes) -> None:
     assert (ours.error and ours.error.close_code) == theirs.close_code
 
 
-@settings(deadline=None)
 @given(messages=st.lists(st.text(max_size=40) | PAYLOADS, max_size=5), cuts=st.lists(st.integers(0, 40), max_size=3))
 def test_what_wsproto_compresses_is_inflated(messages: list[str | bytes], cuts: list[int]) -> None:
     agreed = PerMessageDeflate(client_no_context_takeover=True, server_no_context_takeover=True)
@@ -276,7 +274,6 @@ def test_what_wsproto_compresses_is_inflated(messages: list[str | bytes], cuts: 
     assert parse(stream, make_parser(inflate=True)) == [Message(message) for message in messages]
 
 
-@settings(deadline=None)
 @given(payload=PAYLOADS, text=st.text(max_size=200), code=CLOSE_CODES)
 def test_wsproto_reads_what_we_send(payload: bytes, text: str, code: int) -> None:
     client = FrameProtocol(client=True, extensions=[])

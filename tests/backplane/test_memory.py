@@ -244,7 +244,7 @@ class Reader:
             assert self.received == [b"%d" % number for number in range(first, first + len(self.received))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 2)
 @given(st.lists(OPERATIONS, max_size=40))
 async def test_each_subscriber_sees_all_that_comes_between_its_coming_and_going(
     operations: list[tuple[str, int]],

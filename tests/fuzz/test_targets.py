@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz import corpus
@@ -43,7 +43,6 @@ def test_what_fuzzing_begins_with_is_as_it_should_be(target: str) -> None:
 
 
 @each_target
-@settings(max_examples=50)
 @given(choice=st.integers(0, 1 << 16), edits=EDITS, rest=st.binary(max_size=8))
 def test_what_is_close_to_it_is_too(target: str, choice: int, edits: list[tuple[int, int]], rest: bytes) -> None:
     inputs = corpus.read(target) or [b""]

@@ -177,7 +177,7 @@ def compacted(statements: list[Statement], older: int) -> list[Statement]:
     ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=settings().max_examples * 4)
 @given(st.integers(0, 1 << 30), st.integers(0, 60), st.integers(0, 100), st.integers(0, 60))
 def test_compacted_log_says_the_same(seed: int, older: int, before: int, after: int) -> None:
     """Kafka compacts what is older, and who starts reads that and then all that has come since; and hides whatever is

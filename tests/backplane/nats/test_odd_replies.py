@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 import trio
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioroom.backplane.nats import NatsSettings, open_nats
@@ -172,7 +172,6 @@ NOISE = st.lists(
 
 
 @given(NOISE)
-@settings(max_examples=30)
 def test_noise_ends_in_an_error_that_says_why(noise: list[bytes]) -> None:
     async def main() -> None:
         async with listening(saying(info(), b"PONG\r\n" + b"".join(noise))) as url:

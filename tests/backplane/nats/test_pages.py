@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import attrs
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trioroom._core.history import Page
@@ -89,7 +89,6 @@ def check(page: Page, expected: list[int]) -> None:
 STEPS = st.lists(st.integers(1, 400), min_size=1, max_size=120)
 
 
-@settings(deadline=None)
 @given(STEPS, st.integers(1, 140), st.integers(1, 40), st.data())
 async def test_pages_both_ways_have_what_counts(steps: list[int], size: int, limit: int, data: st.DataObject) -> None:
     stream = MemoryStream()
@@ -112,7 +111,6 @@ async def test_pages_both_ways_have_what_counts(steps: list[int], size: int, lim
         assert page.start == sequences[0] - 1
 
 
-@settings(deadline=None)
 @given(
     STEPS,
     st.integers(1, 30),

@@ -75,7 +75,7 @@ async def run_schedule(nodes: Sequence[Backplane], schedule: Schedule) -> list[d
 
 
 @pytest.mark.untraced
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(schedule=schedules)
 def test_all_nodes_hear_all_publications_of_a_room_in_one_order(url: str, schedule: Schedule) -> None:
     async def run() -> list[dict[int, list[Delivery]]]:

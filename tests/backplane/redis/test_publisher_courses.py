@@ -6,7 +6,7 @@ import itertools
 from contextlib import suppress
 
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -66,7 +66,6 @@ ACTIONS = st.lists(
 
 
 @given(ACTIONS, st.integers(1, 5), st.integers(1, 200), st.data())
-@settings(max_examples=60, deadline=None)
 def test_any_course_of_events_gives_each_publisher_its_own_outcome(
     actions: list[str], count: int, size: int, data: st.DataObject
 ) -> None:

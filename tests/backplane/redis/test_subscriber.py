@@ -296,7 +296,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["toggle", "obey", "publish", "flush"
 @WORDS
 @given(STEPS)
 @example([("toggle", b"a"), ("obey", b"a"), ("publish", b"a")] + [("toggle", b"a")] * 2 + [("flush", b"a")] * 2)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=settings().max_examples * 2)
 def test_each_subscription_hears_exactly_what_follows_its_own_confirmation(
     words: Words, steps: list[tuple[str, bytes]]
 ) -> None:
