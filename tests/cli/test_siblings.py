@@ -19,8 +19,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import trioroom
 from tests.cli.conftest import DEADLINE, open_command, open_remote_peer
 from tests.scraping import Numbers, scrape, until
+from trioroom._net.metrics import Format
 from trioroom.cli import siblings
 from trioroom.cli.siblings import ROSTER_VARIABLE, Roster, UnixSiblings, open_roster, open_siblings
 
@@ -232,6 +234,13 @@ def test_socket_that_a_killed_worker_has_left_goes_when_the_next_one_is_noted(di
         assert left.exists()
         roster.note(1, 1)
         assert not left.exists()
+
+
+async def test_worker_without_a_key_tells_its_siblings_that_may_have_one() -> None:
+    async with open_worker() as (one, other), trioroom.open_server(trioroom.App(), None, siblings=one):
+        told = (await other.ask(Format.TEXT.path))[1]
+    assert told is not None
+    assert b'{worker="1"}' in told
 
 
 async def test_server_of_its_own_has_no_siblings(monkeypatch: pytest.MonkeyPatch) -> None:

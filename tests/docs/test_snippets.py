@@ -28,6 +28,7 @@ from trioroom.cli import main
 from trioroom.cli.assignments import NAMES, parse_settings
 from trioroom.cli.configuration import configurable
 from trioroom.cli.environment import variable_of
+from trioroom.cli.late_command import LateCommand
 from trioroom.cli.serve import serve
 
 __all__ = ["node"]
@@ -59,6 +60,8 @@ def check_commands(snippet: Snippet) -> None:
 
 def check_trioroom(arguments: list[str]) -> None:
     command = main.commands[arguments[0]]
+    assert isinstance(command, LateCommand)
+    command = command.load()
     context = click.Context(command, info_name=arguments[0])
     values, rest, _ = command.make_parser(context).parse_args(arguments[1:])
     assert rest == []

@@ -59,6 +59,11 @@ class Endpoints:
         self._timeout = timeout
         self._endpoints: list[Endpoint] = []
 
+    @property
+    def has_key(self) -> bool:
+        """Whether there is one that opens them."""
+        return self._api_key is not None
+
     def add(
         self,
         path: str,
@@ -73,7 +78,7 @@ class Endpoints:
         Args:
             refuse: how errors are told, those of the handler too; by default in plain text.
         """
-        if public or self._api_key is not None:
+        if public or self.has_key:
             self._endpoints.append(Endpoint(path, handler, methods, public, refuse or encode_refusal))
 
     def find(self, target: str) -> Endpoint | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 import attrs
@@ -71,6 +70,8 @@ class Overview:
 @cache  # it reads a file
 def package_version() -> str:
     """Of trioroom."""
+    from importlib.metadata import PackageNotFoundError, version  # a parser of e-mail comes with it; few ask
+
     try:
         return version("trioroom")
     except PackageNotFoundError:  # it runs from a directory of sources

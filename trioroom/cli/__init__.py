@@ -5,11 +5,7 @@ from __future__ import annotations
 import click
 
 from trioroom import __version__
-from trioroom.cli.bench import bench
-from trioroom.cli.join import join
-from trioroom.cli.publish import publish
-from trioroom.cli.serve import demo, serve
-from trioroom.cli.top import top
+from trioroom.cli.late_command import LateCommand
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -18,9 +14,9 @@ def main() -> None:
     """Real-time rooms over WebSocket."""
 
 
-main.add_command(serve)
-main.add_command(demo)
-main.add_command(publish)
-main.add_command(bench)
-main.add_command(join)
-main.add_command(top)
+main.add_command(LateCommand("serve", "trioroom.cli.serve", "Serve an app, as in: trioroom serve chat:app."))
+main.add_command(LateCommand("demo", "trioroom.cli.serve", "Serve the demo, a chat with a page."))
+main.add_command(LateCommand("publish", "trioroom.cli.publish", "Put one message into a room."))
+main.add_command(LateCommand("bench", "trioroom.cli.bench", "Put load on a server and say what it bore."))
+main.add_command(LateCommand("join", "trioroom.cli.join", "Hear and speak in a room from the terminal."))
+main.add_command(LateCommand("top", "trioroom.cli.top", "Watch a server and all that are linked to it."))

@@ -39,7 +39,7 @@ class _Options:
     history: int
 
 
-@click.command(short_help="Hear and speak in a room from the terminal.")
+@click.command()
 @click.argument("url")
 @click.argument("room")
 @click.option("--token", help="For rooms that ask who you are.")

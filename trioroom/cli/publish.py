@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TIMEOUT = 10.0  # seconds for all of it
 
 
-@click.command(short_help="Put one message into a room.")
+@click.command()
 @click.argument("room")
 @click.argument("data")
 @click.option("--url", default="ws://127.0.0.1:8000/", help="The server.")

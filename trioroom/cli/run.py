@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -22,11 +23,13 @@ from trioroom.cli.logs import say
 from trioroom.cli.notify import READY, STOPPING, notify
 from trioroom.cli.siblings import open_siblings
 from trioroom.cli.signals import Stop, open_stop
-from trioroom.cli.telemetry import configured_provider
 from trioroom.cli.tls import reload_at_hangups, tls_files
 from trioroom.errors import BackplaneError
 from trioroom.server import Server, open_server
 from trioroom.settings import Settings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import TracerProvider
 
 
 @attrs.frozen(kw_only=True)
@@ -112,11 +115,17 @@ async def _listening(
             opened = open_server(
                 app, options.host, options.port, settings=options.settings, ssl_context=ssl_context,
                 backplane=backplane, reuse_port=options.worker, api_key=options.api_key,
-                tracer_provider=configured_provider() if options.opentelemetry else None,
+                tracer_provider=_tracer_provider() if options.opentelemetry else None,
                 siblings=siblings,
             )  # fmt: skip
             server = await stack.enter_async_context(opened)
         yield server
+
+
+def _tracer_provider() -> TracerProvider:
+    from trioroom.cli.telemetry import configured_provider  # few servers trace, and e-mail comes with what finds it
+
+    return configured_provider()
 
 
 @asynccontextmanager

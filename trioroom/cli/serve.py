@@ -164,7 +164,7 @@ def _server_options(command: Command) -> Command:
     return command
 
 
-@click.command(cls=ConfiguredCommand, epilog=_EPILOG, short_help="Serve an app, as in: trioroom serve chat:app.")
+@click.command(cls=ConfiguredCommand, epilog=_EPILOG)
 @click.argument("app", type=AppType(), metavar="MODULE:APP")
 @_server_options
 def serve(app: App, **options: Any) -> None:
@@ -172,7 +172,7 @@ def serve(app: App, **options: Any) -> None:
     _run(app, **options)
 
 
-@click.command(cls=ConfiguredCommand, epilog=_EPILOG, short_help="Serve the demo, a chat with a page.")
+@click.command(cls=ConfiguredCommand, epilog=_EPILOG)
 @_server_options
 def demo(**options: Any) -> None:
     """Serve the demo chat; open the address it prints in a browser."""
@@ -223,8 +223,9 @@ def _serve_here(app: App, options: ServeOptions, ssl_context: ssl.SSLContext | N
 
 
 def _load_for_forks(url: str) -> None:
-    """What each worker would import when it opens its backplane and its listeners: 13 MB that they can share."""
+    """What each worker would import when it opens its backplane and its server: 13 MB that they can share."""
     importlib.import_module("encodings.idna")
+    importlib.import_module("trioroom._net.metrics")
     with suppress(ValueError, BackplaneError):  # each of them says so itself
         import_backplane(url)
 

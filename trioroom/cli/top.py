@@ -65,7 +65,7 @@ def _refusal(status: int, source: _Source) -> str:
     return f"{source.url} answers with HTTP {status}; is it trioroom?"
 
 
-@click.command(short_help="Watch a server and all that are linked to it.")
+@click.command()
 @click.argument("url", default="http://127.0.0.1:8000")
 @click.option(
     "--api-key",
