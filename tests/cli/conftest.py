@@ -43,6 +43,11 @@ app = trioroom.App()
 app.route("pids/{name}", Pids)
 """
 
+STARTS_A_THREAD = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+"""What an application may not do on import if its workers are to be forks."""
+NO_FORKS = "workers do not share memory, as importing the application has started threads\n"
+"""What is said then."""
+
 
 @pytest.fixture(autouse=True)
 def signals_are_those_of_before() -> Iterator[None]:

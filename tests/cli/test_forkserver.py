@@ -16,7 +16,16 @@ import pytest
 import trio
 import trio.testing
 
-from tests.cli.conftest import DEADLINE, Command, Ends, descendants, open_command, open_remote_peer
+from tests.cli.conftest import (
+    DEADLINE,
+    NO_FORKS,
+    STARTS_A_THREAD,
+    Command,
+    Ends,
+    descendants,
+    open_command,
+    open_remote_peer,
+)
 from trioroom.cli import forkserver
 from trioroom.cli.forkserver import ForkServer, WorkerNotStarted, open_fork_server
 from trioroom.cli.processes import end_process
@@ -267,12 +276,11 @@ async def test_dead_fork_server_takes_no_worker_with_it_and_is_replaced(pids: Pa
 
 @pytest.mark.redis
 async def test_application_with_threads_gets_workers_that_are_no_forks(pids: Path) -> None:
-    thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-    (pids / "busy.py").write_text(thread + (pids / "pids.py").read_text())
+    (pids / "busy.py").write_text(STARTS_A_THREAD + (pids / "pids.py").read_text())
     async with open_command("serve", "busy:app", *TWO, directory=pids) as command:
         await command.wait_port()
         assert parent_of(await pid_of_worker(command, 2)) == command.process.pid
-        assert "workers do not share memory, as importing the application has started threads\n" in command.output
+        assert NO_FORKS in command.output
         command.process.send_signal(signal.SIGTERM)
         assert await command.wait_ended() == 0
 

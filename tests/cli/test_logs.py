@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import DEADLINE, open_command, open_remote_peer
+from tests.cli.conftest import DEADLINE, STARTS_A_THREAD, open_command, open_remote_peer
 from trioroom import CloseCode
 from trioroom.cli.logs import JsonHandler
 from trioroom.testing import Peer
@@ -246,8 +246,7 @@ async def test_everything_that_a_server_tells_is_json(rooms: Path) -> None:
 @pytest.mark.parametrize("way", ["forks", "interpreters"])
 async def test_workers_tell_json_too(way: str, rooms: Path) -> None:
     if way == "interpreters":  # an application that starts a thread is not forked
-        thread = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-        (rooms / "rooms.py").write_text(thread + ROOMS)
+        (rooms / "rooms.py").write_text(STARTS_A_THREAD + ROOMS)
     options = ("--workers", "2", "--backplane", "embedded", "--port", "0", "--log-format", "json")
     async with open_command("serve", "rooms:app", *options, directory=rooms) as command:
         port = int((await command.wait_said(r'"url":"http://127\.0\.0\.1:(\d+)/"'))[1])

@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.cli.conftest import DEADLINE, Command, Ends, descendants, open_command, open_remote_peer
+from tests.cli.conftest import (
+    DEADLINE,
+    NO_FORKS,
+    STARTS_A_THREAD,
+    Command,
+    Ends,
+    descendants,
+    open_command,
+    open_remote_peer,
+)
 from tests.cli.test_rolling import TWO
 from trioroom import connect
 from trioroom.client import Backoff, Gap, Message
@@ -140,10 +149,9 @@ async def test_port_per_worker_stays(pids: Path) -> None:
 async def test_application_that_starts_threads_by_now_gets_workers_that_are_no_forks(pids: Path) -> None:
     async with open_command("serve", "pids:app", *TWO, directory=pids) as command:
         port = await command.wait_port()
-        thread = "\nimport threading, time\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
-        (pids / "pids.py").write_text((pids / "pids.py").read_text() + thread)
+        (pids / "pids.py").write_text((pids / "pids.py").read_text() + "\n" + STARTS_A_THREAD)
         await restart(command)
-        assert "workers do not share memory, as importing the application has started threads\n" in command.output
+        assert NO_FORKS in command.output
         assert int(await ask(port, "pid?")) in descendants(command.process.pid)
 
 
