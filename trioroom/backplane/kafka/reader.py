@@ -257,7 +257,7 @@ class _Feed:
         for message in messages:
             if (error := message.error()) is not None:
                 self._judge(error, message.partition(), message.offset())
-            elif not self._is_last(message):
+            elif not self._is_known(message):
                 partition, offset, key = message.partition(), message.offset(), message.key() or b""
                 timestamp = message.timestamp()[1]
                 self._places[partition] = offset + 1
@@ -283,8 +283,8 @@ class _Feed:
         else:
             self._on_error(error)
 
-    def _is_last(self, message: confluent_kafka.Message) -> bool:
-        """Whether it is the last one that we had before, which is read again after an outage.
+    def _is_known(self, message: confluent_kafka.Message) -> bool:
+        """Whether we have had it before: after an outage the last one is read again.
 
         Raises:
             LogLost: it stands where that one stood, and is another one.
@@ -292,7 +292,8 @@ class _Feed:
         last = self._lasts.get(message.partition())
         if last is None or message.offset() > last.offset:
             return False
-        if _Last(message.offset(), message.timestamp()[1], message.key() or b"") != last:
+        found = _Last(message.offset(), message.timestamp()[1], message.key() or b"")
+        if found.offset == last.offset and found != last:
             raise LogLost(message.partition(), f"another record stands at offset {message.offset()}")
         return True
 
