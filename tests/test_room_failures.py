@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import (
+    MockClock,
+    lockstep_stream_one_way_pair,
+    memory_stream_one_way_pair,
+    wait_all_tasks_blocked,
+)
 
 import trioroom
 from tests.conftest import app_of, close_code, logged_traceback
-from trioroom.testing import open_peer, open_test_server, open_v1_peer
+from trioroom.testing import Peer, open_peer, open_test_server, open_v1_peer
+from trioroom.testing.peer import _shake_hands
 
 
 class Broken(trioroom.Room):
@@ -196,6 +205,20 @@ class Fragile(trioroom.Room):
             await fail_when_cancelled()
 
 
+@asynccontextmanager
+async def open_deaf_peer(server: trioroom.Server, path: str) -> AsyncIterator[Peer]:
+    """It reads nothing after the handshake, and the way to it holds nothing either."""
+    up, server_reads = memory_stream_one_way_pair()
+    server_writes, down = lockstep_stream_one_way_pair()
+    ours, theirs = trio.StapledStream(up, down), trio.StapledStream(server_writes, server_reads)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, theirs)
+        peer = Peer(ours)
+        await _shake_hands(peer, path, None)
+        yield peer
+        await trio.aclose_forcefully(ours)
+
+
 @pytest.mark.parametrize("where", ["on_join", "on_message", "member task", "on_leave"])
 async def test_failure_inside_of_a_cancellation_leaves_the_server_up(
     where: str, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
@@ -203,7 +226,7 @@ async def test_failure_inside_of_a_cancellation_leaves_the_server_up(
     settings = trioroom.Settings(max_outbox_messages=10, close_timeout=1, leave_timeout=1)
     app = app_of(Fragile)
     async with open_test_server(app, settings) as server:
-        async with open_peer(server, "/room/a?" + where.replace(" ", "")) as peer:
+        async with open_deaf_peer(server, "/room/a?" + where.replace(" ", "")) as peer:
             await peer.send(where)
             await wait_all_tasks_blocked()
             for _ in range(30):  # a slow consumer is closed, and cancelled when close_timeout is over

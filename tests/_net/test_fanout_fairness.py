@@ -50,7 +50,7 @@ async def test_small_room_speaks_while_a_large_one_is_worked_through(
             await wait_all_tasks_blocked()
             for recorder in recorders:
                 recorder.settle()
-            await app.publish("room/large", "to all")
+            await app.publish("room/large", b"x" * 30_000)  # which takes 33 turns, and the others nine
             await one.send("to a few")
             assert await two.receive() == "to a few"
             assert 0 < sum(len(recorder.sends) for recorder in recorders) < 600

@@ -39,7 +39,8 @@ def rooms(tmp_path: Path) -> Path:
 
 
 async def test_tree_of_a_server_with_a_thousand_connections_fits_a_screen(rooms: Path) -> None:
-    command_line = ("serve", "rooms:app", "--port", "0", "--log-level", "error")
+    no_pings = ("--set", "ping_interval=inf")  # which nobody would answer, and the last one may take its time to come
+    command_line = ("serve", "rooms:app", "--port", "0", "--log-level", "error", *no_pings)
     async with open_command(*command_line, directory=rooms) as command:
         port = await command.wait_port()
         async with AsyncExitStack() as stack:

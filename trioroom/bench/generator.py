@@ -43,6 +43,7 @@ def generate(
     try:
         while (step := _wait_for_step(link, swarm)) != FINISH:
             link.send(_take(step, play))
+        pulse.tell()  # heartbeats have been answered since the last step
         link.send(Finished(share.process, tally, before, resident_bytes()))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         if server is not None and share.process == 0:

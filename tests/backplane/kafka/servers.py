@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -92,8 +93,11 @@ class TansuServer(KafkaServer):
 class NoidaServer(KafkaServer):
     """After `end` and `restart` it has all that it had; after `kill` what it had a second before.
 
-    Reached through a `pacer`.
+    Reached through a `pacer`; at `BEHIND` without it.
     """
+
+    pacer: subprocess.Popen[bytes]
+    """Set by `open_noida`."""
 
     def command_line(self) -> Sequence[str]:
         return [
@@ -110,6 +114,16 @@ class NoidaServer(KafkaServer):
         """Kill it if need be, and remove what it has kept."""
         self.kill()
         shutil.rmtree(self._directory / "data", ignore_errors=True)
+
+    @contextmanager
+    def hidden(self) -> Iterator[str]:
+        """Clients wait meanwhile, but for those that go to this address."""
+        self.pacer.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pacer.pid, os.WUNTRACED)
+        try:
+            yield f"{BEHIND}:{self.port}"
+        finally:
+            self.pacer.send_signal(signal.SIGCONT)
 
 
 def _binary(package: str, *path: str, directory: Path) -> Path:
@@ -152,17 +166,18 @@ async def open_noida(port: int | None = None) -> AsyncIterator[NoidaServer]:
         directory = Path(name)
         binary = _binary("noida_db", "noida-db", directory=directory)
         port = port or free_port()
-        with paced(port):
+        with paced(port) as pacer_process:
             async with _opened(NoidaServer(binary, directory, port)) as server:
+                server.pacer = pacer_process
                 yield server
 
 
 @contextmanager
-def paced(port: int) -> Iterator[None]:
+def paced(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A `pacer` process."""
     command = [*DIE_WITH_US, sys.executable, "-m", pacer.__name__, str(port)]
     with subprocess.Popen(command, cwd=REPOSITORY, process_group=0) as process:
         try:
-            yield
+            yield process
         finally:
             process.kill()

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.backplane.kafka.brokers import PROMPT
@@ -63,6 +64,30 @@ async def test_server_that_comes_back_empty_and_names_no_incarnation_is_told_to_
         noida.forget()
         await flow.becomes(False, within=0.5)
         await noida.restart()
+        await flow.flows(2 * AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert flow.noticed() == {(node, room) for node in (0, 1) for room in ROOMS}
+
+
+def fill_anew(bootstrap: str) -> None:
+    """The topic of the rooms, with more in each partition than there was; blocks."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})  # what it is asked for comes only while it is there
+    [made] = admin.create_topics([NewTopic("trioroom.rooms", 4, 1)]).values()
+    made.result(10)
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for number in range(4 * 1_000):
+        producer.produce("trioroom.rooms", b"x", b"m", number % 4)
+    assert producer.flush(10) == 0
+
+
+async def test_log_that_is_another_one_and_has_grown_beyond_where_all_were_is_told_to_all(noida: NoidaServer) -> None:
+    """Others were quicker to write to it, and the broker does not say that the topic was made anew."""
+    async with flow_through(noida) as flow:
+        async with trio.open_nursery() as nursery:
+            with noida.hidden() as bootstrap:
+                noida.forget()
+                nursery.start_soon(noida.restart)  # which waits until it is not hidden any more
+                await trio.to_thread.run_sync(fill_anew, bootstrap)
         await flow.flows(2 * AGAIN)
         await flow.becomes(True, within=0.5)
     assert flow.noticed() == {(node, room) for node in (0, 1) for room in ROOMS}

@@ -10,8 +10,9 @@ import trio
 from confluent_kafka import KafkaError
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
+from tests.backplane.kafka.servers import NoidaServer
 from trioroom.backplane.kafka.location import parse_location
-from trioroom.backplane.kafka.topic import find_starts
+from trioroom.backplane.kafka.topic import find_or_make_topic, find_starts
 from trioroom.backplane.supervision import LinkLost
 
 pytestmark = pytest.mark.kafka
@@ -38,3 +39,7 @@ async def test_asking_where_to_read_from_ends_when_it_is_stopped(mock_cluster: M
             nursery.start_soon(trio.to_thread.run_sync, ask)
             await trio.sleep(0.1)
             stopping.set()
+
+
+async def test_topic_of_a_broker_that_gives_no_ids_has_no_incarnation(noida: NoidaServer) -> None:
+    assert find_or_make_topic(parse_location(noida.url), threading.Event()).incarnation == ""

@@ -45,6 +45,8 @@ class OneNatsServer:
 class NatsClusterOfThree:
     """Each node on another server of a cluster, which has two copies of everything or all there are."""
 
+    deadline = 30.0  # for what hangs: each write is three, which takes seconds where other tests write too
+
     @pytest.fixture(autouse=True)
     def take_urls(self, shared_nats_cluster: NatsCluster, request: pytest.FixtureRequest) -> None:
         prefix = prefix_of(request)

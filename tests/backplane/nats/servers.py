@@ -10,7 +10,6 @@ import json
 import secrets
 import shutil
 import signal
-import subprocess
 import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -93,9 +92,17 @@ class NatsServer(ServerProcess):
         """Have it read its configuration again."""
         self._process.send_signal(signal.SIGHUP)
 
-    def enter_lame_duck_mode(self) -> None:
-        """Have it tell its clients that it is about to close, and close them one after the other."""
-        subprocess.run([str(binary()), "--signal", f"ldm={self._process.pid}"], check=True, timeout=ANSWER_TIMEOUT)
+    async def enter_lame_duck_mode(self) -> float:
+        """Have it tell its clients that it is about to close, and close them one after the other.
+
+        Returns when it has told them, and the time then. Before that it hands over what it leads, and waits a second.
+        """
+        async with open_connection(Endpoint("127.0.0.1", self.port), _NOBODY, None, ANSWER_TIMEOUT) as connection:
+            self._process.send_signal(signal.SIGUSR2)
+            with trio.fail_after(ANSWER_TIMEOUT):
+                while not connection.info.leaving:
+                    await connection.receive()
+        return trio.current_time()
 
     async def ask(self, subject: str, payload: bytes = b"", login: Login = _NOBODY) -> bytes:
         """The reply to a request, on a connection of its own."""

@@ -6,10 +6,12 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+import trio
 
 from tests.backplane.nats.brokers import open_nodes
 from tests.backplane.nats.servers import NatsServer, open_nats_cluster, open_nats_server
 from tests.backplane.observers import Flow, open_flow
+from tests.backplane.processes import ANSWER_TIMEOUT
 
 pytestmark = pytest.mark.nats
 
@@ -81,8 +83,16 @@ async def test_lame_duck_is_left_for_another_server_before_it_closes() -> None:
         leaving, *_ = cluster.servers
         urls = [f"{server.url}?replicas=3" for server in cluster.servers[:2]]
         async with open_nodes(*urls) as nodes, open_flow(nodes, ROOMS) as flow:
-            leaving.enter_lame_duck_mode()
-            await flow.becomes(False, within=1.0, nodes=[0])
+            left: list[float] = []
+
+            async def leave() -> None:
+                await flow.becomes(False, within=ANSWER_TIMEOUT, nodes=[0])
+                left.append(trio.current_time())
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leave)
+                told = await leaving.enter_lame_duck_mode()
+            assert left[0] - told < 1.0
             await flow.becomes(True, within=AGAIN, nodes=[0])
             await flow.flows(ELECTED)  # it may have had the relay
             assert leaving.alive

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 from functools import partial
 
 import pytest
@@ -33,12 +34,25 @@ def test_server_in_a_program_dumps_its_tasks_on_a_signal() -> None:
         stop(process)
 
 
-async def test_traced_server_prints_its_spans() -> None:
+def said_until(process: subprocess.Popen[str], name: str) -> str:
+    """All that is printed up to the end of the span of this name; blocks."""
+    assert process.stdout is not None
+    output = ""
+    while not re.search(rf'^    "name": "{name}"(.*\n)+}}$', output, re.M):
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    return output
+
+
+async def test_traced_server_prints_its_spans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")  # milliseconds between two looks what there is to print
     with trio.fail_after(DEADLINE), running("-c", "import trio, traced; trio.run(traced.main, 0)") as process:
         async with open_websocket_url(url_of(process)) as one:
             await one.send_message("hello")
-        process.send_signal(signal.SIGINT)
-        output = await trio.to_thread.run_sync(lambda: process.communicate(timeout=DEADLINE)[0])
+        # Ctrl-C in a hook would end that hook, and there would be no span of it.
+        output = await trio.to_thread.run_sync(said_until, process, "on_leave Chat", abandon_on_cancel=True)
+        stop(process)
     for name in ("on_join Chat", "on_message Chat", "publish", "on_leave Chat"):
         assert f'"name": "{name}"' in output, output
     assert '"service.name": "chat"' in output

@@ -78,7 +78,9 @@ class Link:
     def _lost(self, error: BaseExceptionGroup[BackplaneError]) -> None:
         for exc in leaves_of(error):
             if isinstance(exc, LogLost):
-                self.reader.lose([exc.partition])
+                # Where nothing says whether it is the same topic, one partition speaks for all: others may have grown
+                # beyond where we were.
+                self.reader.lose([exc.partition] if self.incarnation else range(self.partitions))
         self._went_down(str(first_of(error)))
 
     async def _live(self) -> None:

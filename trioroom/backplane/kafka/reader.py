@@ -1,7 +1,9 @@
 """The reading half: all partitions of the topic, in the order of the log, by a thread that gives Trio batches.
 
 No consumer group: each node reads everything, from places that it knows itself, and an outage only makes it wait
-there. So nothing is lost by one, unless the log does not have the place any more.
+there. So nothing is lost by one, unless the log does not have the place any more. A log that was made anew may have
+that place too when others were quicker to write to it, and not every broker says that it is another log. So after an
+outage reading goes on at the last record that was read, and not behind it: it has to be the same one.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from confluent_kafka import OFFSET_BEGINNING, TopicPartition
 from trioroom.backplane.kafka.client import (
     POLL_SECONDS,
     Config,
+    KafkaError,
     OnError,
     common_config,
     milliseconds,
@@ -67,12 +70,22 @@ class Handler(Protocol):
         ...
 
 
+@attrs.frozen
+class _Last:
+    """What is known of the last record that was read in a partition; a log with another one there is another log."""
+
+    offset: int
+    timestamp: int
+    key: bytes
+
+
 @attrs.define
 class _Batch:
     """What the thread gives to Trio."""
 
     records: dict[bytes, list[Record]] = attrs.field(factory=dict)  # by kind
     ends: dict[int, int] = attrs.field(factory=dict)  # the offset to be read next, by partition
+    lasts: dict[int, _Last] = attrs.field(factory=dict)  # by partition
 
 
 class LogLost(LinkLost):
@@ -93,6 +106,7 @@ class Reader:
         """Where reading began, as `places`."""
         self._location = location
         self._handlers = handlers
+        self._lasts: dict[int, _Last] = {}  # none where we have not read so far, or lost our place
         self._goals: dict[int, int] = {}  # the ends when we started, of those partitions that have not been read so far
         self._news: dict[int, trio.Event] = {}  # while somebody waits
         self._progress = trio.Event()
@@ -116,6 +130,7 @@ class Reader:
         """Tell the handlers that the log does not go on where we were, and begin at its begin."""
         for partition in partitions:
             self.places[partition] = self.starts[partition] = OFFSET_BEGINNING
+            self._lasts.pop(partition, None)
             for handler in self._handlers.values():
                 handler.lost(partition)
 
@@ -142,7 +157,7 @@ class Reader:
         self._tell_caught_up()
         task_status.started()
         give, take = trio.open_memory_channel[_Batch](_AHEAD)
-        feed = _Feed(self._location, starts, give, trio.lowlevel.current_trio_token(), on_error)
+        feed = _Feed(self._location, starts, self._lasts, give, trio.lowlevel.current_trio_token(), on_error)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_thread, feed.run, feed.stop)
             async for batch in take:
@@ -154,6 +169,7 @@ class Reader:
             if (handler := self._handlers.get(kind)) is not None:
                 handler.take(records)
         self.places.update(batch.ends)
+        self._lasts.update(batch.lasts)
         self._progress.set()
         self._progress = trio.Event()
         if self._goals:
@@ -176,6 +192,7 @@ class _Feed:
         self,
         location: Location,
         starts: Mapping[int, int],
+        lasts: Mapping[int, _Last],
         give: trio.MemorySendChannel[_Batch],
         token: trio.lowlevel.TrioToken,
         on_error: OnError,
@@ -183,11 +200,13 @@ class _Feed:
         self.taken = threading.Semaphore(_AHEAD)
         """Released for each batch that Trio has taken."""
         self._location = location
-        self._starts = starts
+        self._places = dict(starts)
+        self._lasts = dict(lasts)
         self._give = give
         self._token = token
         self._on_error = on_error
         self._stopping = False
+        self._was_away = False  # all brokers were, since the last look
 
     def stop(self) -> None:
         """Have `run` return soon."""
@@ -195,16 +214,37 @@ class _Feed:
 
     def run(self) -> None:
         """In the thread."""
-        topic = self._location.plan.name
-        consumer = confluent_kafka.Consumer(_config(self._location, self._on_error))
+        consumer = confluent_kafka.Consumer(_config(self._location, self._take_error))
         try:
-            consumer.assign([TopicPartition(topic, partition, start) for partition, start in self._starts.items()])
+            self._assign(consumer)
             while not self._stopping:
                 if (first := consumer.poll(POLL_SECONDS)) is not None:
                     # consume() would wait until there are so many; these are there.
-                    self._hand_over(self._batch([first, *consumer.consume(_BATCH - 1, 0)]))
+                    messages = [first, *consumer.consume(_BATCH - 1, 0)]
+                else:
+                    messages = []
+                if self._was_away:
+                    self._was_away = False
+                    self._assign(consumer)
+                    messages = [each for each in messages if each.error() is not None]  # the others come again
+                if messages:
+                    self._hand_over(self._batch(messages))
         finally:
             consumer.close()
+
+    def _assign(self, consumer: confluent_kafka.Consumer) -> None:
+        """Have it read from the last record of each partition that we know, else from our place."""
+        topic, lasts = self._location.plan.name, self._lasts
+        consumer.assign([
+            TopicPartition(topic, partition, lasts[partition].offset if partition in lasts else place)
+            for partition, place in self._places.items()
+        ])  # fmt: skip
+
+    def _take_error(self, error: KafkaError) -> None:
+        """In this thread, as the client calls back while we ask it; so before what it reads when it is back."""
+        if error.code() == confluent_kafka.KafkaError._ALL_BROKERS_DOWN:
+            self._was_away = True
+        self._on_error(error)
 
     def _hand_over(self, batch: _Batch) -> None:
         while not self.taken.acquire(timeout=POLL_SECONDS):
@@ -215,26 +255,47 @@ class _Feed:
     def _batch(self, messages: Sequence[confluent_kafka.Message]) -> _Batch:
         batch = _Batch()
         for message in messages:
-            partition, offset = message.partition(), message.offset()
             if (error := message.error()) is not None:
-                code = error.code()
-                if code == confluent_kafka.KafkaError._PARTITION_EOF:
-                    batch.ends[partition] = offset  # more than a record's, where records are not for us to see
-                elif code in _NO_SUCH_PLACE:
-                    raise LogLost(partition, error.str())
-                elif code in _NO_TOPIC:
-                    raise LinkLost(f"the topic cannot be read: {error.str()}")
-                else:
-                    self._on_error(error)
-                continue
-            batch.ends[partition] = offset + 1
-            key = message.key() or b""
-            record = Record(
-                partition, offset, message.timestamp()[1] / 1_000, key[:1], key[1:], message.value() or b"",
-                message.headers() or (),
-            )  # fmt: skip
-            batch.records.setdefault(record.kind, []).append(record)
+                self._judge(error, message.partition(), message.offset())
+            elif not self._is_known(message):
+                partition, offset, key = message.partition(), message.offset(), message.key() or b""
+                timestamp = message.timestamp()[1]
+                self._places[partition] = offset + 1
+                self._lasts[partition] = batch.lasts[partition] = _Last(offset, timestamp, key)
+                record = Record(
+                    partition, offset, timestamp / 1_000, key[:1], key[1:], message.value() or b"",
+                    message.headers() or (),
+                )  # fmt: skip
+                batch.records.setdefault(record.kind, []).append(record)
+        batch.ends = {each: self._places[each] for each in {m.partition() for m in messages} & self._places.keys()}
         return batch
+
+    def _judge(self, error: KafkaError, partition: int, offset: int) -> None:
+        code = error.code()
+        if code == confluent_kafka.KafkaError._PARTITION_EOF:
+            # More than a record's, where records are not for us to see. Less, where the leader is a new one that has
+            # not heard yet how much has been confirmed.
+            self._places[partition] = max(offset, self._places[partition])
+        elif code in _NO_SUCH_PLACE:
+            raise LogLost(partition, error.str())
+        elif code in _NO_TOPIC:
+            raise LinkLost(f"the topic cannot be read: {error.str()}")
+        else:
+            self._on_error(error)
+
+    def _is_known(self, message: confluent_kafka.Message) -> bool:
+        """Whether we have had it before: after an outage the last one is read again.
+
+        Raises:
+            LogLost: it stands where that one stood, and is another one.
+        """
+        last = self._lasts.get(message.partition())
+        if last is None or message.offset() > last.offset:
+            return False
+        found = _Last(message.offset(), message.timestamp()[1], message.key() or b"")
+        if found.offset == last.offset and found != last:
+            raise LogLost(message.partition(), f"another record stands at offset {message.offset()}")
+        return True
 
 
 def _config(location: Location, on_error: OnError) -> Config:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 import attrs
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition, Uuid
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from trioroom.backplane.kafka.client import POLL_SECONDS, common_config, milliseconds
@@ -20,6 +20,7 @@ from trioroom.backplane.supervision import LinkLost
 T = TypeVar("T")
 _LONGEST_ASKING = 2.0  # seconds: who asks cannot be stopped meanwhile
 _PAUSE = 0.05  # seconds before the next try
+_NO_ID = str(Uuid(0, 0))  # of a topic whose broker gives none
 _NONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
@@ -80,8 +81,8 @@ class _Admin:
             if exc.args[0].code() in _NONE:
                 return None
             raise self._lost(exc, f"describe topic {self._topic}") from exc
-        identity = description.topic_id
-        return Topic(self._topic, len(description.partitions), "" if identity is None else str(identity))
+        identity = str(description.topic_id or "")
+        return Topic(self._topic, len(description.partitions), "" if identity == _NO_ID else identity)
 
     def find_or_make(self) -> Topic:
         topic = self.find()
