@@ -161,6 +161,14 @@ class NatsCluster:
 
         await until(is_copied, f"all have {stream}", 30)
 
+    async def remove_streams(self) -> None:
+        """All there are: the servers go on talking about each that nobody uses any more, three times a second."""
+        server = self.servers[0]
+        names = json.loads(await server.ask("$JS.API.STREAM.NAMES"))["streams"] or ()
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(server.ask, f"$JS.API.STREAM.DELETE.{name}")
+
     async def _ask_cluster(self, server: NatsServer, stream: str) -> dict[str, Any] | None:
         """What it says of who has ``stream``; None if it has it not."""
         told = await server.monitor("jsz?streams=true&accounts=true")
