@@ -24,9 +24,9 @@ SETTINGS = NatsSettings(timeout=15, probe_interval=0.2, probe_timeout=1.0, max_b
 LARGE = History(1_000)
 
 
-async def leader_of(cluster: NatsCluster) -> int:
+async def leader_of(cluster: NatsCluster, prefix: str = SETTINGS.prefix) -> int:
     """The number of the server that has the histories."""
-    found = await cluster.leader_of(f"trioroom_history_{zlib.crc32(ROOM.encode()) % 4}")
+    found = await cluster.leader_of(f"{prefix}_history_{zlib.crc32(ROOM.encode()) % 4}")
     assert found is not None
     return cluster.servers.index(found)
 
@@ -79,14 +79,16 @@ async def test_nothing_is_lost_when_the_server_that_has_the_histories_dies() -> 
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
-async def test_what_is_published_right_after_subscribing_at_another_server_comes(replicas: int) -> None:
-    settings = attrs.evolve(SETTINGS, replicas=replicas)
-    async with open_nats_cluster() as cluster, AsyncExitStack() as stack:
+async def test_what_is_published_right_after_subscribing_at_another_server_comes(
+    replicas: int, shared_nats_cluster: NatsCluster
+) -> None:
+    cluster, settings = shared_nats_cluster, attrs.evolve(SETTINGS, replicas=replicas, prefix=f"after{replicas}")
+    async with AsyncExitStack() as stack:
         nodes = [
             await stack.enter_async_context(open_node(server.url, settings=settings, deadline=90))
             for server in cluster.servers
         ]
-        at_leader = nodes[await leader_of(cluster)]
+        at_leader = nodes[await leader_of(cluster, settings.prefix)]
         for number in range(50):
             room = f"{number}"
             for node in nodes:
