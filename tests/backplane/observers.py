@@ -14,6 +14,7 @@ from typing import Final, TypeAlias, TypeVar
 import attrs
 import trio
 
+from tests.backplane.processes import SETTLE_TIMEOUT
 from trioroom.backplane.base import Backplane, Lost
 from trioroom.backplane.open import open_backplane
 from trioroom.backplane.room_channel import RoomChannel
@@ -53,7 +54,7 @@ def kept_open(opening: Callable[[], AbstractAsyncContextManager[T]]) -> Iterator
     thread = Thread(target=trio.run, args=[keep])
     thread.start()
     try:
-        assert open_now.wait(30)
+        assert open_now.wait(4 * SETTLE_TIMEOUT), "not opened; a thread's error should say why"
         yield opened[0]
     finally:
         done.set()

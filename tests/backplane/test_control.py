@@ -21,6 +21,7 @@ from tests.backplane.proxy import open_proxy
 from tests.backplane.redis.servers import binaries, open_cluster
 from tests.conftest import closed_with
 from trioroom import Revocation
+from trioroom.backplane.base import Backplane
 from trioroom.backplane.open import open_backplane
 from trioroom.testing import Peer, open_test_server
 from trioroom.testing.peer import _shake_hands
@@ -38,6 +39,7 @@ def url_of(broker: Broker, port: int | None = None) -> str:
 class Node:
     app: trioroom.App
     server: trioroom.Server
+    backplane: Backplane
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def open_node(url: str, lease: float = LEASE) -> AsyncIterator[Node]:
     app = make_app()
     async with open_backplane(f"{url}&presence_lease={lease:g}") as backplane:
         async with open_test_server(app, backplane=backplane, tcp=True) as server:
-            yield Node(app, server)
+            yield Node(app, server, backplane)
 
 
 @asynccontextmanager
@@ -136,7 +138,8 @@ async def test_server_that_was_cut_off_does_it_when_it_is_back(broker: Broker) -
                 await all_known(here, 2)
                 async with peer_at(there.server.port, "/club/a?ann") as ann:
                     proxy.black_hole()
-                    await trio.sleep(3)  # its link is given up, and what is published now goes to nobody
+                    while there.backplane.ready:  # noqa: ASYNC110  # what is published then goes to nobody
+                        await trio.sleep(0.02)
                     told = await here.app.disconnect(user="ann", reason="enough", timeout=0.5)
                     assert (told.connections, told.nodes) == (0, 1)
                     with pytest.raises(trioroom.BackplaneUnavailable):

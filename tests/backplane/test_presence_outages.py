@@ -12,7 +12,7 @@ from tests.backplane.outages import ROOM, STAYS, open_scene, open_seat
 from trioroom.backplane import removals
 from trioroom.testing.presence_conformance import Watcher
 
-pytestmark = brokers("redis", "valkey", "nats")
+pytestmark = brokers("valkey", "nats")
 SOON = 15.0
 """Seconds: long before a lease ends, which would take away as much, and time for attempts that a busy machine fails."""
 

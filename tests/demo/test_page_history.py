@@ -87,22 +87,34 @@ class RefusingBackplane(MemoryBackplane):
         self._history = RefusingHistory(refusals)
 
 
+TIMEOUT_ON_DEMAND = """
+    AbortSignal.timeout = () => {
+        const controller = new AbortController();
+        window.runOut = () => controller.abort(new DOMException("", "TimeoutError"));
+        return controller.signal;
+    };
+"""
+
+
 async def test_message_that_was_not_sent_is_given_back(chromium: Chrome) -> None:
     why = "Most likely not sent: no answer came."
     refusals = trio.Semaphore(0)
     backplane = RefusingBackplane(refusals)
 
     def act(port: int) -> None:
+        chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": TIMEOUT_ON_DEMAND})
         page = Page(chromium, port, "lobby", "Ada")
         page.wait_count("1")
         page.say("one")
         assert page.draft == ""
         trio.from_thread.run_sync(refusals.release)
+        chromium.execute_script("runOut()")
         page.wait_for(lambda: page.notes.endswith(f"{why} It is back in the box, to be sent again."))
         assert page.draft == "one"
         page.say("two")
         page.fill("text", "what is being written")
         trio.from_thread.run_sync(refusals.release)
+        chromium.execute_script("runOut()")
         page.wait_for(lambda: page.notes.endswith(f"{why} It was: two"))
         assert page.draft == "what is being written"
         assert page.said == []
@@ -110,6 +122,8 @@ async def test_message_that_was_not_sent_is_given_back(chromium: Chrome) -> None
     with trio.fail_after(60):
         async with open_server(app, port=0, backplane=backplane) as server:
             await in_browser(act, server.port)
+            for _ in range(10):
+                refusals.release()  # for all that the server says when it ends
 
 
 def before_sending(driver: Chrome, kind: str, reaction: str) -> None:

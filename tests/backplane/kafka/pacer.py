@@ -1,79 +1,81 @@
 """A relay before noida, which answers a fetch of nothing at once and is asked again at once.
 
 That is 20,000 fetches a second for each idle reader, and most of a core for both ends. Here each fetch waits a moment
-before it is passed on. A process of its own: ``python -m tests.backplane.kafka.pacer PORT`` listens on 127.0.0.1 and
-has the same port of 127.0.0.2 behind it, whose address it exchanges for its own in what the broker says.
+before it is passed on. A process of its own: ``python pacer.py PORT`` listens on 127.0.0.1 and has the same port of
+127.0.0.2 behind it, whose address it exchanges for its own in what the broker says.
+
+Threads and little else: there is one such process for each noida, and Trio would take most of the time that it needs.
 """
 
 from __future__ import annotations
 
+import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
-
-import trio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from threading import Thread
 
 HERE, BEHIND = "127.0.0.1", "127.0.0.2"
 _PAUSE = 0.01  # seconds
-_FETCH = 1  # what a request is, the first thing in it (https://kafka.apache.org/protocol#protocol_api_keys)
-_LENGTH = 4  # bytes, which say how many follow
+_FETCH = b"\x00\x01"  # what a request is, the first thing in it (https://kafka.apache.org/protocol#protocol_api_keys)
+_LENGTH = struct.Struct(">i")  # of what follows
+_CHUNK = 65_536  # bytes
 
 
-async def frames(stream: trio.SocketStream) -> AsyncIterator[bytes]:
+def frames(stream: socket.socket) -> Iterator[bytes]:
     """Requests or answers, with their length."""
     received = bytearray()
-    async for data in stream:
+    while data := stream.recv(_CHUNK):
         received += data
-        while len(received) >= _LENGTH:
-            (length,) = struct.unpack_from(">i", received)
-            if len(received) < _LENGTH + length:
+        while len(received) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(received)[0]
+            if len(received) < end:
                 break
-            yield bytes(received[: _LENGTH + length])
-            del received[: _LENGTH + length]
+            yield bytes(received[:end])
+            del received[:end]
 
 
-async def relay(port: int, client: trio.SocketStream) -> None:
+def relay(client: socket.socket, port: int) -> None:
     """One connection, until either end closes it."""
-    async with client:
-        try:
-            broker = await trio.open_tcp_stream(BEHIND, port)
-        except OSError:
-            return  # the client finds its connection closed
-        async with broker, trio.open_nursery() as nursery:
-            for each in (ask, answer):
-                nursery.start_soon(until_either_ends, each, client, broker, nursery.cancel_scope)
+    with client, suppress(OSError), socket.create_connection((BEHIND, port)) as broker:
+        for end in (client, broker):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+        answers = Thread(target=until_either_ends, args=[answer, client, broker])
+        answers.start()
+        until_either_ends(ask, client, broker)
+        answers.join()
 
 
-async def until_either_ends(
-    each: Callable[[trio.SocketStream, trio.SocketStream], Awaitable[None]],
-    client: trio.SocketStream,
-    broker: trio.SocketStream,
-    both: trio.CancelScope,
+def until_either_ends(
+    each: Callable[[socket.socket, socket.socket], None], client: socket.socket, broker: socket.socket
 ) -> None:
-    try:
-        await each(client, broker)
-    except trio.BrokenResourceError:
-        pass
-    both.cancel()
+    with suppress(OSError):
+        each(client, broker)
+    for end in (client, broker):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)  # wakes the other thread
 
 
-async def ask(client: trio.SocketStream, broker: trio.SocketStream) -> None:
-    async for request in frames(client):
-        (kind,) = struct.unpack_from(">h", request, _LENGTH)
-        if kind == _FETCH:
-            await trio.sleep(_PAUSE)
-        await broker.send_all(request)
+def ask(client: socket.socket, broker: socket.socket) -> None:
+    for request in frames(client):
+        if request.startswith(_FETCH, _LENGTH.size):
+            time.sleep(_PAUSE)
+        broker.sendall(request)
 
 
-async def answer(client: trio.SocketStream, broker: trio.SocketStream) -> None:
-    async for reply in frames(broker):
-        await client.send_all(reply.replace(BEHIND.encode(), HERE.encode()))  # as long as the other
+def answer(client: socket.socket, broker: socket.socket) -> None:
+    for reply in frames(broker):
+        client.sendall(reply.replace(BEHIND.encode(), HERE.encode()))  # as long as the other
 
 
-async def main(port: int) -> None:
-    await trio.serve_tcp(partial(relay, port), port, host=HERE)
+def main(port: int) -> None:
+    with socket.create_server((HERE, port)) as listener:
+        while True:
+            client, _ = listener.accept()
+            Thread(target=relay, args=[client, port], daemon=True).start()
 
 
 if __name__ == "__main__":
-    trio.run(main, int(sys.argv[1]))
+    main(int(sys.argv[1]))

@@ -53,7 +53,6 @@ from tests.backplane.kafka.pacer import BEHIND
 from tests.backplane.processes import ANSWER_TIMEOUT, DIE_WITH_US, ServerProcess, free_port
 
 _WHAT_VERSIONS: Final = struct.pack(">ihhih", 10, 18, 0, 1, -1)  # ApiVersions, version 0, no client id
-REPOSITORY: Final = Path(__file__).parents[3]
 _Server = TypeVar("_Server", bound="KafkaServer")
 
 
@@ -175,8 +174,8 @@ async def open_noida(port: int | None = None) -> AsyncIterator[NoidaServer]:
 @contextmanager
 def paced(port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A `pacer` process."""
-    command = [*DIE_WITH_US, sys.executable, "-m", pacer.__name__, str(port)]
-    with subprocess.Popen(command, cwd=REPOSITORY, process_group=0) as process:
+    command = [*DIE_WITH_US, sys.executable, "-IS", pacer.__file__, str(port)]  # without what else is installed
+    with subprocess.Popen(command, process_group=0) as process:
         try:
             yield process
         finally:

@@ -127,7 +127,7 @@ async def test_nothing_is_left_behind(tansu: TansuServer) -> None:
 
     await open_once()
     before = (threads(), files())
-    for _ in range(8):  # four times as many as may be kept
+    for _ in range(4):  # twice as many as may be kept
         await open_once()
     with trio.fail_after(5):
         while threads() > before[0] + 2 or files() > before[1] + 2:  # noqa: ASYNC110  # Trio keeps some for a moment

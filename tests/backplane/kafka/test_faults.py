@@ -143,7 +143,7 @@ async def test_connections_that_the_network_resets_cost_nothing() -> None:
     assert flow.noticed() == set()
 
 
-@pytest.mark.parametrize("seconds", [1.0, 4.0])
+@pytest.mark.parametrize("seconds", [pytest.param(1.0, marks=pytest.mark.thorough), 4.0])
 async def test_black_hole_costs_nothing_but_time(seconds: float) -> None:
     async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
         proxy.black_hole()

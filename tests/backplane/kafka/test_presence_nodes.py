@@ -83,8 +83,8 @@ async def test_process_that_was_stopped_takes_nobody_for_dead(server: NoidaServe
             await watcher.wait_count(1)
             for _ in range(2):
                 a.send_signal(signal.SIGSTOP)
-                await watcher.wait_count(0)
-                await trio.sleep(LEASE)
+                await watcher.wait_count(0)  # most of a lease later
+                await trio.sleep(LEASE / 2)
                 a.send_signal(signal.SIGCONT)
                 await watcher.wait_count(1)
             await trio.sleep(LEASE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import pytest
+import trio
 
 from tests.backplane.history_node import KEPT, HistoryNode, hold
 from tests.backplane.nats.servers import NatsCluster, NatsServer
@@ -48,9 +49,11 @@ class NatsClusterOfThree:
     deadline = 30.0  # for what hangs: each write is three, which takes seconds where other tests write too
 
     @pytest.fixture(autouse=True)
-    def take_urls(self, shared_nats_cluster: NatsCluster, request: pytest.FixtureRequest) -> None:
-        prefix = prefix_of(request)
-        self.urls = [f"{server.url}?prefix={prefix}&replicas=3" for server in shared_nats_cluster.servers]
+    def take_urls(self, shared_nats_cluster: NatsCluster, request: pytest.FixtureRequest) -> Iterator[None]:
+        query = f"?prefix={prefix_of(request)}&replicas=3&history_streams=2"  # each stream keeps all servers busy
+        self.urls = [server.url + query for server in shared_nats_cluster.servers]
+        yield
+        trio.run(shared_nats_cluster.remove_streams)
 
     @asynccontextmanager
     async def open_nodes(self, count: int) -> AsyncIterator[Sequence[Backplane]]:

@@ -126,11 +126,12 @@ async def test_only_copy_is_waited_for() -> None:
 
 
 @pytest.mark.slow
-async def test_server_of_a_cluster_that_dies_is_replaced_by_another() -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.thorough)])
+async def test_server_of_a_cluster_that_dies_is_replaced_by_another(times: int) -> None:
     async with open_nats_cluster() as cluster:
         urls = [f"{server.url}?replicas=3" for server in cluster.servers[:2]]
         async with open_nodes(*urls) as nodes, open_flow(nodes, ROOMS, failed_may_be_late=True) as flow:
-            for _ in range(2):
+            for _ in range(times):
                 leader = await cluster.leader_of("trioroom_relay")
                 assert leader is not None
                 leader.kill()

@@ -79,7 +79,7 @@ async def test_process_that_was_stopped_while_nobody_looked_goes_on_as_it_was(na
             assert await keys(bucket, f"room.{TOKEN}.*.*.*") == there
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.thorough)])
 async def test_all_agree_in_the_end_whatever_happens(nats_server: NatsServer, seed: int) -> None:
     with trio.fail_after(60):
         async with open_bucket(nats_server.url) as bucket, trio.open_nursery() as nursery:

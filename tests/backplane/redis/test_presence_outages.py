@@ -13,7 +13,7 @@ from trioroom.backplane import removals
 from trioroom.backplane.redis import RedisBackplane
 from trioroom.testing.presence_conformance import Watcher
 
-pytestmark = brokers("redis", "valkey")
+pytestmark = brokers("valkey")
 
 
 @pytest.fixture(autouse=True)
