@@ -19,13 +19,13 @@ _PORTS: Final = range(12_000, 22_000)
 
 
 def worker_count(arguments: Sequence[str], cores: int) -> int:
-    """How many workers are to run what ``arguments`` name: two for each core, as half of the time tests only wait.
+    """How many workers are to run what ``arguments`` name: three for each core, as half of the time tests only wait.
 
     None, 0, for single files, which are through before workers would have started.
     """
     if any(not Path(argument).is_dir() for argument in arguments):
         return 0
-    return min(2 * cores, MAX_WORKERS)
+    return min(3 * cores, MAX_WORKERS)
 
 
 def own_part_first(everything: Sequence[T], environment: Mapping[str, str] = os.environ) -> list[T]:

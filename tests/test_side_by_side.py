@@ -13,8 +13,8 @@ HERE = Path(__file__)
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [
-        ([HERE.parent], 4),
-        ([HERE.parent / "cli", HERE.parent / "web"], 4),
+        ([HERE.parent], 6),
+        ([HERE.parent / "cli", HERE.parent / "web"], 6),
         ([HERE], 0),
         ([HERE.parent / "cli", HERE], 0),
         ([f"{HERE}::test_only_directories_get_workers"], 0),

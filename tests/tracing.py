@@ -27,11 +27,12 @@ _HERE = Path(__file__).parent
 UNTRACED = (
     *("autobahn/", "benchmarks/", "dashboard/", "demo/test_page", "demo/test_two_servers", "docs/", "package/"),
     *("bench/test_many", "bench/test_result", "cli/test_d", "cli/test_rolling", "web/"),  # whole programs, up to here
-    *("backplane/kafka/test_conformance", "backplane/kafka/test_faults", "backplane/kafka/test_presence_nodes"),
-    *("backplane/kafka/test_recovery", "backplane/kafka/test_servers"),
-    *("backplane/nats/test_faults", "backplane/nats/test_history_cluster", "backplane/nats/test_presence_nodes"),
-    *("backplane/redis/test_cluster_moves", "backplane/redis/test_fa", "backplane/redis/test_history_conformance"),
-    *("backplane/redis/test_order", "backplane/redis/test_recovery", "backplane/redis/test_servers"),
+    *(
+        f"backplane/{broker}/test_{suite}"
+        for broker in ("kafka", "nats", "redis")
+        for suite in ("conformance", "fa", "history_c", "presence_conformance", "presence_n", "recovery", "servers")
+    ),
+    *("backplane/redis/test_cluster_moves", "backplane/redis/test_order"),
     *("backplane/test_faults", "backplane/test_flood", "backplane/test_presence_nodes"),
     *("client/test_restart", "test_cancellation", "test_layers", "test_style"),
     *("_net/test_fanout_members", "_net/test_overflow_memory", "_net/test_overflow_sockets", "_net/test_places"),

@@ -13,6 +13,15 @@ pytestmark = pytest.mark.browser
 MISSING = "Some messages may be missing here."
 
 
+@pytest.mark.parametrize(
+    "broker",
+    [
+        pytest.param("redis", marks=pytest.mark.redis),  # which forgets
+        pytest.param("nats", marks=pytest.mark.nats),  # which does not
+        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.thorough]),
+    ],
+    indirect=True,
+)
 async def test_pages_on_two_servers_are_one_chat_also_after_the_broker_was_away(
     chromium: Chrome, broker: Broker
 ) -> None:

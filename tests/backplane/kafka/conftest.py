@@ -11,7 +11,7 @@ from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer,
 from tests.backplane.observers import kept_open
 
 
-@pytest.fixture(params=["noida", "mock"], scope="module")
+@pytest.fixture(params=["noida", pytest.param("mock", marks=pytest.mark.thorough)], scope="module")
 def broker(request: pytest.FixtureRequest) -> Iterator[KafkaServer | MockCluster]:
     """Of each kind, one for all tests of a module; not tansu, which loses a record now and then."""
     if request.param == "mock":
