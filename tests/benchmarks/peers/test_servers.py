@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,13 @@ def can_run(contender: Contender) -> bool:
     """Without fetching anything: packages of npm, which `prepare` would install, are for the comparison itself."""
     if contender.server.endswith(".c"):
         return shutil.which("gcc") is not None
-    installed = {distribution.name.lower() for distribution in importlib.metadata.distributions()}
-    return not contender.server.endswith(".js") and installed.issuperset(contender.packages)
+    return not contender.server.endswith(".js") and all(map(is_installed, contender.packages))
+
+
+def is_installed(package: str) -> bool:
+    with suppress(importlib.metadata.PackageNotFoundError):
+        return bool(importlib.metadata.version(package))
+    return False
 
 
 @pytest.mark.parametrize(
