@@ -77,7 +77,7 @@ class Page:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         self.driver.switch_to.window(self.window)
-        WebDriverWait(self.driver, WAIT, poll_frequency=0.05).until(lambda _: condition())
+        WebDriverWait(self.driver, WAIT, poll_frequency=0.1).until(lambda _: condition())
 
     def wait_count(self, count: str) -> None:
         self.wait_for(lambda: self.text_of("count") == count)

@@ -159,7 +159,7 @@ async def test_plain_websocket_of_a_page_talks_to_another_plain_client(chromium:
 
     def wait_for_answer() -> None:
         script = "return got.filter((data) => data.kind === 'message').map((data) => data.text)"
-        heard = WebDriverWait(chromium, WAIT, poll_frequency=0.05)
+        heard = WebDriverWait(chromium, WAIT, poll_frequency=0.1)
         heard.until(lambda _: chromium.execute_script(script) == ["from the page", "from the other"])
 
     with trio.fail_after(60):

@@ -208,7 +208,7 @@ class Tab:
 
     def wait(self, condition: str, timeout: float = 30) -> None:
         """Until JavaScript's ``condition`` holds."""
-        waiting = WebDriverWait(self.driver, timeout, poll_frequency=0.05)
+        waiting = WebDriverWait(self.driver, timeout, poll_frequency=0.1)
         waiting.until(lambda _: self.run(f"return {condition}"), message=f"{condition}; {self.events[-20:]}")
 
     def wait_messages(self, count: int, timeout: float = 30) -> None:

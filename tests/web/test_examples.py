@@ -63,7 +63,7 @@ async def test_page_shows_the_news_and_publishes(chromium: Chrome, news: App) ->
         def lines() -> list[str]:
             return [line.text for line in chromium.find_elements(By.CSS_SELECTOR, "#news li")]
 
-        WebDriverWait(chromium, 60, poll_frequency=0.05).until(lambda _: lines() == list(texts))
+        WebDriverWait(chromium, 60, poll_frequency=0.1).until(lambda _: lines() == list(texts))
 
     def begin(port: int) -> None:
         chromium.get(f"http://127.0.0.1:{port}/")
