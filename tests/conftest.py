@@ -21,7 +21,7 @@ from hypothesis.strategies import text
 import trioroom
 from tests.browser import open_chromium, renew
 from tests.heap import FrozenHeap
-from tests.side_by_side import own_part_first, worker_count
+from tests.side_by_side import own_part_first, turn, worker_count
 from tests.tracing import Tracing
 from trioroom._net.transport import AwaitedTransport
 from trioroom._wire.client_frames import encode_masked, take_frame
@@ -73,6 +73,10 @@ def pytest_collection(session: pytest.Session) -> None:
                 importlib.import_module(".".join(path.relative_to(HERE.parent).with_suffix("").parts))
         if worker["workerid"] == "gw0":
             given(text())(lambda _: None)()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: turn(str(item.path.relative_to(HERE))))
 
 
 @pytest.fixture(params=["trioroom.v1.json", "trioroom.v1.msgpack"])

@@ -19,13 +19,13 @@ _PORTS: Final = range(12_000, 22_000)
 
 
 def worker_count(arguments: Sequence[str], cores: int) -> int:
-    """How many workers are to run what ``arguments`` name: three for each core, as half of the time tests only wait.
+    """How many workers are to run what ``arguments`` name: four for each core, as most of the time tests only wait.
 
     None, 0, for single files, which are through before workers would have started.
     """
     if any(not Path(argument).is_dir() for argument in arguments):
         return 0
-    return min(3 * cores, MAX_WORKERS)
+    return min(4 * cores, MAX_WORKERS)
 
 
 def own_part_first(everything: Sequence[T], environment: Mapping[str, str] = os.environ) -> list[T]:
@@ -33,6 +33,14 @@ def own_part_first(everything: Sequence[T], environment: Mapping[str, str] = os.
     number, count = _place(environment)
     start = len(everything) * number // count
     return [*everything[start:], *everything[:start]]
+
+
+_LONGEST: Final = ("backplane/kafka/test_presence_nodes", "backplane/kafka/")
+
+
+def turn(path: str) -> int:
+    """When the tests below ``path`` are to begin, 0 first: all others would wait for who has the longest at the end."""
+    return next((number for number, start in enumerate(_LONGEST) if path.startswith(start)), len(_LONGEST))
 
 
 def own_ports(environment: Mapping[str, str] = os.environ) -> list[int]:

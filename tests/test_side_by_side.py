@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import own_part_first, own_ports, worker_count
+from tests.side_by_side import own_part_first, own_ports, turn, worker_count
 
 HERE = Path(__file__)
 
@@ -13,8 +13,8 @@ HERE = Path(__file__)
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [
-        ([HERE.parent], 6),
-        ([HERE.parent / "cli", HERE.parent / "web"], 6),
+        ([HERE.parent], 8),
+        ([HERE.parent / "cli", HERE.parent / "web"], 8),
         ([HERE], 0),
         ([HERE.parent / "cli", HERE], 0),
         ([f"{HERE}::test_only_directories_get_workers"], 0),
@@ -34,6 +34,13 @@ def test_workers_share_no_port() -> None:
     assert len(ports) == len(set(ports)) == 10_000
     assert sorted(own_ports({})) == sorted(ports)
     assert own_ports({}) != own_ports({}), "two runs side by side would take the same ones"
+
+
+def test_longest_come_first() -> None:
+    paths = ["_core/test_pace.py", "backplane/kafka/test_faults.py", "backplane/kafka/test_presence_nodes.py"]
+    assert sorted(paths, key=turn) == paths[::-1]
+    for path in paths[1:]:
+        assert (HERE.parent / path).is_file()
 
 
 def test_each_worker_begins_with_a_part_of_its_own() -> None:

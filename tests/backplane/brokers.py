@@ -58,9 +58,10 @@ async def open_broker(name: str) -> AsyncIterator[Broker]:
         yield Broker(server, scheme)
 
 
-def brokers(*names: str) -> pytest.MarkDecorator:
-    """Have the fixture ``broker`` be each of these."""
-    return pytest.mark.parametrize("broker", parameters(*names), indirect=True)
+def brokers(*names: str, by_hand: str | None = None) -> pytest.MarkDecorator:
+    """Have the fixture ``broker`` be each of these, and in `nox -s thorough` also ``by_hand``."""
+    more = [pytest.param(by_hand, marks=[getattr(pytest.mark, by_hand), pytest.mark.thorough])] if by_hand else []
+    return pytest.mark.parametrize("broker", [*parameters(*names), *more], indirect=True)
 
 
 def parameters(*names: str) -> list[Any]:

@@ -113,7 +113,7 @@ async def test_user_is_put_out_through_a_cluster() -> None:
                 assert await closed_with(ann) == (4005, "enough")
 
 
-@brokers("valkey", "nats", "kafka")
+@brokers("valkey", "nats", by_hand="kafka")
 async def test_stopped_server_is_told_and_does_it_when_it_goes_on(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
         async with open_node(url_of(broker)) as here, open_node_process(url_of(broker), 10) as (process, port):
@@ -148,7 +148,7 @@ async def test_server_that_was_cut_off_does_it_when_it_is_back(broker: Broker) -
                     assert await closed_with(ann) == (4005, "enough")
 
 
-@brokers("valkey", "nats", "kafka")
+@brokers("valkey", "nats", by_hand="kafka")
 async def test_killed_server_is_silent_until_its_lease_ends(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
         async with open_node(url_of(broker)) as here:
@@ -159,7 +159,7 @@ async def test_killed_server_is_silent_until_its_lease_ends(broker: Broker) -> N
             await all_known(here, 1)
 
 
-@brokers("valkey", "nats", "kafka")
+@brokers("valkey", "nats", by_hand="kafka")
 async def test_without_the_broker_it_happens_here_and_is_an_error(broker: Broker) -> None:
     with trio.fail_after(DEADLINE):
         async with open_node(url_of(broker)) as here, peer_at(here.server.port, "/club/a?ann") as ann:

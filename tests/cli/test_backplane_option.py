@@ -17,6 +17,8 @@ from tests.cli.conftest import DEADLINE, Ends, descendants, open_command, open_r
 from tests.demo.brokers import EACH, KINDS
 from trioroom.backplane.embedded import open_embedded
 
+DEMO, PUBLISH = ("demo", "--port", "0"), ("publish", "chat/a", "x")
+
 
 @pytest.mark.redis
 async def test_servers_with_one_backplane_are_one_room(pids: Path) -> None:
@@ -83,7 +85,7 @@ async def test_embedded_one_lives_and_ends_with_its_server() -> None:
     ],
 )
 def test_wrong_url_is_told_in_one_line(url: str) -> None:
-    for command in (("demo", "--port", "0"), ("publish", "chat/a", "x")):
+    for command in (DEMO, PUBLISH):
         result = run(*command, "--backplane", url)
         assert result.exit_code == 2, result.output
         assert result.output.startswith("Error: --backplane: ")
@@ -97,8 +99,9 @@ def complaint(output: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("command", [("demo", "--port", "0"), ("publish", "chat/a", "x")])
-@pytest.mark.parametrize("scheme", ["redis", "nats", "kafka"])
+@pytest.mark.parametrize(
+    ("scheme", "command"), [("redis", DEMO), ("redis", PUBLISH), ("nats", DEMO), ("kafka", PUBLISH)]
+)
 async def test_unreachable_broker_is_told_in_one_line(scheme: str, command: tuple[str, ...]) -> None:
     async with open_command(*command, "--backplane", f"{scheme}://127.0.0.1:{free_port()}") as process:
         assert await process.wait_ended() == 1
@@ -106,10 +109,10 @@ async def test_unreachable_broker_is_told_in_one_line(scheme: str, command: tupl
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("command", [("demo", "--port", "0"), ("publish", "chat/a", "x")])
-async def test_wrong_password_is_told_in_one_line_that_does_not_tell_it(command: tuple[str, ...]) -> None:
+async def test_wrong_password_is_told_in_one_line_that_does_not_tell_it() -> None:
     async with open_redis_server(binaries()["valkey"], "--requirepass", "right") as server:
-        for url in (server.url, server.url.replace("://", "://:wrong-one@")):
+        wrong = server.url.replace("://", "://:wrong-one@")
+        for command, url in ((DEMO, server.url), (DEMO, wrong), (PUBLISH, wrong)):
             async with open_command(*command, "--backplane", url) as process:
                 assert await process.wait_ended() == 1
             assert "wrong-one" not in process.output

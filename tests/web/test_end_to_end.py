@@ -132,7 +132,7 @@ async def open_reader(node: str, url: str, codec: str) -> AsyncIterator[Reader]:
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("codec", ["json", "msgpack"])
+@pytest.mark.parametrize("codec", [pytest.param("json", marks=pytest.mark.thorough), "msgpack"])
 async def test_node_misses_nothing_when_the_server_is_killed_and_started_anew(node: str, codec: str) -> None:
     port = free_port()
     with trio.fail_after(90):

@@ -31,7 +31,11 @@ def is_installed(package: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "load", [Load("fanout", "fanout", 10, 2), Load("echo", "echo", 10)], ids=lambda load: load.name
+    "load",
+    [
+        pytest.param(Load("fanout", "fanout", 10, 2), id="fanout"),
+        pytest.param(Load("echo", "echo", 10), id="echo", marks=pytest.mark.thorough),
+    ],
 )
 @pytest.mark.parametrize("name", [name for name, contender in CONTENDERS.items() if can_run(contender)])
 def test_server_bears_the_load(name: str, load: Load, tmp_path: Path) -> None:
