@@ -9,8 +9,7 @@ import trio
 from redis.crc import key_slot
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.backplane.redis.fake_server import bulk, error, push
-from tests.backplane.redis.test_cluster import (
+from tests.backplane.redis.cluster_scene import (
     ALMOST_ALL_AT_TWO,
     HIGH_LOW,
     LAST,
@@ -21,6 +20,7 @@ from tests.backplane.redis.test_cluster import (
     open_scene,
     publish,
 )
+from tests.backplane.redis.fake_server import bulk, error, push
 from trioroom.backplane.base import Lost
 from trioroom.testing import cancel_at_step
 
