@@ -121,9 +121,17 @@ async def test_signal_leaves_politely(number: signal.Signals) -> None:
     async with open_test_server(make_app(), tcp=True) as server, open_join(server.port, "chat/a") as join:
         await join.wait_said("joined chat/a")
         join.process.send_signal(number)
-        await join.process.wait()
+        assert await join.process.wait() == 0
         assert "Traceback" not in join.errors
         assert server.connection_count == 0
+
+
+async def test_what_was_not_said_is_remembered_when_a_signal_ends_it() -> None:
+    async with open_test_server(make_app(), tcp=True) as server, open_join(server.port, "chat/a", "--json") as join:
+        await join.type("{no json")
+        await join.wait_said("not said: not JSON")
+        join.process.send_signal(signal.SIGINT)
+        assert await join.process.wait() == 1
 
 
 async def test_piped_input_is_all_said() -> None:

@@ -57,29 +57,28 @@ def join(**options: object) -> None:
         parse_url(asked.url)
     except ValueError as exc:
         raise click.BadParameter(str(exc), param_hint="URL") from exc
+    unsaid: list[str] = []
     with errors_of_client(asked.url):
-        all_said = trio.run(_run, asked)
-    if not all_said:
+        trio.run(_run, asked, unsaid)
+    if unsaid:
         raise SystemExit(1)
 
 
-async def _run(options: _Options) -> bool:
-    """Whether all that was typed has been said."""
+async def _run(options: _Options, unsaid: list[str]) -> None:
+    """Until the input ends or somebody ends us; ``unsaid`` gets why lines that were typed could not be said."""
     failures: list[BaseException] = []
-    all_said = False
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_heed_signals, nursery.cancel_scope)
             async with connect(options.url, token=options.token, codec=options.codec) as client:
                 nursery.start_soon(_tell_states, client)
                 async with client.join(options.room, presence=options.presence) as room:
-                    all_said = await _be_in(room, options)
+                    await _be_in(room, options, unsaid)
             nursery.cancel_scope.cancel()
     except* (TrioroomError, OSError, click.ClickException) as group:
         failures = leaves_of(group)
     for failure in failures:
         raise failure
-    return all_said
 
 
 async def _heed_signals(scope: trio.CancelScope) -> None:
@@ -89,16 +88,15 @@ async def _heed_signals(scope: trio.CancelScope) -> None:
             scope.cancel()
 
 
-async def _be_in(room: ClientRoom, options: _Options) -> bool:
+async def _be_in(room: ClientRoom, options: _Options, unsaid: list[str]) -> None:
     click.echo(f"* joined {room.name}", err=True)
     if options.history:
         for kept in (await room.history(options.history)).messages:
             click.echo(_line(kept.sender, kept.data, options))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_show, room, options)
-        all_said = await _say_lines(room, options)
+        await _say_lines(room, options, unsaid)
         nursery.cancel_scope.cancel()
-    return all_said
 
 
 # -- what comes -------------------------------------------------------------------------------------
@@ -152,21 +150,18 @@ def _line(sender: str | None, data: Data, options: _Options) -> str:
 # -- what is typed ----------------------------------------------------------------------------------
 
 
-async def _say_lines(room: ClientRoom, options: _Options) -> bool:
-    all_said = True
+async def _say_lines(room: ClientRoom, options: _Options, unsaid: list[str]) -> None:
+    def complain(message: str) -> None:
+        click.echo(f"* not said: {message}", err=True)
+        unsaid.append(message)
+
     async for line in _Lines():
         try:
             await room.publish(msgspec.json.decode(line) if options.as_json else line.decode("utf-8", "replace"))
         except msgspec.DecodeError as exc:
-            all_said = _complain(f"not JSON: {exc}")
+            complain(f"not JSON: {exc}")
         except (RequestRefused, Unconfirmed, LocalProtocolError) as exc:
-            all_said = _complain(str(exc))
-    return all_said
-
-
-def _complain(message: str) -> bool:
-    click.echo(f"* not said: {message}", err=True)
-    return False
+            complain(str(exc))
 
 
 class _Lines:
