@@ -173,8 +173,9 @@ def test_bomb_is_refused_at_its_bound() -> None:
         compress(b"Hello, hello, hello")[:-4],
         b"\x00\x09\x00\xf6\xffHello",  # a stored block of nine bytes that has five: our tail is not its data
         bytes.fromhex("f3 48 cd c9 c9 07 00") + b"more",
+        b"\x03",  # the first of two bytes of a final block, to which our tail has the rest
     ],
-    ids=["nothing", "bad block type", "cut off", "stored block cut off", "after the final block"],
+    ids=["nothing", "bad block type", "cut off", "stored block cut off", "after the final block", "final cut off"],
 )
 def test_corrupt_message_is_refused(payload: bytes) -> None:
     with pytest.raises(RemoteProtocolError, match="cannot be inflated") as raised:

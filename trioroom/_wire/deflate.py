@@ -127,8 +127,9 @@ def _is_whole(inflater: zlib._Decompress) -> bool:
     """Whether what ``inflater`` has read is a whole message: zlib itself says nothing of a cut off block."""
     if inflater.eof:  # a sender may end in a final block of its own and one zero byte (RFC 7692 §7.2.3.4)
         return inflater.unused_data in (b"", b"\x00")
-    # After whole blocks the tail yields no data, and a final block of ours is seen as such.
-    return not inflater.decompress(_TAIL + _FINAL_BLOCK, 1) and inflater.eof
+    # After whole blocks the tail yields no data, and a final block of ours is seen as such. One of the sender's that
+    # was cut off may end in the zeros of the tail, and then ours is left.
+    return not inflater.decompress(_TAIL + _FINAL_BLOCK, 1) and inflater.eof and not inflater.unused_data
 
 
 def _corrupt(why: str) -> RemoteProtocolError:
