@@ -150,10 +150,11 @@ def test_empty_message_is_one_zero_byte() -> None:
         "f3 48 cd c9 c9 07 00 00",
         "f2 48 05 00 00 00 ff ff ca c9 c9 07 00",
         "f3 48 cd c9 c9 07 00",
+        "00 05 00 fa ff 48 65 6c 6c 6f 01",
     ],
-    ids=["one block", "stored", "final block", "two blocks", "final block alone"],
+    ids=["one block", "stored", "final block", "two blocks", "final block alone", "empty final block"],
 )
-def test_examples_of_the_rfc_inflate(payload: str) -> None:
+def test_what_the_rfc_allows_inflates(payload: str) -> None:
     assert inflate(bytes.fromhex(payload), 5) == b"Hello"
 
 

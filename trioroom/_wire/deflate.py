@@ -127,9 +127,10 @@ def _is_whole(inflater: zlib._Decompress) -> bool:
     """Whether what ``inflater`` has read is a whole message: zlib itself says nothing of a cut off block."""
     if inflater.eof:  # a sender may end in a final block of its own and one zero byte (RFC 7692 §7.2.3.4)
         return inflater.unused_data in (b"", b"\x00")
-    # After whole blocks the tail yields no data, and a final block of ours is seen as such. One of the sender's that
-    # was cut off may end in the zeros of the tail, and then ours is left.
-    return not inflater.decompress(_TAIL + _FINAL_BLOCK, 1) and inflater.eof and not inflater.unused_data
+    # After whole blocks the tail yields no data, and a final block of ours is seen as such. Or it ends a final block of
+    # the sender's, an empty one of no compression; another that ends within the tail was cut off.
+    ended = not inflater.decompress(_TAIL + _FINAL_BLOCK, 1) and inflater.eof
+    return ended and inflater.unused_data in (b"", _FINAL_BLOCK)
 
 
 def _corrupt(why: str) -> RemoteProtocolError:
