@@ -21,4 +21,4 @@ class FrozenHeap:
             return (yield)
         finally:
             gc.enable()
-            gc.freeze()  # with the garbage, which is little: to look for it takes as long as to import forty modules
+            gc.freeze()  # with the garbage, which is little: to look for it takes that long again

@@ -92,10 +92,10 @@ def prepare(contender: Contender, cache: Path) -> Ready:
     """
     server = SERVERS / contender.server
     if not contender.server:
-        return Ready(contender, _trioroom_command(), versions=_distributions(contender.packages))
+        return Ready(contender, _trioroom_command(), versions=distributions(contender.packages))
     command = (str(server), "{port}", *contender.options)
     if server.suffix == ".py":
-        return Ready(contender, (sys.executable, *command), versions=_distributions(contender.packages))
+        return Ready(contender, (sys.executable, *command), versions=distributions(contender.packages))
     if server.suffix == ".js":
         modules = _node_modules(cache)
         versions = f"{_packages(contender.packages, modules)}, node {_output('node', '--version').lstrip('v')}"
@@ -111,7 +111,8 @@ def _trioroom_command() -> tuple[str, ...]:
     )
 
 
-def _distributions(names: tuple[str, ...]) -> str:
+def distributions(names: tuple[str, ...]) -> str:
+    """What of Python is installed, with its versions; `Missing` if one is not."""
     try:
         told = [f"{name} {importlib.metadata.version(name)}" for name in names]
     except importlib.metadata.PackageNotFoundError as exc:

@@ -5,14 +5,12 @@ Which those are is found out before there are tests of them: who is not installe
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.peers.contenders import CONTENDERS, Contender, Missing, prepare
+from tests.benchmarks.peers.contenders import CONTENDERS, Contender, Missing, distributions, prepare
 from tests.benchmarks.peers.loads import LOADS, Load, measure
 from tests.benchmarks.peers.serving import Failed, serving
 
@@ -21,13 +19,13 @@ def can_run(contender: Contender) -> bool:
     """Without fetching anything: packages of npm, which `prepare` would install, are for the comparison itself."""
     if contender.server.endswith(".c"):
         return shutil.which("gcc") is not None
-    return not contender.server.endswith(".js") and all(map(is_installed, contender.packages))
-
-
-def is_installed(package: str) -> bool:
-    with suppress(importlib.metadata.PackageNotFoundError):
-        return bool(importlib.metadata.version(package))
-    return False
+    if contender.server.endswith(".js"):
+        return False
+    try:
+        distributions(contender.packages)
+    except Missing:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
