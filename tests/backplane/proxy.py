@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -20,17 +20,24 @@ BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 @asynccontextmanager
-async def open_proxy(port_of_server: int, ssl_context: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
+async def open_proxy(
+    port_of_server: int,
+    ssl_context: ssl.SSLContext | None = None,
+    *,
+    address: Callable[[int], bytes] | None = None,
+) -> AsyncIterator[Proxy]:
     """A proxy on a free port of 127.0.0.1 before a server there; all its connections end with it.
 
     Args:
         port_of_server: where each connection is forwarded to, in plain text.
         ssl_context: of the server side, has clients speak TLS.
+        address: how a server that says where it is writes its port; the proxy says that it is there itself. What
+            arrives in two parts is not noticed.
     """
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         async with listener:
-            proxy = Proxy(listener.socket.getsockname()[1], port_of_server, ssl_context)
+            proxy = Proxy(listener.socket.getsockname()[1], port_of_server, ssl_context, address)
             nursery.start_soon(trio.serve_listeners, proxy._serve, [listener])
             yield proxy
             nursery.cancel_scope.cancel()
@@ -39,8 +46,15 @@ async def open_proxy(port_of_server: int, ssl_context: ssl.SSLContext | None = N
 class Proxy:
     """Forwards both ways without delay until told otherwise; made by `open_proxy`."""
 
-    def __init__(self, port: int, port_of_server: int, ssl_context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        port: int,
+        port_of_server: int,
+        ssl_context: ssl.SSLContext | None,
+        address: Callable[[int], bytes] | None,
+    ) -> None:
         self.port = port
+        self._address = address
         self._port_of_server = port_of_server
         self._ssl_context = ssl_context
         self._forwards = True
@@ -70,8 +84,14 @@ class Proxy:
         for link in self._links:
             link.reset()
 
+    def _answer(self, data: bytes) -> bytes:
+        """What the client is to get of that."""
+        if self._address is None:
+            return data
+        return data.replace(self._address(self._port_of_server), self._address(self.port))
+
     async def _serve(self, client: trio.SocketStream) -> None:
-        link = _Link(client)
+        link = _Link(client, self._answer)
         self._links.add(link)
         try:
             if self._forwards:
@@ -87,7 +107,8 @@ class Proxy:
 class _Link:
     """A client's connection and, once there is one, its counterpart to the server."""
 
-    def __init__(self, client: trio.SocketStream) -> None:
+    def __init__(self, client: trio.SocketStream, answer: Callable[[bytes], bytes]) -> None:
+        self._answer = answer
         self.forwarding = trio.CancelScope()
         """Of all that reads and writes; once cancelled the link is in the black hole."""
         self.dropped = trio.Event()
@@ -113,8 +134,8 @@ class _Link:
             server = await trio.open_tcp_stream("127.0.0.1", port_of_server)
             self._ends.append(server)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_pump, client, server, nursery.cancel_scope)
-                nursery.start_soon(_pump, server, client, nursery.cancel_scope)
+                nursery.start_soon(_pump, client, server, bytes, nursery.cancel_scope)
+                nursery.start_soon(_pump, server, client, self._answer, nursery.cancel_scope)
         except* (OSError, *BROKEN):
             self.reset()
         else:
@@ -122,7 +143,7 @@ class _Link:
                 await client.aclose()
 
 
-async def _pump(source: Stream, sink: Stream, both: trio.CancelScope) -> None:
+async def _pump(source: Stream, sink: Stream, translate: Callable[[bytes], bytes], both: trio.CancelScope) -> None:
     async for data in source:
-        await sink.send_all(data)
+        await sink.send_all(translate(bytes(data)))
     both.cancel()

@@ -1,6 +1,6 @@
 """Faults at random on two nodes and their broker, and whether the guarantees held: see docs/howto/find-faults.md.
 
-    python -m tests.faults [--seed N] [--minutes M] [--seeds K] [--folder DIR]
+    python -m tests.faults [--broker redis|nats|kafka] [--seed N] [--minutes M] [--seeds K] [--folder DIR]
 
 The schedule of faults is a function of the seed, so a seed that failed can be run again. With several seeds the run
 goes on after a violation. Exit code 1 if there was one.
@@ -21,6 +21,7 @@ from typing import Final
 
 import trio
 
+from tests.faults.brokers import BROKERS
 from tests.faults.checker import check
 from tests.faults.records import Received, Run, Told, Violation, write_run
 from tests.faults.run import Outcome, run_seed
@@ -42,20 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"seed {seed}, {options.minutes:g} minutes", flush=True)
         for fault in plan(seed, options.minutes):
             print(f"  {fault}", file=sys.stderr)
-        violations = run_and_check(seed, options.minutes, folder)
+        violations = run_and_check(seed, options.minutes, folder, options.broker)
         if violations:
             failed.append(seed)
             _tell_violations(violations, folder)
-            print(f"again: python -m tests.faults --seed {seed} --minutes {options.minutes:g}", flush=True)
+            same = f"--broker {options.broker} --seed {seed} --minutes {options.minutes:g}"
+            print(f"again: python -m tests.faults {same}", flush=True)
     if options.seeds > 1:
         print(f"{options.seeds} seeds, {len(failed)} with violations: {', '.join(map(str, failed)) or 'none'}")
     sys.exit(bool(failed))
 
 
-def run_and_check(seed: int, minutes: float, folder: Path) -> list[Violation]:
+def run_and_check(seed: int, minutes: float, folder: Path, broker: str) -> list[Violation]:
     """One seed. What ends the run at once is a violation too: our client runs in this process."""
     try:
-        outcome = trio.run(partial(run_seed, seed, minutes, folder))
+        outcome = trio.run(partial(run_seed, seed, minutes, folder, broker))
     except Exception as exc:
         traceback.print_exc()
         causes = leaves_of(exc) if isinstance(exc, ExceptionGroup) else [exc]
@@ -107,6 +109,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--broker", choices=[*BROKERS], default="redis", help="what links the nodes (default: redis)")
     parser.add_argument("--seed", type=int, help="the first one (default: any)")
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after another (default: 1)")
     parser.add_argument("--minutes", type=float, default=1.0, help="of faults, for each (default: 1)")

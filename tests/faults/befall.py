@@ -43,7 +43,7 @@ class Hand:
                 await self._befall_node(fault, self.world.nodes[fault.node])
 
     async def _befall_broker(self, fault: Fault) -> None:
-        broker = self.world.broker
+        broker = self.world.broker.server
         if fault.kind == "stop broker":
             broker.stop()
             await trio.sleep(fault.lasts)

@@ -44,7 +44,7 @@ SETTINGS: Final = (
 _REPOSITORY: Final = Path(__file__).parents[2]
 _COUNTED: Final = re.compile(r'"message":"([\d,]+) tasks, counted')
 _ANSWER_TIMEOUT: Final = 15.0
-_NO_BROKER: Final = "cannot use the Redis backplane"
+_NO_BROKER: Final = re.compile(r"cannot use the \w+ backplane")
 _SERVES: Final = "trioroom serves "
 _WORST: Final = ("error", "critical")
 _BOX: Final = " |+-"
@@ -116,8 +116,8 @@ class Node(ServerProcess):
                 if self.alive:
                     self._is_to_live = True
                     return
-                self._bury(NOT_STARTED if _NO_BROKER in self._log_of_life() else self._ended_by_itself())
-                self.lives[-1].errors = [error for error in self.lives[-1].errors if _NO_BROKER not in error]
+                self._bury(NOT_STARTED if _NO_BROKER.search(self._log_of_life()) else self._ended_by_itself())
+                self.lives[-1].errors = [error for error in self.lives[-1].errors if not _NO_BROKER.search(error)]
                 await trio.sleep(_RESTART_DELAY)
 
     async def raise_from_the_dead(self) -> str | None:

@@ -164,6 +164,8 @@ class Run(msgspec.Struct):
     restarts: list[Restart] = msgspec.field(default_factory=list)
     presence: list[PresenceSeen] = msgspec.field(default_factory=list)
     remains: list[Remains] = msgspec.field(default_factory=list)
+    dense: bool = True
+    """Offsets of a history go up by one, and not only up."""
     troubles: list[str] = msgspec.field(default_factory=list)
     """What the suite itself has seen to be wrong while it ran."""
 

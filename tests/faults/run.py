@@ -41,14 +41,15 @@ class Outcome:
     """What happened how often."""
 
 
-async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = False) -> Outcome:
+async def run_seed(seed: int, minutes: float, folder: Path, broker: str, *, quiet: bool = False) -> Outcome:
     """From the start of the servers to their end.
 
     Args:
         folder: gets the nodes' logs and journals.
+        broker: its name.
         quiet: do not tell how it goes.
     """
-    async with open_world(folder) as world:
+    async with open_world(folder, broker) as world:
         for number in range(NODES):
             await comes_true(partial(_is_linked, world, number), _SETTLE)
         idle_tasks = await _count_at_rest(world)
@@ -66,6 +67,7 @@ async def run_seed(seed: int, minutes: float, folder: Path, *, quiet: bool = Fal
         warm = [node.warm for node in world.nodes]
         await _part(world, crowd, idle_tasks, warm)
         crowd.run.restarts = world.restarts
+        crowd.run.dense = world.broker.dense
         return Outcome(crowd.run, crowd.counts)
 
 

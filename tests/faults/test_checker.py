@@ -198,6 +198,14 @@ def test_first_message_that_does_not_follow_the_position_of_the_join() -> None:
     assert check(Run(records=[raw])) == []
 
 
+def test_offsets_that_rooms_share_may_jump_and_never_go_back() -> None:
+    ahead = [*placed(1), *placed(2, ahead=5)]
+    assert promises_broken(Run(records=[record(KEPT, *ahead)])) == {"positions"}
+    assert check(Run(records=[record(KEPT, *ahead)], dense=False)) == []
+    back = [*placed(1, ahead=5), *placed(2)]
+    assert promises_broken(Run(records=[record(KEPT, *back)], dense=False)) == {"positions"}
+
+
 def test_offsets_go_on_in_an_epoch_that_follows_another() -> None:
     entries = [*placed(1), Moved(1.5, Position("f", 1)), *placed(2, epoch="f")]
     assert check(Run(records=[record(KEPT, *entries)])) == []

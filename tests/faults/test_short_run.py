@@ -13,11 +13,18 @@ SEED = 6
 MINUTES = 0.15
 
 
-@pytest.mark.redis
 @pytest.mark.slow
-def test_faults_break_no_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "broker",
+    [
+        pytest.param("redis", marks=pytest.mark.redis),
+        pytest.param("nats", marks=[pytest.mark.nats, pytest.mark.thorough]),
+        pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.thorough]),
+    ],
+)
+def test_faults_break_no_promise(broker: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main([f"--seed={SEED}", f"--minutes={MINUTES}", f"--folder={tmp_path}"])
+        main([f"--broker={broker}", f"--seed={SEED}", f"--minutes={MINUTES}", f"--folder={tmp_path}"])
     told = capsys.readouterr().out
     assert not ended.value.code, told
     run = read_run(tmp_path / f"seed-{SEED}")
