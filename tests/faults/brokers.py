@@ -47,8 +47,8 @@ class Broker:
     options: str = _OPTIONS
     dense: bool = True
     """Offsets go up by one."""
-    lasting: bool = True
-    """What it has confirmed outlives SIGKILL."""
+    end: Callable[[], None] | None = None
+    """How it goes so that it keeps what it has confirmed; None is by SIGKILL."""
     address: Callable[[int], bytes] | None = None
     """How it says in its answers on which port it is; None if it does not."""
 
@@ -73,9 +73,9 @@ async def _nats() -> AsyncIterator[Broker]:
 
 @asynccontextmanager
 async def _kafka() -> AsyncIterator[Broker]:
-    async with open_noida() as server:  # which has what is a second old
+    async with open_noida() as server:
         options = f"{_OPTIONS}&partitions=2"
-        yield Broker(server, "kafka", options, dense=False, lasting=False, address=_kafka_address)
+        yield Broker(server, "kafka", options, dense=False, end=server.end, address=_kafka_address)
 
 
 def _kafka_address(port: int) -> bytes:

@@ -44,12 +44,13 @@ class World:
         """Kill it, and have it back after ``away`` seconds, with its data or without."""
         alive = trio.current_time()
         server = self.broker.server
-        server.kill()
         if empty:
             server.forget()
+        else:
+            (self.broker.end or server.kill)()
         await trio.sleep(away)
         await server.restart()
-        self.restarts.append(Restart(alive, trio.current_time(), empty or not self.broker.lasting))
+        self.restarts.append(Restart(alive, trio.current_time(), empty))
 
 
 @asynccontextmanager
