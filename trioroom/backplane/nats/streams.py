@@ -13,6 +13,7 @@ import trio
 
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import NoResponders, Requests
+from trioroom.backplane.pending import Unanswered
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 NAME_IN_USE: Final = 10058
@@ -28,6 +29,10 @@ _NO_JETSTREAM: Final = (
 )
 
 
+class JetStreamUnavailable(BackplaneUnavailable):
+    """It does not answer, or says that it cannot now; it will when the servers of a cluster have chosen who leads."""
+
+
 class JetStreamError(BackplaneError):
     """The server has answered with an error, as it will again; ``err_code`` says which."""
 
@@ -41,7 +46,8 @@ def parse_answer(reply: Message) -> dict[str, Any]:
 
     Raises:
         JetStreamError: it refuses.
-        BackplaneUnavailable: it cannot now, for want of a leader, say; or what came is no answer of JetStream.
+        JetStreamUnavailable: it cannot now, for want of a leader, say.
+        BackplaneUnavailable: what came is no answer of JetStream.
     """
     try:
         answer: dict[str, Any] = json.loads(reply.payload)
@@ -55,7 +61,7 @@ def parse_answer(reply: Message) -> dict[str, Any]:
     if err_code in _WITHOUT_JETSTREAM:
         raise JetStreamError(_NO_JETSTREAM, err_code)
     if code == 503:
-        raise BackplaneUnavailable(f"JetStream cannot do it now: {description}; retry later")
+        raise JetStreamUnavailable(f"JetStream cannot do it now: {description}; retry later")
     raise JetStreamError(f"JetStream refuses: {description}", err_code)
 
 
@@ -64,13 +70,18 @@ async def call_api(requests: Requests, name: str, body: Mapping[str, object] | N
 
     Raises:
         JetStreamError: the server refuses, or has no JetStream.
-        BackplaneUnavailable: as `Requests.ask`, or JetStream cannot do it now.
+        BackplaneUnavailable: as `Requests.ask`; `JetStreamUnavailable` if it is JetStream that does not answer.
     """
     payload = b"" if body is None else json.dumps(body).encode()
     try:
         return parse_answer(await requests.ask(f"$JS.API.{name}", payload))
     except NoResponders as exc:
         raise BackplaneUnavailable(_NO_JETSTREAM) from exc
+    except Unanswered as exc:
+        raise JetStreamUnavailable(
+            f"JetStream has not answered within {requests.timeout:g} s; in a cluster more than half of the servers "
+            "have to be up and to reach each other, or none of them leads"
+        ) from exc
 
 
 async def append(
