@@ -67,7 +67,7 @@ class NatsServer(ServerProcess):
         lines = [f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitoring_port}", configuration]
         if self._jetstream:
             lines.append(f'jetstream {{ store_dir: "{self._directory}/store", {_ROOM} }}')
-            if "authorization" not in configuration and "accounts" not in configuration:
+            if not any(word in configuration for word in ("authorization", "accounts", "operator")):
                 lines.append(_ACCOUNTS)
         if "max_payload" not in configuration:
             lines.append(f"max_payload: {MAX_PAYLOAD}")

@@ -22,10 +22,15 @@ NOT_THERE: Final = 10059
 """There is no such stream."""
 _ID_IN_PROCESS: Final = 10158  # the first publication with this Nats-Msg-Id is on its way to the other servers
 _PAUSE: Final = 0.02  # seconds, until they have it
-_WITHOUT_JETSTREAM: Final = frozenset((10039, 10076))  # not for this account, not at all
+_NOT_FOR_THIS_ACCOUNT: Final = 10039
+_NOT_AT_ALL: Final = 10076
 _NO_JETSTREAM: Final = (
     "the NATS server runs without JetStream, which gives the publications of a room one order; start it with "
     "`nats-server -js`, or put jetstream {} into its configuration"
+)
+_NO_JETSTREAM_HERE: Final = (
+    "the account that we log in to is without JetStream, which gives the publications of a room one order; put "
+    "`jetstream: enabled` into it, or limits such as `--js-disk-storage` of `nsc edit account`"
 )
 
 
@@ -58,8 +63,8 @@ def parse_answer(reply: Message) -> dict[str, Any]:
         description = str(error.get("description", "no description"))
     except (AttributeError, TypeError, ValueError, OverflowError, RecursionError) as exc:
         raise BackplaneUnavailable(f"the broker answered {reply.payload[:80]!r}, which is not JetStream's") from exc
-    if err_code in _WITHOUT_JETSTREAM:
-        raise JetStreamError(_NO_JETSTREAM, err_code)
+    if err_code in (_NOT_FOR_THIS_ACCOUNT, _NOT_AT_ALL):
+        raise JetStreamError(_NO_JETSTREAM if err_code == _NOT_AT_ALL else _NO_JETSTREAM_HERE, err_code)
     if code == 503:
         raise JetStreamUnavailable(f"JetStream cannot do it now: {description}; retry later")
     raise JetStreamError(f"JetStream refuses: {description}", err_code)
