@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import chain, islice
 from typing import Final
 
 import attrs
@@ -28,6 +29,7 @@ WRONG_LAST_SEQUENCE: Final = 10071
 _NOT_FOUND: Final = frozenset((10037, 10059))  # no such message, no such stream
 _READERS: Final = 16
 _PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
+_TASKS: Final = 250  # of one `Bucket.put_all`, so many requests of which are on their way together
 _BATCH: Final = 1_000  # entries of one reply
 _BATCH_BYTES: Final = 1 << 20  # about, of one reply
 _END_OF_BATCH: Final = 204
@@ -134,22 +136,24 @@ class Bucket:
         If one fails all are tried, and the rest may be there. ``puts`` is asked for each when there is room for it.
         """
         failures: list[BackplaneError] = []
+        rest = iter(puts)
 
-        async def put(what: Put) -> None:
-            try:
-                await self.put(what)
-            except BackplaneError as exc:
-                failures.append(exc)
-            finally:
-                self._slots.release()
-
-        async with trio.open_nursery() as nursery:
-            for what in puts:
+        async def put_from(first: Put) -> None:
+            for what in chain((first,), rest):  # a task for each would take a fifth more of the time
                 try:
                     self._slots.acquire_nowait()  # no checkpoint, so that many go out together
                 except trio.WouldBlock:
                     await self._slots.acquire()
-                nursery.start_soon(put, what)
+                try:
+                    await self.put(what)
+                except BackplaneError as exc:
+                    failures.append(exc)
+                finally:
+                    self._slots.release()
+
+        async with trio.open_nursery() as nursery:
+            for first in islice(rest, _TASKS):
+                nursery.start_soon(put_from, first)
         if failures:
             raise failures[0]
 
