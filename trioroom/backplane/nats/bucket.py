@@ -12,6 +12,7 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from typing import Final
 
@@ -21,12 +22,17 @@ import trio
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import JetStreamError, call_api, ensure_stream, parse_answer
+from trioroom.backplane.nats.streams import (
+    NOT_THERE,
+    JetStreamError,
+    append,
+    ask_until_decided,
+    call_api,
+    ensure_stream,
+)
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
-WRONG_LAST_SEQUENCE: Final = 10071
-"""The key has been put or removed since."""
-_NOT_FOUND: Final = frozenset((10037, 10059))  # no such message, no such stream
+_NOT_FOUND: Final = frozenset((10037, NOT_THERE))  # no such message, no such stream
 _READERS: Final = 16
 _PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
 _TASKS: Final = 250  # of one `Bucket.put_all`, so many requests of which are on their way together
@@ -116,19 +122,20 @@ class Bucket:
         Args:
             after: only if this is the number of what is there, or 0 and there is nothing.
         Raises:
-            JetStreamError: it is not, by `WRONG_LAST_SEQUENCE`, or the server refuses.
+            JetStreamError: it is not, by `trioroom.backplane.nats.streams.WRONG_LAST_SEQUENCE`, or the server refuses.
             BackplaneUnavailable: as `Requests.ask`.
         """
         headers = dict(what.headers or {})
         if after is not None:
             headers["Nats-Expected-Last-Subject-Sequence"] = str(after)
         subject, made = self._subjects + what.key, self._made
+        ask = partial(self._requests.ask, subject, what.payload, headers)
         try:
-            reply = await self._requests.ask(subject, what.payload, headers)
+            answer = await ask_until_decided(ask, self._requests.timeout)
         except NoResponders:  # there is no such stream
             await self._make(made)
-            reply = await self._requests.ask_served(subject, what.payload, headers)
-        return _integer(parse_answer(reply).get("seq"))
+            answer = await append(self._requests, subject, what.payload, headers)
+        return _integer(answer.get("seq"))
 
     async def put_all(self, puts: Iterable[Put]) -> None:
         """Each key once, many at a time; in what order the server gets them is left open. Raises as `put` does.

@@ -19,7 +19,14 @@ import msgspec
 from trioroom.backplane.nats.protocol import Message, parse_headers
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import NOT_THERE, JetStreamError, append, call_api, ensure_stream
+from trioroom.backplane.nats.streams import (
+    NOT_THERE,
+    WRONG_LAST_SEQUENCE,
+    JetStreamError,
+    append,
+    call_api,
+    ensure_stream,
+)
 from trioroom.backplane.nats.subjects import Names
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
@@ -28,7 +35,6 @@ MARK: Final = "Trioroom-Mark"
 _SPREAD: Final = "trioroom-streams"  # in the metadata, over how many streams the rooms are spread
 _NANOSECONDS: Final = 1_000_000_000
 _NOT_FOUND: Final = 10037
-_WRONG_SEQUENCE: Final = frozenset((10071, 10164))  # with the number that it should have been, and without
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -130,7 +136,7 @@ class HistoryStream:
         try:
             await self.append(subject, payload, {**headers, "Nats-Expected-Last-Subject-Sequence": str(after)})
         except JetStreamError as exc:
-            if exc.err_code not in _WRONG_SEQUENCE:
+            if exc.err_code != WRONG_LAST_SEQUENCE:
                 raise
             return False
         return True

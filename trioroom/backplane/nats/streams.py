@@ -6,7 +6,8 @@ See https://docs.nats.io/reference/reference-protocols/nats_api_reference.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -21,7 +22,10 @@ NAME_IN_USE: Final = 10058
 """The stream is there with another configuration."""
 NOT_THERE: Final = 10059
 """There is no such stream."""
-_ID_IN_PROCESS: Final = 10158  # the first publication with this Nats-Msg-Id is on its way to the other servers
+WRONG_LAST_SEQUENCE: Final = 10071
+"""Something else has come to the subject since."""
+# What came before, with the same Nats-Msg-Id or to the same subject, is on its way to the other servers of a cluster.
+_UNDECIDED: Final = frozenset((10158, 10164))
 _PAUSE: Final = 0.02  # seconds, until they have it
 _NOT_FOR_THIS_ACCOUNT: Final = 10039
 _NOT_AT_ALL: Final = 10076
@@ -99,12 +103,22 @@ async def append(
         JetStreamError: the server refuses.
         BackplaneUnavailable: as `Requests.ask_served`, or JetStream cannot do it now.
     """
-    deadline = trio.current_time() + requests.timeout
+    return await ask_until_decided(partial(requests.ask_served, subject, payload, headers), requests.timeout)
+
+
+async def ask_until_decided(ask: Callable[[], Awaitable[Message]], timeout: float) -> dict[str, Any]:
+    """What a stream answers to ``ask``, which publishes to it; again while it cannot tell whether it may take that.
+
+    Raises:
+        JetStreamError: the server refuses, or cannot tell within ``timeout``.
+        BackplaneUnavailable: as ``ask``, or JetStream cannot do it now.
+    """
+    deadline = trio.current_time() + timeout
     while True:
         try:
-            return parse_answer(await requests.ask_served(subject, payload, headers))
+            return parse_answer(await ask())
         except JetStreamError as exc:
-            if exc.err_code != _ID_IN_PROCESS or trio.current_time() + _PAUSE > deadline:
+            if exc.err_code not in _UNDECIDED or trio.current_time() + _PAUSE > deadline:
                 raise
         await trio.sleep(_PAUSE)
 
