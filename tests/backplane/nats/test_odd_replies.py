@@ -158,6 +158,8 @@ def test_errors_of_jetstream_say_what_the_server_said() -> None:
     assert raised.value.err_code == 10071
     with pytest.raises(BackplaneUnavailable, match="JetStream cannot do it now: no quorum; retry later"):
         parse_answer(answer('{"error":{"code":503,"description":"no quorum"}}'))
+    with pytest.raises(BackplaneUnavailable, match="JetStream cannot do it now: no suitable peers"):
+        parse_answer(answer('{"error":{"code":400,"err_code":10005,"description":"no suitable peers"}}'))
 
 
 NOISE = st.lists(

@@ -92,7 +92,8 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     ``nats+tls://`` with TLS. They run with JetStream. Each field of `NatsSettings` can stand in the query and goes
     before ``settings``; ``nkey_file`` and ``credentials_file`` name a file with a key to log in with (extra ``nats``).
 
-    A cluster that takes us and has nobody who leads is waited for, some 30 seconds at most.
+    A cluster that takes us and has nobody who leads, or too few servers for ``replicas``, is waited for, some 30
+    seconds at most.
 
     Raises:
         ValueError: the URL is none of these.

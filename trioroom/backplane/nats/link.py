@@ -60,7 +60,7 @@ class Link(SupervisedLink):
         self.server = ServerInfo()
         """What the server says of itself that we are connected to, or were last."""
         self.leaderless = False
-        """It is down as a cluster that took us has nobody who leads, which it may have in a few seconds."""
+        """It is down as a cluster that took us has nobody who leads, or too few servers; soon it may have."""
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []

@@ -27,6 +27,8 @@ WRONG_LAST_SEQUENCE: Final = 10071
 # What came before, with the same Nats-Msg-Id or to the same subject, is on its way to the other servers of a cluster.
 _UNDECIDED: Final = frozenset((10158, 10164))
 _PAUSE: Final = 0.02  # seconds, until they have it
+_LONG_PAUSE: Final = 0.1  # seconds, until a stream can be made
+_NO_PEERS: Final = 10005  # for as many copies: a server is away, or one that has just come is not known for good yet
 _NOT_FOR_THIS_ACCOUNT: Final = 10039
 _NOT_AT_ALL: Final = 10076
 _NO_JETSTREAM: Final = (
@@ -70,7 +72,7 @@ def parse_answer(reply: Message) -> dict[str, Any]:
         raise BackplaneUnavailable(f"the broker answered {reply.payload[:80]!r}, which is not JetStream's") from exc
     if err_code in (_NOT_FOR_THIS_ACCOUNT, _NOT_AT_ALL):
         raise JetStreamError(_NO_JETSTREAM if err_code == _NOT_AT_ALL else _NO_JETSTREAM_HERE, err_code)
-    if code == 503:
+    if code == 503 or err_code == _NO_PEERS:
         raise JetStreamUnavailable(f"JetStream cannot do it now: {description}; retry later")
     raise JetStreamError(f"JetStream refuses: {description}", err_code)
 
@@ -127,12 +129,23 @@ async def ensure_stream(requests: Requests, config: Mapping[str, object]) -> dic
     """Have a stream of this configuration, made or updated if need be; what the server says of it.
 
     That is ``config``, ``created`` and ``state`` among others. ``config`` names all that matters, ``name`` included:
-    what it leaves out becomes the server's default.
+    what it leaves out becomes the server's default. Asked again while JetStream says that it cannot now.
 
     Raises:
         JetStreamError: the server refuses the configuration, or has no JetStream.
         BackplaneUnavailable: as `call_api`.
     """
+    deadline = trio.current_time() + requests.timeout
+    while True:
+        try:
+            return await _create_or_update(requests, config)
+        except JetStreamUnavailable:
+            if trio.current_time() + _LONG_PAUSE > deadline:
+                raise
+        await trio.sleep(_LONG_PAUSE)
+
+
+async def _create_or_update(requests: Requests, config: Mapping[str, object]) -> dict[str, Any]:
     name = config["name"]
     try:
         return await call_api(requests, f"STREAM.CREATE.{name}", config)
