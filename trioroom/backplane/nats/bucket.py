@@ -23,16 +23,18 @@ from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
 from trioroom.backplane.nats.streams import (
+    NO_MESSAGE,
     NOT_THERE,
     JetStreamError,
     append,
     ask_until_decided,
     call_api,
     ensure_stream,
+    is_end,
 )
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
-_NOT_FOUND: Final = frozenset((10037, NOT_THERE))  # no such message, no such stream
+_NOT_FOUND: Final = frozenset((NO_MESSAGE, NOT_THERE))
 _READERS: Final = 16
 _PUTS_AT_ONCE: Final = 2_000  # by `Bucket.put_all`, in all
 _TASKS: Final = 250  # of one `Bucket.put_all`, so many requests of which are on their way together
@@ -212,10 +214,10 @@ class Bucket:
         payload = json.dumps({**which, "batch": _BATCH, "max_bytes": _BATCH_BYTES}).encode()
         subject, made = f"$JS.API.DIRECT.GET.{self.stream}", self._made
         try:
-            return await self._requests.ask_many(subject, payload, last=_is_end)
+            return await self._requests.ask_many(subject, payload, last=is_end)
         except NoResponders:
             await self._make(made)
-            return await self._requests.ask_many(subject, payload, last=_is_end)
+            return await self._requests.ask_many(subject, payload, last=is_end)
 
     def _parse_all(self, replies: Iterable[Message]) -> list[Entry]:
         try:
@@ -250,10 +252,6 @@ class Bucket:
         except JetStreamError as exc:
             if exc.err_code not in _NOT_FOUND:
                 raise
-
-
-def _is_end(reply: Message) -> bool:
-    return reply.status is not None
 
 
 def _digits(text: str) -> int:

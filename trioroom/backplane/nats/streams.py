@@ -18,10 +18,14 @@ from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.pending import Unanswered
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
+NANOSECONDS: Final = 1_000_000_000
+"""Of a second: how the configuration of a stream has times."""
 NAME_IN_USE: Final = 10058
 """The stream is there with another configuration."""
 NOT_THERE: Final = 10059
 """There is no such stream."""
+NO_MESSAGE: Final = 10037
+"""There is none that was asked for."""
 WRONG_LAST_SEQUENCE: Final = 10071
 """Something else has come to the subject since."""
 # What came before, with the same Nats-Msg-Id or to the same subject, is on its way to the other servers of a cluster.
@@ -51,6 +55,11 @@ class JetStreamError(BackplaneError):
     def __init__(self, description: str, err_code: int) -> None:
         super().__init__(description)
         self.err_code = err_code
+
+
+def is_end(reply: Message) -> bool:
+    """Whether it is the last one to a direct get of several messages, which has a status and is no message."""
+    return reply.status is not None
 
 
 def parse_answer(reply: Message) -> dict[str, Any]:
