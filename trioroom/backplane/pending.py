@@ -23,6 +23,10 @@ _LOOKS_PER_TIMEOUT: Final = 20  # so that a question may wait a twentieth longer
 _GROUP_BYTES: Final = 1 << 18  # of one system call; what waits beyond goes with the next
 
 
+class Unanswered(BackplaneUnavailable):
+    """The broker has said nothing in time; what was asked may have been done or not."""
+
+
 @attrs.define(eq=False)
 class Pending:
     """One question, until it has been answered."""
@@ -144,7 +148,7 @@ class PendingQueue(ABC, Generic[Kind]):
 
     def _expire(self, oldest: float) -> None:
         within = f"within timeout={self.timeout:g} s{self._because}"
-        error = partial(BackplaneUnavailable, f"the broker has not confirmed a publication {within}; retry later")
+        error = partial(Unanswered, f"the broker has not confirmed a publication {within}; retry later")
         # All of them, as who has waited for room may stand behind who came later.
         for pending in [each for each in chain(self._waiting, self._on_their_way()) if each.since <= oldest]:
             self._abandon(pending)

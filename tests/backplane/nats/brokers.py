@@ -52,7 +52,9 @@ class NatsClusterOfThree:
     def take_urls(self, shared_nats_cluster: NatsCluster, request: pytest.FixtureRequest) -> Iterator[None]:
         query = f"?prefix={prefix_of(request)}&replicas=3&history_streams=2"  # each stream keeps all servers busy
         self.urls = [server.url + query for server in shared_nats_cluster.servers]
+        shared_nats_cluster.check()
         yield
+        shared_nats_cluster.check()
         trio.run(shared_nats_cluster.remove_streams)
 
     @asynccontextmanager

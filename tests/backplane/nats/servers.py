@@ -67,7 +67,7 @@ class NatsServer(ServerProcess):
         lines = [f"listen: 127.0.0.1:{self.port}", f"http: 127.0.0.1:{self.monitoring_port}", configuration]
         if self._jetstream:
             lines.append(f'jetstream {{ store_dir: "{self._directory}/store", {_ROOM} }}')
-            if "authorization" not in configuration and "accounts" not in configuration:
+            if not any(word in configuration for word in ("authorization", "accounts", "operator")):
                 lines.append(_ACCOUNTS)
         if "max_payload" not in configuration:
             lines.append(f"max_payload: {MAX_PAYLOAD}")
@@ -151,6 +151,17 @@ class NatsCluster:
         self.servers = servers
         self.url = "nats://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
 
+    async def leader(self) -> NatsServer:
+        """The server that makes streams."""
+        name = (await self.servers[0].monitor("jsz"))["meta_cluster"]["leader"]
+        return next(server for number, server in enumerate(self.servers) if name == f"n{number}")
+
+    def check(self) -> None:
+        """A RuntimeError with the log of a server that has ended by itself: all tests that share it would fail."""
+        for server in self.servers:
+            if not server.alive:
+                raise RuntimeError(f"a server of the cluster has ended; its log:\n{server.log}")
+
     async def leader_of(self, stream: str) -> NatsServer | None:
         """The server that numbers what comes for ``stream``; None while there is none."""
         for server in self.servers:
@@ -172,10 +183,17 @@ class NatsCluster:
     async def remove_streams(self) -> None:
         """All there are: the servers go on talking about each that nobody uses any more, three times a second."""
         server = self.servers[0]
-        names = json.loads(await server.ask("$JS.API.STREAM.NAMES"))["streams"] or ()
-        async with trio.open_nursery() as nursery:
-            for name in names:
-                nursery.start_soon(server.ask, f"$JS.API.STREAM.DELETE.{name}")
+
+        async def has_none() -> bool:
+            with trio.move_on_after(ANSWER_TIMEOUT / 5):  # while they choose a leader nobody answers, nor will later
+                told = json.loads(await server.ask("$JS.API.STREAM.NAMES"))
+                async with trio.open_nursery() as nursery:
+                    for name in told.get("streams") or ():
+                        nursery.start_soon(server.ask, f"$JS.API.STREAM.DELETE.{name}")
+                return told.get("streams", "") is None
+            return False
+
+        await until(has_none, "the streams are removed")
 
     async def _ask_cluster(self, server: NatsServer, stream: str) -> dict[str, Any] | None:
         """What it says of who has ``stream``; None if it has it not."""

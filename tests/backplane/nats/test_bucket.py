@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import trio
 
-from tests.backplane.nats.servers import NatsServer, open_nats_server
+from tests.backplane.nats.servers import NatsCluster, NatsServer, open_nats_server
 from tests.backplane.processes import until
 from trioroom.backplane.nats import NatsBackplane, NatsSettings, bucket, open_nats
-from trioroom.backplane.nats.bucket import WRONG_LAST_SEQUENCE, Bucket, Put
+from trioroom.backplane.nats.bucket import Bucket, Put
 from trioroom.backplane.nats.protocol import Message
-from trioroom.backplane.nats.streams import JetStreamError, call_api
+from trioroom.backplane.nats.streams import WRONG_LAST_SEQUENCE, JetStreamError, call_api
 from trioroom.errors import BackplaneError
 
 pytestmark = pytest.mark.nats
@@ -101,6 +101,27 @@ async def test_put_on_condition(kept: Bucket) -> None:
             await kept.put(Put("a", b"3"), after=wrong)
         assert caught.value.err_code == WRONG_LAST_SEQUENCE
     assert await contents(kept) == {"a": b"2"}
+
+
+async def test_of_several_that_put_the_same_key_at_once_in_a_cluster_one_succeeds(
+    shared_nats_cluster: NatsCluster,
+) -> None:
+    refused: list[int] = []
+    async with open_nats(f"{shared_nats_cluster.url}?prefix=at-once&replicas=3") as node:
+        kept = node.presence._bucket
+
+        async def put(number: int) -> None:
+            try:
+                await kept.put(Put("a", b"%d" % number), after=first)
+            except JetStreamError as exc:
+                refused.append(exc.err_code)
+
+        first = await kept.put(Put("a", b""))
+        async with trio.open_nursery() as nursery:
+            for number in range(6):
+                nursery.start_soon(put, number)
+    assert refused == [WRONG_LAST_SEQUENCE] * 5
+    await shared_nats_cluster.remove_streams()
 
 
 async def test_if_one_of_many_fails_the_others_are_put(kept: Bucket) -> None:

@@ -16,7 +16,7 @@ import trustme
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from trioroom.backplane.nats import open_nats
 from trioroom.backplane.nats.connection import open_connection
-from trioroom.backplane.nats.credentials import credentials_of
+from trioroom.backplane.nats.credentials import advice_on, credentials_of
 from trioroom.backplane.nats.location import Login
 from trioroom.backplane.supervision import LinkLost
 from trioroom.backplane.url import Endpoint
@@ -86,6 +86,13 @@ def test_credentials_file_is_read_as_its_tools_write_it(tmp_path: Path) -> None:
     signature = base64.urlsafe_b64decode(told["sig"] + "==")
     assert nkeys.from_seed(bytearray(SEED)).verify(b"nonce", signature)
     assert credentials_of(Login(credentials_file=str(file)), "\ud800")["sig"], "a JSON text may have that"
+
+
+@pytest.mark.parametrize("claims", [b"", b"!", b"[]", b'{"exp":"x"}', b'{"exp":1e400}', b'{"exp":1e30}', b"[" * 9_000])
+def test_jwt_that_is_none_is_told_of_as_one_that_does_not_fit(claims: bytes, tmp_path: Path) -> None:
+    for jwt in (b"x", b"x.%b.x" % base64.urlsafe_b64encode(claims)):
+        (tmp_path / "file").write_bytes(b"-----BEGIN NATS USER JWT-----\n%b\n------END NATS USER JWT------\n" % jwt)
+        assert " is revoked, or" in advice_on(Login(credentials_file=str(tmp_path / "file")))
 
 
 @pytest.mark.parametrize(

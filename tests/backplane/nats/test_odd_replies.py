@@ -82,7 +82,10 @@ def saying(*pieces: bytes) -> Serve:
         ([info(), b"PONG\r\nMSG a 1 -5\r\n"], "what answers there is no NATS server: b'MSG a 1 -5' begins no message"),
         ([info(), b"-ERR 'a\x1b[31m\nb'\r\n"], "the server refused us: a?[31m?b"),
         ([info(), b"PONG\r\n-ERR 'Stale Connection'\r\n"], "the server says: Stale Connection"),
-        ([info(), b"PONG\r\n"], "the broker has not confirmed a publication within timeout=0.3 s; retry later"),
+        (
+            [info(), b"PONG\r\n"],
+            "JetStream has not answered within 0.3 s; in a cluster more than half of the",
+        ),
     ],
 )
 async def test_what_is_no_server_is_told(pieces: list[bytes], reason: str) -> None:
@@ -155,6 +158,8 @@ def test_errors_of_jetstream_say_what_the_server_said() -> None:
     assert raised.value.err_code == 10071
     with pytest.raises(BackplaneUnavailable, match="JetStream cannot do it now: no quorum; retry later"):
         parse_answer(answer('{"error":{"code":503,"description":"no quorum"}}'))
+    with pytest.raises(BackplaneUnavailable, match="JetStream cannot do it now: no suitable peers"):
+        parse_answer(answer('{"error":{"code":400,"err_code":10005,"description":"no suitable peers"}}'))
 
 
 NOISE = st.lists(

@@ -139,7 +139,7 @@ async def test_rows_outlive_the_loss_of_the_server_that_had_the_table_first() ->
     one, two = Watcher(), Watcher()
     with trio.fail_after(60):
         async with open_nats_cluster() as cluster, AsyncExitStack() as stack:
-            options = "?replicas=3&connect_timeout=10"
+            options = "?replicas=3"
             async with open_nats(f"{cluster.url}{options}") as node, node.presence.open(ROOM, Watcher(), 0.05):
                 leader = await cluster.leader_of("KV_trioroom_presence")
             assert leader is not None

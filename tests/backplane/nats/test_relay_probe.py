@@ -14,6 +14,7 @@ from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats import NatsSettings
 from trioroom.backplane.nats.relay_probe import RelayProbe
 from trioroom.backplane.nats.requests import Requests
+from trioroom.backplane.nats.streams import JetStreamUnavailable
 from trioroom.backplane.supervision import LinkLost
 
 
@@ -84,7 +85,7 @@ async def test_relay_that_does_not_do_its_work_is_told(
 async def test_nobody_to_number_what_passes_by_is_told(autojump_clock: MockClock) -> None:
     async with open_scene() as scene:
         scene.head = NOBODY
-        with pytest.raises(LinkLost, match="the stream of the rooms has no leader, or is gone"):
+        with pytest.raises(JetStreamUnavailable, match="the stream of the rooms has no leader, or is gone"):
             await scene.probe.pass_by()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
+from typing import Final
+
+import trio
 
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.background import run_in_background
@@ -19,6 +22,10 @@ from trioroom.backplane.nats.subjects import Names, token_of
 from trioroom.backplane.room_channel import RoomChannel
 from trioroom.backplane.subscriptions import Subscriptions
 from trioroom.errors import BackplaneUnavailable
+
+# Seconds. When a server of a cluster dies the others wait for 4 to 9 before they choose who leads them, and as long
+# again for a new stream that the dead one was to lead; 16 have been seen.
+_ELECTION: Final = 30.0
 
 
 class NatsBackplane:
@@ -85,6 +92,9 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     ``nats+tls://`` with TLS. They run with JetStream. Each field of `NatsSettings` can stand in the query and goes
     before ``settings``; ``nkey_file`` and ``credentials_file`` name a file with a key to log in with (extra ``nats``).
 
+    A cluster that takes us and has nobody who leads, or too few servers for ``replicas``, is waited for, some 30
+    seconds at most.
+
     Raises:
         ValueError: the URL is none of these.
         BackplaneUnavailable: no server can be reached, or they refuse us, now. Later they are waited for.
@@ -98,9 +108,14 @@ async def open_nats(url: str, *, settings: NatsSettings | None = None) -> AsyncI
     link.add(StreamLeaders(names.leaders_of(names.relay).encode(), lose=lose))
     backplane = NatsBackplane(link, location.settings)
     async with run_in_background(link.run):
-        while not link.ready:
-            if link.failure is not None:
-                raise BackplaneUnavailable(f"cannot use the NATS backplane: {link.failure}")
-            await link.wait_changed()
+        await _wait_ready(link)
         async with run_in_background(backplane.presence.run):
             yield backplane
+
+
+async def _wait_ready(link: Link) -> None:
+    patience = trio.current_time() + _ELECTION
+    while not link.ready:
+        if link.failure is not None and (not link.leaderless or trio.current_time() > patience):
+            raise BackplaneUnavailable(f"cannot use the NATS backplane: {link.failure}")
+        await link.wait_changed()

@@ -15,13 +15,14 @@ import attrs
 import trio
 
 from trioroom._core.causes import root_of
-from trioroom.backplane.nats.credentials import credentials_of
+from trioroom.backplane.nats.credentials import advice_on, credentials_of
 from trioroom.backplane.nats.location import Login
 from trioroom.backplane.nats.protocol import BadProtocol, Control, Message, Parser
 from trioroom.backplane.supervision import LinkLost
 from trioroom.backplane.url import Endpoint
 
 _READ_BYTES: Final = 65_536
+_UNWANTED: Final = ("Authorization", "User Authentication", "Account Authentication")  # Violation, or Expired
 _MAX_ADDRESSES: Final = 64  # of other servers that one may name
 
 
@@ -234,15 +235,11 @@ async def _log_in(connection: NatsConnection, login: Login, tls: bool) -> None:
         events = await connection.receive()
         for number, event in enumerate(events):
             if isinstance(event, Control) and event.word == b"-ERR":
-                raise _refusal(event)
+                raise _refusal(event, login)
             if isinstance(event, Control) and event.word == b"PONG":
                 return connection.put_back(events[number + 1 :])
 
 
-def _refusal(event: Control) -> LinkLost:
-    advice = (
-        "; check the user and password, token or key that the URL names"
-        if event.text.startswith("Authorization")
-        else ""
-    )
+def _refusal(event: Control, login: Login | None = None) -> LinkLost:
+    advice = f"; {advice_on(login)}" if login is not None and event.text.startswith(_UNWANTED) else ""
     return LinkLost(f"the server refused us: {event.text}{advice}")

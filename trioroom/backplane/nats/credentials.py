@@ -6,7 +6,9 @@ See https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth
 from __future__ import annotations
 
 import base64
+import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +41,28 @@ def credentials_of(login: Login, nonce: str) -> dict[str, str]:
             raise LinkLost(f"{login.credentials_file} has no user JWT; write credentials_file=, with a .creds file")
         known |= {"jwt": jwt[1].decode(), "sig": _sign(_keys_in(text, login.credentials_file), nonce)}
     return known
+
+
+def advice_on(login: Login) -> str:
+    """What to do when a server does not want it, which tells nobody why."""
+    file = login.credentials_file
+    if file is None:
+        return "check the user and password, token or key that the URL names"
+    expired = _expiry_in(_read(file))
+    if expired is not None and expired < datetime.now(UTC):
+        return f"the JWT in {file} has expired, on {expired:%Y-%m-%d at %H:%M:%S UTC}; replace the file"
+    return f"the JWT in {file} is revoked, or of an account that the server does not have, or its key is another one"
+
+
+def _expiry_in(text: bytes) -> datetime | None:
+    """When the user's JWT of a ``.creds`` file ends, which is in the second of its three parts."""
+    if (jwt := _JWT.search(text)) is None:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(jwt[1].split(b".")[1] + b"=="))
+        return datetime.fromtimestamp(claims["exp"], UTC)
+    except (LookupError, TypeError, ValueError, OverflowError, OSError, RecursionError):
+        return None  # it has none, or is no JWT
 
 
 def _read(path: str) -> bytes:

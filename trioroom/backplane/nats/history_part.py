@@ -71,7 +71,7 @@ class HistoryPart:
                 await self._settle(requests)
         except (BackplaneUnavailable, trio.TooSlowError) as exc:
             if not self._link.server.cluster:
-                raise BackplaneUnavailable(f"JetStream does not answer for {self._name}: {exc}") from exc
+                raise BackplaneUnavailable(f"stream {self._name}: {str(exc) or 'no answer'}") from exc
             self._warn(exc)
 
     async def _settle(self, requests: Requests) -> None:

@@ -19,16 +19,23 @@ import msgspec
 from trioroom.backplane.nats.protocol import Message, parse_headers
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import NOT_THERE, JetStreamError, append, call_api, ensure_stream
+from trioroom.backplane.nats.streams import (
+    NANOSECONDS,
+    NO_MESSAGE,
+    NOT_THERE,
+    WRONG_LAST_SEQUENCE,
+    JetStreamError,
+    append,
+    call_api,
+    ensure_stream,
+    is_end,
+)
 from trioroom.backplane.nats.subjects import Names
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 
 MARK: Final = "Trioroom-Mark"
 """A header of what is no publication, but stands where a room that has none begins."""
 _SPREAD: Final = "trioroom-streams"  # in the metadata, over how many streams the rooms are spread
-_NANOSECONDS: Final = 1_000_000_000
-_NOT_FOUND: Final = 10037
-_WRONG_SEQUENCE: Final = frozenset((10071, 10164))  # with the number that it should have been, and without
 
 
 class Stored(msgspec.Struct, frozen=True, gc=False):
@@ -65,7 +72,7 @@ class StreamState:
 def stream_config(settings: NatsSettings, number: int) -> dict[str, object]:
     """What `ensure_stream` takes: see https://docs.nats.io/nats-concepts/jetstream/streams."""
     names = Names(settings.prefix)
-    remembered = round(settings.publication_id_ttl * _NANOSECONDS)
+    remembered = round(settings.publication_id_ttl * NANOSECONDS)
     return {
         "name": names.history(number),
         "metadata": {_SPREAD: str(settings.history_streams)},
@@ -75,7 +82,7 @@ def stream_config(settings: NatsSettings, number: int) -> dict[str, object]:
         "storage": settings.storage,
         "discard": "old",
         "max_msgs_per_subject": settings.max_history_size + 1,  # the one more tells what was dropped last
-        "max_age": max(round(settings.position_ttl * _NANOSECONDS), remembered),  # the server wants no less
+        "max_age": max(round(settings.position_ttl * NANOSECONDS), remembered),  # the server wants no less
         "duplicate_window": remembered,
         "num_replicas": settings.replicas,
         "allow_direct": True,
@@ -130,7 +137,7 @@ class HistoryStream:
         try:
             await self.append(subject, payload, {**headers, "Nats-Expected-Last-Subject-Sequence": str(after)})
         except JetStreamError as exc:
-            if exc.err_code not in _WRONG_SEQUENCE:
+            if exc.err_code != WRONG_LAST_SEQUENCE:
                 raise
             return False
         return True
@@ -147,7 +154,7 @@ class HistoryStream:
         try:
             answer = await call_api(self._requests, f"STREAM.MSG.GET.{self._name}", asked)
         except JetStreamError as exc:
-            if exc.err_code not in (_NOT_FOUND, NOT_THERE):
+            if exc.err_code not in (NO_MESSAGE, NOT_THERE):
                 raise
             return None
         return _parse_answer(answer["message"])
@@ -170,14 +177,10 @@ class HistoryStream:
     async def _ask_direct(self, asked: Mapping[str, object]) -> list[Message]:
         """Any server that has the stream answers; the last reply says that there are no more, or none."""
         subject = f"$JS.API.DIRECT.GET.{self._name}"
-        replies = await self._requests.ask_many(subject, json.dumps(asked).encode(), last=_is_status)
+        replies = await self._requests.ask_many(subject, json.dumps(asked).encode(), last=is_end)
         if replies[-1].status not in (204, 404):
             raise BackplaneError(f"JetStream refuses to read: {replies[-1].status} {replies[-1].description}")
         return replies
-
-
-def _is_status(reply: Message) -> bool:
-    return reply.status is not None
 
 
 def _parse_state(answer: Mapping[str, Any]) -> StreamState:

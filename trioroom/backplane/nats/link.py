@@ -15,6 +15,7 @@ from typing import Final, TypeAlias
 
 import trio
 
+from trioroom._core.causes import first_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.connection import NatsConnection, ServerInfo, open_connection
@@ -23,6 +24,7 @@ from trioroom.backplane.nats.protocol import Control, Message
 from trioroom.backplane.nats.relay_probe import RelayProbe
 from trioroom.backplane.nats.requests import Requests
 from trioroom.backplane.nats.servers import Servers
+from trioroom.backplane.nats.streams import JetStreamUnavailable
 from trioroom.backplane.nats.subscriber import Subscriber
 from trioroom.backplane.supervision import Changes, LinkLost, SupervisedLink, link_closed
 from trioroom.errors import BackplaneError
@@ -57,6 +59,8 @@ class Link(SupervisedLink):
         """Until it has come up or gone down."""
         self.server = ServerInfo()
         """What the server says of itself that we are connected to, or were last."""
+        self.leaderless = False
+        """It is down as a cluster that took us has nobody who leads, or too few servers; soon it may have."""
         self._location = location
         self._servers = Servers(location.endpoints)
         self._hooks: list[Hook] = []
@@ -132,6 +136,11 @@ class Link(SupervisedLink):
             # Not before, so that we hear what has waited.
             await nursery.start(self.requests.run, connection)
             await self._probe.keep_probing(self._set_ready, self._traffic)
+
+    def _lost(self, error: BaseExceptionGroup[BackplaneError]) -> None:
+        self.leaderless = bool(self.server.cluster) and isinstance(first_of(error), JetStreamUnavailable)
+        self._attempts += self.leaderless  # so that the log has it: who opens it waits, and does not tell
+        super()._lost(error)
 
     def _traffic(self) -> tuple[int, int]:
         return self._subscriber.heard, self.requests.answered + self._own.answered

@@ -17,9 +17,9 @@ import attrs
 import trio
 
 from trioroom.backplane.leases import Leases
-from trioroom.backplane.nats.bucket import WRONG_LAST_SEQUENCE, Bucket, Entry, Put
+from trioroom.backplane.nats.bucket import Bucket, Entry, Put
 from trioroom.backplane.nats.presence_table import keys_of_node
-from trioroom.backplane.nats.streams import JetStreamError
+from trioroom.backplane.nats.streams import WRONG_LAST_SEQUENCE, JetStreamError
 from trioroom.errors import BackplaneUnavailable
 
 _DEAD: Final = b"0"

@@ -6,7 +6,6 @@ of messages a payload whose length the line tells.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final, TypeAlias
 
@@ -25,7 +24,6 @@ _MAX_TEXT: Final = MAX_SUBJECT + 100  # bytes
 _OVERHEAD: Final = 256  # bytes, of one that is empty
 _MESSAGES: Final = (b"MSG", b"HMSG")
 _CONTROL: Final = frozenset((b"INFO", b"PING", b"PONG", b"+OK", b"-ERR"))
-_SPACES: Final = re.compile(rb"[ \t]+")
 
 
 class BadProtocol(LinkLost):
@@ -141,8 +139,8 @@ class Parser:
                     raise BadProtocol(f"a line is longer than {MAX_LINE} bytes")
                 self._needed = len(data) - start + 1
                 return start
-            parts = _SPACES.split(data[start:line_end])
-            word = parts[0].upper()
+            parts = data[start:line_end].split()
+            word = parts[0].upper() if parts else b""
             if word not in _MESSAGES:
                 events.append(_control(word, data[start:line_end]))
                 start = line_end + 2

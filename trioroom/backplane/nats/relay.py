@@ -17,16 +17,14 @@ from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.protocol import Message
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import ensure_stream
+from trioroom.backplane.nats.streams import NANOSECONDS, ensure_stream
 from trioroom.backplane.nats.subjects import Names
-
-_NANOSECONDS = 1_000_000_000
 
 
 def relay_config(settings: NatsSettings) -> dict[str, object]:
     """What `ensure_stream` takes: see https://docs.nats.io/nats-concepts/jetstream/streams."""
     names = Names(settings.prefix)
-    remembered = round(settings.publication_id_ttl * _NANOSECONDS)
+    remembered = round(settings.publication_id_ttl * NANOSECONDS)
     return {
         "name": names.relay,
         "subjects": [f"{names.put}>"],

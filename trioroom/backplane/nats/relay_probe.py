@@ -10,8 +10,9 @@ from trioroom.backplane.nats.channel import NatsChannel
 from trioroom.backplane.nats.protocol import BadProtocol
 from trioroom.backplane.nats.requests import NoResponders, Requests
 from trioroom.backplane.nats.settings import NatsSettings
-from trioroom.backplane.nats.streams import parse_answer
+from trioroom.backplane.nats.streams import JetStreamUnavailable, parse_answer
 from trioroom.backplane.nats.subjects import Names
+from trioroom.backplane.pending import Unanswered
 from trioroom.backplane.probe import Probe
 from trioroom.backplane.supervision import LinkLost
 
@@ -34,15 +35,15 @@ class RelayProbe:
         """Publish to the channel, and return the number that the relay gave it.
 
         Raises:
-            BackplaneUnavailable: no answer.
+            JetStreamUnavailable: no answer, or the relay is not there.
             BackplaneError: the server refuses it.
-            LinkLost: the relay is not there, or has begun anew, so that what it had may not have come to us.
+            LinkLost: the relay has begun anew, so that what it had may not have come to us.
         """
         before = self._relayed  # several may be on their way, and who is told first is chance
         try:
             number = parse_answer(await self._requests.ask_served(self._subject, payload)).get("seq")
-        except NoResponders as exc:
-            raise LinkLost("the stream of the rooms has no leader, or is gone") from exc
+        except (NoResponders, Unanswered) as exc:
+            raise JetStreamUnavailable("the stream of the rooms has no leader, or is gone") from exc
         if not isinstance(number, int):
             raise BadProtocol("a publication was answered without a number")
         if number <= before:

@@ -174,12 +174,18 @@ class Requests(PendingQueue[_Request]):
                 observed = True
             self.answered += reply.status != _NO_RESPONDERS
             pending.replies.append(reply)
-            pending.replied += reply.size
-            if pending.replied > _MAX_REPLIED:
-                text = f"one question was answered with {pending.replied} bytes; retry later"
-                self._answer(pending, outcome.Error(BackplaneUnavailable(text)))
-            elif pending.last is None or pending.last(reply):
+            if pending.last is None:
                 self._answer(pending, outcome.Value(pending.replies))
+            else:
+                self._take_one_of_many(pending, reply, pending.last)
+
+    def _take_one_of_many(self, pending: _Request, reply: Message, last: Callable[[Message], bool]) -> None:
+        pending.replied += reply.size
+        if pending.replied > _MAX_REPLIED:
+            text = f"one question was answered with {pending.replied} bytes; retry later"
+            self._answer(pending, outcome.Error(BackplaneUnavailable(text)))
+        elif last(reply):
+            self._answer(pending, outcome.Value(pending.replies))
 
     def refuse(self, subject: bytes, error: Callable[[], Exception]) -> bool:
         """The server permits nothing to be published to ``subject``; whether that was asked for here."""
