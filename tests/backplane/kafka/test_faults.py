@@ -8,11 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_tansu
+from tests.backplane.kafka.topics import add_partitions, make_topic, write
 from tests.backplane.observers import SLACK, Flow, open_flow, open_nodes
 from tests.backplane.processes import free_port
 from tests.backplane.proxy import Proxy, open_proxy
@@ -71,13 +70,9 @@ async def test_server_that_comes_back_empty_and_names_no_incarnation_is_told_to_
 
 def fill_anew(bootstrap: str) -> None:
     """The topic of the rooms, with more in each partition than there was; blocks."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})  # what it is asked for comes only while it is there
-    [made] = admin.create_topics([NewTopic("trioroom.rooms", 4, 1)]).values()
-    made.result(10)
-    producer = Producer({"bootstrap.servers": bootstrap})
-    for number in range(4 * 1_000):
-        producer.produce("trioroom.rooms", b"x", b"m", number % 4)
-    assert producer.flush(10) == 0
+    make_topic(bootstrap, 4)
+    for partition in range(4):
+        write(bootstrap, *[b"x"] * 1_000, partition=partition)
 
 
 async def test_log_that_is_another_one_and_has_grown_beyond_where_all_were_is_told_to_all(noida: NoidaServer) -> None:
@@ -98,12 +93,9 @@ async def test_partitions_that_are_added_keep_nodes_from_being_ready(
 ) -> None:
     monkeypatch.setattr(link, "CHECK_SECONDS", 0.2)
     caplog.set_level(logging.WARNING, "trioroom.backplane")
-    admin = AdminClient({"bootstrap.servers": noida.bootstrap})
-    [made] = admin.create_topics([NewTopic("trioroom.rooms", 2, 1)]).values()
-    await trio.to_thread.run_sync(made.result, 5)
+    await trio.to_thread.run_sync(make_topic, noida.bootstrap, 2)
     async with open_nodes(f"{noida.url}?probe_interval=0.1") as (node,):
-        [added] = admin.create_partitions([NewPartitions("trioroom.rooms", 3)]).values()
-        await trio.to_thread.run_sync(added.result, 5)
+        await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 3)
         with trio.fail_after(3):
             while node.ready:  # noqa: ASYNC110  # a probe of the outside knows no event
                 await trio.sleep(0.02)

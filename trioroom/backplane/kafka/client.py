@@ -43,7 +43,7 @@ def common_config(location: Location, on_error: OnError) -> Config:
         "bootstrap.servers": str(location),
         "client.id": "trioroom",
         "error_cb": on_error,
-        "logger": _Demoting(library_log),
+        "logger": LibraryLog(),
         "log.connection.close": False,
         "socket.timeout.ms": milliseconds(settings.probe_timeout),
         "socket.connection.setup.timeout.ms": milliseconds(settings.connect_timeout),
@@ -60,11 +60,11 @@ def common_config(location: Location, on_error: OnError) -> Config:
     }
 
 
-class _Demoting(logging.LoggerAdapter[logging.Logger]):
-    """Everything at DEBUG: librdkafka repeats itself, and what matters comes as an error too."""
+class LibraryLog(logging.LoggerAdapter[logging.Logger]):
+    """To `library_log`, everything at DEBUG: librdkafka repeats itself, and what matters comes as an error too."""
 
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__(logger, {})
+    def __init__(self) -> None:
+        super().__init__(library_log, {})
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         super().log(logging.DEBUG, msg, *args, **kwargs)

@@ -22,10 +22,11 @@ import trio
 from trioroom._core.causes import first_of, leaves_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.kafka.client import KafkaError, run_thread
+from trioroom.backplane.kafka.feed import LogLost
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
-from trioroom.backplane.kafka.reader import Handler, LogLost, Reader
+from trioroom.backplane.kafka.reader import Handler, Reader
 from trioroom.backplane.kafka.topic import Topic, find_or_make_topic, find_starts, find_topic
 from trioroom.backplane.supervision import FIRST_BACKOFF, LinkLost, keep_alive
 from trioroom.errors import BackplaneError, BackplaneUnavailable
