@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 import trio
@@ -17,8 +18,10 @@ from tests.backplane.processes import free_port
 from tests.backplane.proxy import Proxy, open_proxy
 from trioroom.backplane.base import Lost
 from trioroom.backplane.kafka import link
+from trioroom.backplane.kafka.records import HISTORY, ROOM, partition_of
 from trioroom.errors import BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
+from trioroom.testing.histories import history_of, listening
 
 pytestmark = pytest.mark.kafka
 
@@ -88,20 +91,46 @@ async def test_log_that_is_another_one_and_has_grown_beyond_where_all_were_is_to
     assert flow.noticed() == {(node, room) for node in (0, 1) for room in ROOMS}
 
 
-async def test_partitions_that_are_added_keep_nodes_from_being_ready(
+async def test_partitions_that_are_added_move_rooms_and_that_is_told(
     noida: NoidaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(link, "CHECK_SECONDS", 0.5)
     caplog.set_level(logging.WARNING, "trioroom.backplane")
-    await trio.to_thread.run_sync(make_topic, noida.bootstrap, 2)
-    async with open_nodes(f"{noida.url}?probe_interval=0.1") as (node,):
+    async with flow_through(noida) as flow:
+        await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 5)
+        await flow.told(AGAIN)
+        await flow.flows(AGAIN)
+        await flow.becomes(True, within=0.5)
+    assert any("has 5 partitions and had 4: its rooms move" in message for message in caplog.messages)
+
+
+async def test_nodes_that_do_not_agree_on_the_partitions_tell_what_they_miss_of_each_other(
+    noida: NoidaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One opens when partitions have been added, and the other has not noticed."""
+    monkeypatch.setattr(link, "CHECK_SECONDS", 1.0)
+    url = f"{noida.url}?{PROMPT}&partitions=2"
+    async with open_nodes(url) as (old,):
         await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 3)
-        with trio.fail_after(3):
-            while node.ready:  # noqa: ASYNC110  # a probe of the outside knows no event
-                await trio.sleep(0.02)
-        await trio.sleep(0.5)
-        assert not node.ready
-    assert any("has 3 partitions and had 2; restart all nodes" in message for message in caplog.messages)
+        async with open_nodes(url) as (new,), open_flow((old, new), ROOMS, failed_may_be_late=True) as flow:
+            await flow.told(AGAIN, nodes=[0])
+            await flow.flows(AGAIN)
+            await flow.becomes(True, within=0.5)
+
+
+@pytest.mark.parametrize("kind", [ROOM, HISTORY])
+async def test_record_in_another_partition_than_its_rooms_is_told_as_lost(kind: bytes, noida: NoidaServer) -> None:
+    """Of a node that does not know of all partitions: the room's own may be far ahead of the one it stands in."""
+    await trio.to_thread.run_sync(make_topic, noida.bootstrap, 2)
+    key = kind + ROOMS[0].encode()
+    right = partition_of(key, 2)
+    await trio.to_thread.run_sync(partial(write, noida.bootstrap, *[b"x"] * 100, partition=right))
+    async with open_nodes(f"{noida.url}?{PROMPT}") as (node,):
+        room = ROOMS[0]
+        async with subscribed(node, room, 16) if kind == ROOM else listening(history_of(node), room) as deliveries:
+            await trio.to_thread.run_sync(partial(write, noida.bootstrap, b"elsewhere", partition=1 - right, key=key))
+            with trio.fail_after(AGAIN):
+                assert isinstance(await deliveries.receive(), Lost)
 
 
 async def test_stopped_server_costs_nothing(noida: NoidaServer) -> None:

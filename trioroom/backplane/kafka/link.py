@@ -50,7 +50,7 @@ class Link:
         """Why they do not; None while they do, or were never tried."""
         self.settings = location.settings
         self.partitions = 0
-        """Of the topic; known once the link has been up."""
+        """Of the topic, which may change when the link comes up again; known once it has been up."""
         self.producer = Producer(location, self.meters)
         self.marks = Marks(self.producer, secrets.token_hex(8).encode())
         self.reader = Reader(location, handlers)
@@ -110,16 +110,9 @@ class Link:
 
     def _accept(self, topic: Topic) -> None:
         known, self._topic = self._topic, topic
-        if known is None:
-            self.partitions = topic.partitions
-        elif topic.partitions != self.partitions:
-            self._topic = known
-            raise LinkLost(
-                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}; restart all nodes, "
-                "which would not agree where a room is"
-            )
-        elif topic.incarnation != known.incarnation:
-            self.reader.lose(range(topic.partitions))
+        self.partitions = topic.partitions
+        if known is not None and topic != known:
+            self.reader.lose_all(topic.partitions)
 
     async def _ends(self) -> dict[int, int]:
         ends: dict[int, int] = {}
@@ -223,8 +216,13 @@ class Link:
             assert self._topic is not None
             self._topic = attrs.evolve(self._topic, incarnation="deleted")  # so that the next one is another one
             raise LinkLost(f"topic {self._location.plan.name} was deleted")
+        if topic.partitions != self.partitions:
+            raise LinkLost(
+                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}: its rooms move, and "
+                "all members are told a gap"
+            )
         if topic != self._topic:
-            raise LinkLost(f"topic {self._location.plan.name} was made anew")
+            raise LinkLost(f"topic {topic.name} was made anew")
         return None
 
     # -- state -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,10 @@ import trio
 from trioroom.backplane.base import Delivery, Lost
 from trioroom.backplane.channel import Listener
 from trioroom.backplane.kafka.log import Log
+from trioroom.backplane.kafka.records import Record, partition_of
 from trioroom.errors import BackplaneUnavailable
+
+log = logging.getLogger("trioroom.backplane")
 
 
 @attrs.define(eq=False)
@@ -19,7 +23,6 @@ class _Subscription:
     """One listener of a room."""
 
     listener: Listener
-    partition: int
     start: int
     """The first offset that it gets."""
 
@@ -31,6 +34,7 @@ class Listeners:
         self._log = log
         self._kind = kind
         self._subscriptions: dict[bytes, list[_Subscription]] = {}
+        self._warned = False
 
     def __contains__(self, name: bytes) -> bool:
         """Whether anybody listens to the room."""
@@ -42,11 +46,31 @@ class Listeners:
             if offset >= subscription.start:
                 subscription.listener.offer(delivery)
 
+    def lose_misplaced(self, record: Record) -> bool:
+        """Whether it stands in another partition than what is said in its room, and has no place in the order of that.
+
+        Its writer has another partitioner, or does not agree with us yet how many partitions there are. Who listens to
+        the room is told that something is lost.
+        """
+        right = partition_of(record.kind + record.name, self._log.partitions)
+        if right == record.partition:
+            return False
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "kafka: dropped a record of room %s in partition %d, as partition %d has its records; its writer has "
+                "another partitioner, or has not noticed that partitions were added", record.name.decode(),
+                record.partition, right, extra={"partition": record.partition, "offset": record.offset},
+            )  # fmt: skip
+        for subscription in self._subscriptions.get(record.name, ()):
+            subscription.listener.offer(Lost("backplane"))
+        return True
+
     def lose(self, partition: int) -> None:
         """Tell those of a partition; what is delivered from now on is for them, at whichever offset."""
-        for subscriptions in self._subscriptions.values():
-            for subscription in subscriptions:
-                if subscription.partition == partition:
+        for name, subscriptions in self._subscriptions.items():
+            if partition_of(self._kind + name, self._log.partitions) == partition:
+                for subscription in subscriptions:
                     subscription.start = 0
                     subscription.listener.offer(Lost("backplane"))
 
@@ -58,10 +82,9 @@ class Listeners:
             BackplaneUnavailable: the broker does not answer within ``timeout``.
             BackplaneError: it refuses us.
         """
-        partition = self._log.partition_of(self._kind, room)
-        start = await self._start(room, partition)
+        start = await self._start(room)
         # Without a checkpoint since the answer: what is confirmed after this is behind it, and has not been read yet.
-        name, subscription = room.encode(), _Subscription(listener, partition, start)
+        name, subscription = room.encode(), _Subscription(listener, start)
         self._subscriptions.setdefault(name, []).append(subscription)
         try:
             yield
@@ -70,10 +93,12 @@ class Listeners:
             if not self._subscriptions[name]:
                 del self._subscriptions[name]
 
-    async def _start(self, room: str, partition: int) -> int:
-        timeout = self._log.settings.timeout
+    async def _start(self, room: str) -> int:
+        timeout, partition = self._log.settings.timeout, -1
         with trio.move_on_after(timeout):
-            return await self._log.end(partition)
+            while partition != (partition := self._log.partition_of(self._kind, room)):  # which may change meanwhile
+                start = await self._log.end(partition)
+            return start
         raise BackplaneUnavailable(
             f"the broker has not confirmed the subscription of room {room!r} within timeout={timeout:g} s; retry later"
         )

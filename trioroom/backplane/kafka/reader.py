@@ -80,6 +80,12 @@ class Reader:
             for handler in self._handlers.values():
                 handler.lost(partition)
 
+    def lose_all(self, partitions: int) -> None:
+        """Likewise all of the log, which has so many partitions now."""
+        for known in (self.places, self.starts, self._lasts):
+            known.clear()
+        self.lose(range(partitions))
+
     async def run(
         self,
         starts: Mapping[int, int],

@@ -33,7 +33,8 @@ class Rooms:
         in that lacked its end, still has all that it had before that.
         """
         for record in records:
-            if not (record.headers and self._was_used(record)) and record.partition not in self._lost:
+            used = bool(record.headers) and self._was_used(record)
+            if not (used or record.partition in self._lost or self._listeners.lose_misplaced(record)):
                 self._listeners.deliver(record.name, record.offset, record.value)
 
     def _was_used(self, record: Record) -> bool:
