@@ -210,12 +210,6 @@ async def test_nobody_to_be_reached_when_it_is_opened() -> None:
             pass
 
 
-async def test_certificates_that_are_not_there() -> None:
-    with trio.fail_after(4), pytest.raises(BackplaneUnavailable, match=r"ssl\.ca\.location failed"):
-        async with open_nodes("kafka+tls://127.0.0.1:1?ssl_ca_certs=missing.pem"):
-            pass
-
-
 async def test_room_whose_subscriber_does_not_read_holds_up_no_other(noida: NoidaServer) -> None:
     capacity, count = 8, 100
     async with flow_through(noida) as flow, open_nodes(f"{noida.url}?{PROMPT}") as (node,):

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import confluent_kafka
 import trio
 
-from trioroom.backplane.kafka.location import Location
+from trioroom.backplane.kafka.location import Location, in_our_words
 from trioroom.backplane.kafka.settings import OVERHEAD_BYTES
 from trioroom.backplane.supervision import LinkLost
 
@@ -89,7 +89,7 @@ async def run_thread(fn: Callable[[], None], stop: Callable[[], None]) -> None:
                 # A limiter of its own: it may last for ever, and is to keep nobody else's thread from starting.
                 await trio.to_thread.run_sync(fn, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
         except confluent_kafka.KafkaException as exc:
-            failures.append(LinkLost(exc.args[0].str().strip()))
+            failures.append(LinkLost(in_our_words(exc.args[0].str().strip())))
         except Exception as exc:
             failures.append(exc)
         ended.set()

@@ -23,7 +23,7 @@ from trioroom._core.causes import first_of, leaves_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.kafka.client import KafkaError, run_thread
 from trioroom.backplane.kafka.feed import LogLost
-from trioroom.backplane.kafka.location import Location
+from trioroom.backplane.kafka.location import Location, in_our_words
 from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
 from trioroom.backplane.kafka.reader import Handler, Reader
@@ -186,7 +186,7 @@ class Link:
 
     @property
     def _told(self) -> str:
-        return f" ({self._trouble})" if self._trouble else ""
+        return f" ({in_our_words(self._trouble)})" if self._trouble else ""
 
     async def _go_round(self) -> str | None:
         """Through all partitions at once; or why not."""
