@@ -54,6 +54,10 @@ class Last:
     timestamp: int
     key: bytes
 
+    @classmethod
+    def of(cls, message: confluent_kafka.Message) -> Last:
+        return cls(message.offset(), message.timestamp()[1], message.key() or b"")
+
 
 @attrs.define
 class Batch:
@@ -160,19 +164,22 @@ class Feed:
 
     def _batch(self, messages: Sequence[confluent_kafka.Message]) -> Batch:
         batch = Batch()
+        latest: dict[int, confluent_kafka.Message] = {}
         for message in messages:
+            partition, offset = message.partition(), message.offset()
             if (error := message.error()) is not None:
-                self._judge(error, message.partition(), message.offset())
-            elif not self._is_known(message):
-                partition, offset, key = message.partition(), message.offset(), message.key() or b""
-                timestamp = message.timestamp()[1]
+                self._judge(error, partition, offset)
+            elif not self._is_known(message, partition, offset):
+                latest[partition] = message
                 self._places[partition] = offset + 1
-                self._lasts[partition] = batch.lasts[partition] = Last(offset, timestamp, key)
+                key = message.key() or b""
                 record = Record(
-                    partition, offset, timestamp / 1_000, key[:1], key[1:], message.value() or b"",
+                    partition, offset, message.timestamp()[1] / 1_000, key[:1], key[1:], message.value() or b"",
                     message.headers() or (),
                 )  # fmt: skip
                 batch.records.setdefault(record.kind, []).append(record)
+        batch.lasts = {partition: Last.of(message) for partition, message in latest.items()}
+        self._lasts.update(batch.lasts)
         batch.ends = {each: self._places[each] for each in {m.partition() for m in messages} & self._places.keys()}
         return batch
 
@@ -189,18 +196,17 @@ class Feed:
         else:
             self._on_error(error)
 
-    def _is_known(self, message: confluent_kafka.Message) -> bool:
+    def _is_known(self, message: confluent_kafka.Message, partition: int, offset: int) -> bool:
         """Whether we have had it before: after an outage the last one is read again.
 
         Raises:
             LogLost: it stands where that one stood, and is another one.
         """
-        last = self._lasts.get(message.partition())
-        if last is None or message.offset() > last.offset:
+        last = self._lasts.get(partition)
+        if last is None or offset > last.offset:
             return False
-        found = Last(message.offset(), message.timestamp()[1], message.key() or b"")
-        if found.offset == last.offset and found != last:
-            raise LogLost(message.partition(), f"another record stands at offset {message.offset()}")
+        if offset == last.offset and Last.of(message) != last:
+            raise LogLost(partition, f"another record stands at offset {offset}")
         return True
 
 

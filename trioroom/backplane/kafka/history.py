@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import chain, groupby
+from operator import attrgetter
 
 import trio
 
@@ -193,15 +195,15 @@ class KafkaHistory:
         Not while a partition is read anew, and not before another epoch has begun if one has to: each that is handed
         out and then is of an epoch that has ended would be a loss of its own to the room. It is told one `Lost`.
         """
-        for record in records:
-            view = self._open(record.partition, record.offset)
-            kept = self._views.apply(record)
-            if record.partition not in self._lost and not view.cut_off:
-                if kept is not None:
-                    self._listeners.deliver(record.name, record.offset, kept)
-                elif record.name:
-                    self._listeners.lose_misplaced(record)
-            self._wake(record.partition)
+        views, deliver = self._views, self._listeners.deliver
+        for partition, together in groupby(records, attrgetter("partition")):
+            first = next(together)
+            view, is_lost = self._open(partition, first.offset), partition in self._lost
+            for record in chain([first], together):
+                kept = views.apply(record)
+                if not is_lost and not view.cut_off:
+                    deliver(record, kept)
+            self._wake(partition)
 
     def _wake(self, partition: int) -> None:
         if (moved := self._moved.pop(partition, None)) is not None:

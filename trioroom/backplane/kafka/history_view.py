@@ -157,7 +157,8 @@ class HistoryView:
 
     def bounded(self, history: History) -> History:
         """What is kept of that here."""
-        return attrs.evolve(history, ttl=min(history.ttl, self._settings.history_window))
+        window = self._settings.history_window
+        return history if history.ttl <= window else attrs.evolve(history, ttl=window)
 
     # -- for readers -----------------------------------------------------------------------------------
 

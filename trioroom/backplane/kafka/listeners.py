@@ -27,34 +27,49 @@ class _Subscription:
     """The first offset that it gets."""
 
 
+@attrs.define(eq=False)
+class _Room:
+    """While anybody listens to it."""
+
+    partition: int
+    subscriptions: list[_Subscription] = attrs.field(factory=list)
+
+    def lose(self) -> None:
+        for subscription in self.subscriptions:
+            subscription.listener.offer(Lost("backplane"))
+
+
 class Listeners:
     """Of all rooms whose records are of one kind."""
 
     def __init__(self, log: Log, kind: bytes) -> None:
         self._log = log
         self._kind = kind
-        self._subscriptions: dict[bytes, list[_Subscription]] = {}
+        self._rooms: dict[bytes, _Room] = {}
+        self._partitions = 0  # that the rooms' are of
         self._warned = False
 
     def __contains__(self, name: bytes) -> bool:
         """Whether anybody listens to the room."""
-        return name in self._subscriptions
+        return name in self._rooms
 
-    def deliver(self, name: bytes, offset: int, delivery: Delivery) -> None:
-        """What stands at ``offset``, to all who listen from there or before."""
-        for subscription in self._subscriptions.get(name, ()):
-            if offset >= subscription.start:
-                subscription.listener.offer(delivery)
+    def deliver(self, record: Record, delivery: Delivery | None) -> None:
+        """What ``record`` is to its room, if anything, to all who listen from its place or before.
 
-    def lose_misplaced(self, record: Record) -> bool:
-        """Whether it stands in another partition than what is said in its room, and has no place in the order of that.
-
-        Its writer has another partitioner, or does not agree with us yet how many partitions there are. Who listens to
-        the room is told that something is lost.
+        Where it stands in another partition than the room's it has no place among what is said there, and is told as a
+        loss. Its writer has another partitioner, or does not agree with us yet how many partitions there are.
         """
-        right = partition_of(record.kind + record.name, self._log.partitions)
-        if right == record.partition:
-            return False
+        if (room := self._rooms.get(record.name)) is None:
+            return
+        if record.partition != room.partition:
+            self._warn(record, room.partition)
+            room.lose()
+        elif delivery is not None:
+            for subscription in room.subscriptions:
+                if record.offset >= subscription.start:
+                    subscription.listener.offer(delivery)
+
+    def _warn(self, record: Record, right: int) -> None:
         if not self._warned:
             self._warned = True
             log.warning(
@@ -62,17 +77,18 @@ class Listeners:
                 "another partitioner, or has not noticed that partitions were added", record.name.decode(),
                 record.partition, right, extra={"partition": record.partition, "offset": record.offset},
             )  # fmt: skip
-        for subscription in self._subscriptions.get(record.name, ()):
-            subscription.listener.offer(Lost("backplane"))
-        return True
 
     def lose(self, partition: int) -> None:
         """Tell those of a partition; what is delivered from now on is for them, at whichever offset."""
-        for name, subscriptions in self._subscriptions.items():
-            if partition_of(self._kind + name, self._log.partitions) == partition:
-                for subscription in subscriptions:
+        if self._partitions != self._log.partitions:
+            self._partitions = self._log.partitions
+            for name, room in self._rooms.items():
+                room.partition = partition_of(self._kind + name, self._partitions)
+        for room in self._rooms.values():
+            if room.partition == partition:
+                for subscription in room.subscriptions:
                     subscription.start = 0
-                    subscription.listener.offer(Lost("backplane"))
+                room.lose()
 
     @asynccontextmanager
     async def subscribe(self, room: str, listener: Listener) -> AsyncIterator[None]:
@@ -85,13 +101,15 @@ class Listeners:
         start = await self._start(room)
         # Without a checkpoint since the answer: what is confirmed after this is behind it, and has not been read yet.
         name, subscription = room.encode(), _Subscription(listener, start)
-        self._subscriptions.setdefault(name, []).append(subscription)
+        if (heard := self._rooms.get(name)) is None:
+            heard = self._rooms[name] = _Room(self._log.partition_of(self._kind, room))
+        heard.subscriptions.append(subscription)
         try:
             yield
         finally:
-            self._subscriptions[name].remove(subscription)
-            if not self._subscriptions[name]:
-                del self._subscriptions[name]
+            heard.subscriptions.remove(subscription)
+            if not heard.subscriptions:
+                del self._rooms[name]
 
     async def _start(self, room: str) -> int:
         timeout, partition = self._log.settings.timeout, -1

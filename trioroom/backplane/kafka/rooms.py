@@ -33,9 +33,8 @@ class Rooms:
         in that lacked its end, still has all that it had before that.
         """
         for record in records:
-            used = bool(record.headers) and self._was_used(record)
-            if not (used or record.partition in self._lost or self._listeners.lose_misplaced(record)):
-                self._listeners.deliver(record.name, record.offset, record.value)
+            if not (record.headers and self._was_used(record)) and record.partition not in self._lost:
+                self._listeners.deliver(record, record.value)
 
     def _was_used(self, record: Record) -> bool:
         publication_id = record.header(PUBLICATION_ID)
