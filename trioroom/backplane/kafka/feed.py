@@ -56,6 +56,7 @@ class Last:
 
     @classmethod
     def of(cls, message: confluent_kafka.Message) -> Last:
+        """What is known of this one."""
         return cls(message.offset(), message.timestamp()[1], message.key() or b"")
 
 
