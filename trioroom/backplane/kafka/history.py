@@ -137,6 +137,7 @@ class KafkaHistory:
     async def _read_up(
         self, room: str, partition: int, history: History, seen: Position | None, *, to_end: bool
     ) -> None:
+        """As far as it takes."""
         if self._views.history_of(room) != self._views.bounded(history):
             await self._wait_passed(await self._log.produce(HISTORY, room, b"", history_records.say(history)))
         elif to_end or room.encode() not in self._listeners or self._lacks(partition, seen):

@@ -1,8 +1,8 @@
 """The link to the brokers, supervised: two clients, and a probe that goes round through each partition.
 
 librdkafka finds the brokers again by itself, and goes on where it was: an outage loses nothing. What it cannot mend is
-mended here, with new clients: a writer whose order of records is broken, a place that the log does not have any more, a
-topic that was made anew.
+mended here, with new clients: a writer whose order of records is broken, a place that the log does not have any more,
+a topic that was made anew or was given more partitions.
 """
 
 from __future__ import annotations
@@ -218,8 +218,8 @@ class Link:
             raise LinkLost(f"topic {self._location.plan.name} was deleted")
         if topic.partitions != self.partitions:
             raise LinkLost(
-                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}: its rooms move, and "
-                "all members are told a gap"
+                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}: what is written to it "
+                "goes to others now, and it is read anew"
             )
         if topic != self._topic:
             raise LinkLost(f"topic {topic.name} was made anew")
