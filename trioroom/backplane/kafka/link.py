@@ -218,8 +218,8 @@ class Link:
             raise LinkLost(f"topic {self._location.plan.name} was deleted")
         if topic.partitions != self.partitions:
             raise LinkLost(
-                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}: what is written to it "
-                "goes to others now, and it is read anew"
+                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}: what is written "
+                "to it goes to others now, and it is read anew"
             )
         if topic != self._topic:
             raise LinkLost(f"topic {topic.name} was made anew")
