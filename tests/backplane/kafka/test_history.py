@@ -8,11 +8,13 @@ from confluent_kafka import KafkaError
 
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
-from tests.backplane.kafka.servers import TansuServer
+from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer
+from tests.backplane.kafka.topics import add_partitions
 from tests.backplane.observers import open_nodes
 from tests.backplane.processes import until
 from trioroom._core.history import History, Kept, Page, Position
 from trioroom.backplane.base import Backplane, Lost
+from trioroom.backplane.kafka import link
 from trioroom.backplane.kafka.history import KafkaHistory
 from trioroom.backplane.kafka.records import HISTORY as HISTORY_KIND
 from trioroom.backplane.kafka.records import Place
@@ -25,7 +27,7 @@ from trioroom.testing.histories import HISTORY, history_of, listening, position_
 pytestmark = pytest.mark.kafka
 
 
-def url_of(server: TansuServer, **settings: float) -> str:
+def url_of(server: KafkaServer, **settings: float) -> str:
     more = "".join(f"&{name}={value}" for name, value in settings.items())
     return f"{server.url}?{PROMPT}&partitions=2&probe_interval=0.2&max_backoff=0.2{more}"
 
@@ -55,6 +57,28 @@ async def test_node_that_starts_late_has_the_same_publications_at_the_same_place
             again = await history_of(late).publish(ROOM, b"again", HISTORY, "id 3")
             assert again == positions[3]
             assert len((await read_all(late)).kept) == 20
+
+
+async def test_partitions_that_are_added_begin_all_histories_anew(
+    noida: NoidaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "CHECK_SECONDS", 0.1)
+    async with open_nodes(url_of(noida)) as (node,), listening(history_of(node)) as deliveries:
+        before = await history_of(node).publish(ROOM, b"before", HISTORY)
+        await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 7)
+        with trio.fail_after(10):
+            while not isinstance(await deliveries.receive(), Lost):
+                pass
+            while not node.ready:  # noqa: ASYNC110  # a probe of the outside knows no event
+                await trio.sleep(0.02)
+        after = await history_of(node).publish(ROOM, b"after", HISTORY)
+        page = await read_all(node)
+        assert payloads(page) == [b"after"]
+        assert before is not None
+        assert after is not None
+        assert before.epoch != after.epoch == page.position.epoch
+        async with open_backplane(url_of(noida)) as late:
+            assert [position_of(kept) for kept in (await read_all(late)).kept] == [after]
 
 
 async def test_room_that_wants_more_than_the_window_gets_that_and_it_is_said_once(

@@ -17,7 +17,7 @@ from tests.backplane.presence_course import ROOM
 from tests.backplane.processes import until
 from trioroom.backplane import removals
 from trioroom.backplane.base import PresenceSeat
-from trioroom.backplane.kafka import KafkaBackplane, KafkaSettings, open_kafka, presence_seat
+from trioroom.backplane.kafka import KafkaBackplane, KafkaSettings, open_kafka, presence, presence_seat
 from trioroom.backplane.kafka.presence_records import Beat, Dead, Gone, Row, SeatId
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.presence_conformance import Watcher
@@ -98,9 +98,15 @@ async def test_seat_that_somebody_says_is_closed_goes_on_as_another_one(pair: Pa
     await pair.watcher.wait_rows(("ann", b"1"), ("bob", b"2"))
 
 
-async def test_rows_are_written_again_after_a_while(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a topic that is not compacted drops what is old."""
+@pytest.fixture
+def refreshed_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence_seat, "_REFRESH_INTERVAL", 0.5)
+    monkeypatch.setattr(presence, "_REFRESH_LOOK", 0.05)
+
+
+@pytest.mark.usefixtures("refreshed_soon")  # before the nodes are there
+async def test_rows_are_written_again_after_a_while(pair: Pair) -> None:
+    """As a topic that is not compacted drops what is old."""
     async with pair.here.presence.open("another", Watcher(), 0.02) as seat:
         seat.put("bob", b"2")
 

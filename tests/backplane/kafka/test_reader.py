@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 import trio
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.backplane.kafka.brokers import PROMPT
+from tests.backplane.kafka.mock_cluster import MockCluster
 from tests.backplane.kafka.servers import NoidaServer
+from tests.backplane.kafka.topics import ROOMS, make_topic, write
 from tests.backplane.processes import free_port
+from trioroom.backplane.kafka.feed import LogLost
 from trioroom.backplane.kafka.location import parse_location
-from trioroom.backplane.kafka.reader import LogLost, Reader
+from trioroom.backplane.kafka.reader import Reader
 from trioroom.backplane.kafka.records import Record
 from trioroom.backplane.kafka.settings import KafkaSettings
 
@@ -47,25 +50,10 @@ class Taker:
         pass
 
 
-def make_topic(bootstrap: str) -> None:
-    """With one partition; blocks."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    [made] = admin.create_topics([NewTopic("trioroom.rooms", 1, 1)]).values()
-    made.result(10)
-
-
-def write(bootstrap: str, *values: bytes) -> None:
-    """To that partition; blocks."""
-    producer = Producer({"bootstrap.servers": bootstrap})
-    for value in values:
-        producer.produce("trioroom.rooms", value, b"t", 0)
-    assert producer.flush(10) == 0
-
-
 async def test_log_that_was_only_away_is_read_on_without_a_hole_and_nothing_twice(noida: NoidaServer) -> None:
     taker = Taker()
     reader = Reader(parse_location(noida.url), {b"t": taker})
-    make_topic(noida.bootstrap)
+    make_topic(noida.bootstrap, 1)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(reader.run, {0: 0}, {0: 0}, lambda error: None)
@@ -83,7 +71,7 @@ async def test_log_that_was_only_away_is_read_on_without_a_hole_and_nothing_twic
 async def test_another_log_that_has_our_place_too_is_not_taken_for_ours(noida: NoidaServer) -> None:
     taker = Taker()
     reader = Reader(parse_location(noida.url), {b"t": taker})
-    make_topic(noida.bootstrap)
+    make_topic(noida.bootstrap, 1)
     write(noida.bootstrap, *[b"ours"] * 10)
 
     async def lose() -> None:
@@ -91,18 +79,40 @@ async def test_another_log_that_has_our_place_too_is_not_taken_for_ours(noida: N
             with noida.hidden() as bootstrap:
                 noida.forget()
                 nursery.start_soon(noida.restart)  # which waits until it is not hidden any more
-                await trio.to_thread.run_sync(make_topic, bootstrap)
+                await trio.to_thread.run_sync(make_topic, bootstrap, 1)
                 await trio.to_thread.run_sync(write, bootstrap, *[b"another's"] * 1_000)
 
-    with (
-        trio.fail_after(20),
-        pytest.RaisesGroup(
-            pytest.RaisesExc(LogLost, match="partition 0 .* another record stands at offset 9"), flatten_subgroups=True
-        ),
-    ):
+    await read_until_lost(reader, lose)
+    assert taker.taken == [(number, b"ours") for number in range(10)]
+
+
+async def read_until_lost(reader: Reader, lose: Callable[[], Awaitable[None]]) -> None:
+    """Read ten records and lose the log, of which that is told."""
+    told = pytest.RaisesExc(LogLost, match="partition 0 .* another record stands at offset 9")
+    with trio.fail_after(20), pytest.RaisesGroup(told, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
             await nursery.start(reader.run, {0: 0}, {0: 10}, lambda error: None)
             await reader.wait_passed(0, 9)
             await lose()
             await trio.sleep_forever()
+
+
+async def test_another_log_is_noticed_though_only_its_leader_was_away(mock_cluster: MockCluster) -> None:
+    """The client has no error for that: the other two brokers are there."""
+    taker = Taker()
+    reader = Reader(parse_location(f"{mock_cluster.url}?{PROMPT}"), {b"t": taker})
+    mock_cluster.create_topic(ROOMS, 1, 3)
+    mock_cluster.set_leader(ROOMS, 0, 2)
+    write(mock_cluster.bootstrap, *[b"ours"] * 10)
+
+    async def lose() -> None:
+        mock_cluster.set_down(2)
+        mock_cluster.delete_topic(ROOMS)
+        mock_cluster.create_topic(ROOMS, 1, 3)
+        mock_cluster.set_leader(ROOMS, 0, 3)
+        await trio.to_thread.run_sync(partial(write, mock_cluster.bootstrap, *[b"another's"] * 20))
+        mock_cluster.set_leader(ROOMS, 0, 2)
+        mock_cluster.set_up(2)
+
+    await read_until_lost(reader, lose)
     assert taker.taken == [(number, b"ours") for number in range(10)]

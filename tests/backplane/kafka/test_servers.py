@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 import trio
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster, MockError, open_mock_cluster
 from tests.backplane.kafka.servers import NoidaServer, TansuServer
+from tests.backplane.kafka.topics import make_topic
 
 pytestmark = pytest.mark.kafka
 TIMEOUT = 10.0
@@ -50,9 +49,7 @@ def consume(bootstrap: str, count: int, topic: str = "rooms") -> list[bytes | No
 
 async def test_tansu_keeps_what_it_gets_until_it_is_killed(tansu: TansuServer) -> None:
     with trio.fail_after(30):
-        admin = AdminClient({"bootstrap.servers": tansu.bootstrap, **QUICK})
-        for made in admin.create_topics([NewTopic("rooms", 2, 1)]).values():
-            made.result(TIMEOUT)
+        await trio.to_thread.run_sync(make_topic, tansu.bootstrap, 2, "rooms")
         assert await trio.to_thread.run_sync(produce, tansu.bootstrap, b"a", b"b") == [0, 1]
         assert await trio.to_thread.run_sync(consume, tansu.bootstrap, 2) == [b"a", b"b"]
         await tansu.restart()

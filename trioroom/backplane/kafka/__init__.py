@@ -1,8 +1,9 @@
 """Room traffic through one topic of Apache Kafka, or of what else speaks its protocol.
 
-``location`` says where and how, ``client`` is what librdkafka is told, ``producer`` and ``reader`` are the two
-directions, each with a thread; ``marks`` are places in the log, and ``log`` supervises all of it. On top of that
-``rooms`` are those without a history and ``history`` those with one, of which ``history_view`` is what a node knows.
+``location`` says where and how, ``client`` is what librdkafka is told, ``producer`` and ``reader`` with its ``feed``
+are the two directions, each with a thread; ``marks`` are places in the log, ``link`` supervises all of it, and ``log``
+is what others see of that. ``rooms`` are those without a history and ``history`` those with one, of which
+``history_view`` is what a node knows. ``presence`` has a log of its own.
 """
 
 try:

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import confluent_kafka
 import trio
 
-from trioroom.backplane.kafka.location import Location
+from trioroom.backplane.kafka.location import Location, in_our_words
 from trioroom.backplane.kafka.settings import OVERHEAD_BYTES
 from trioroom.backplane.supervision import LinkLost
 
@@ -43,7 +43,7 @@ def common_config(location: Location, on_error: OnError) -> Config:
         "bootstrap.servers": str(location),
         "client.id": "trioroom",
         "error_cb": on_error,
-        "logger": _Demoting(library_log),
+        "logger": LibraryLog(),
         "log.connection.close": False,
         "socket.timeout.ms": milliseconds(settings.probe_timeout),
         "socket.connection.setup.timeout.ms": milliseconds(settings.connect_timeout),
@@ -60,11 +60,11 @@ def common_config(location: Location, on_error: OnError) -> Config:
     }
 
 
-class _Demoting(logging.LoggerAdapter[logging.Logger]):
-    """Everything at DEBUG: librdkafka repeats itself, and what matters comes as an error too."""
+class LibraryLog(logging.LoggerAdapter[logging.Logger]):
+    """To `library_log`, everything at DEBUG: librdkafka repeats itself, and what matters comes as an error too."""
 
-    def __init__(self, logger: logging.Logger) -> None:
-        super().__init__(logger, {})
+    def __init__(self) -> None:
+        super().__init__(library_log, {})
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         super().log(logging.DEBUG, msg, *args, **kwargs)
@@ -89,7 +89,7 @@ async def run_thread(fn: Callable[[], None], stop: Callable[[], None]) -> None:
                 # A limiter of its own: it may last for ever, and is to keep nobody else's thread from starting.
                 await trio.to_thread.run_sync(fn, abandon_on_cancel=True, limiter=trio.CapacityLimiter(1))
         except confluent_kafka.KafkaException as exc:
-            failures.append(LinkLost(exc.args[0].str().strip()))
+            failures.append(LinkLost(in_our_words(exc.args[0].str().strip())))
         except Exception as exc:
             failures.append(exc)
         ended.set()

@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import chain, groupby
+from operator import attrgetter
 
 import trio
 
@@ -127,8 +129,16 @@ class KafkaHistory:
         """Have the view be as it has to be for a read; how much the room keeps, and how far the log has been read."""
         await trio.lowlevel.checkpoint()
         self._check_ttl(room, history)
-        partition, said = self._log.partition_of(HISTORY, room), self._views.bounded(history)
-        if self._views.history_of(room) != said:
+        partition = -1
+        while partition != (partition := self._log.partition_of(HISTORY, room)):  # which may change meanwhile
+            await self._read_up(room, partition, history, seen, to_end=to_end)
+        return self._views.history_of(room) or self._views.bounded(history), self._log.place(partition)
+
+    async def _read_up(
+        self, room: str, partition: int, history: History, seen: Position | None, *, to_end: bool
+    ) -> None:
+        """As far as it takes."""
+        if self._views.history_of(room) != self._views.bounded(history):
             await self._wait_passed(await self._log.produce(HISTORY, room, b"", history_records.say(history)))
         elif to_end or room.encode() not in self._listeners or self._lacks(partition, seen):
             await self._log.caught_up(partition)
@@ -136,7 +146,6 @@ class KafkaHistory:
             await self._log.caught_up(partition)
         if self._open(partition).cut_off or self._lacks(partition, seen):
             await self._begin_epoch(partition)
-        return self._views.history_of(room) or said, self._log.place(partition)
 
     def _lacks(self, partition: int, seen: Position | None) -> bool:
         """Whether it has not been read as far as we know it to be, or to have been."""
@@ -187,12 +196,15 @@ class KafkaHistory:
         Not while a partition is read anew, and not before another epoch has begun if one has to: each that is handed
         out and then is of an epoch that has ended would be a loss of its own to the room. It is told one `Lost`.
         """
-        for record in records:
-            view = self._open(record.partition, record.offset)
-            kept = self._views.apply(record)
-            if kept is not None and record.partition not in self._lost and not view.cut_off:
-                self._listeners.deliver(record.name, record.offset, kept)
-            self._wake(record.partition)
+        views, deliver = self._views, self._listeners.deliver
+        for partition, together in groupby(records, attrgetter("partition")):
+            first = next(together)
+            view, is_lost = self._open(partition, first.offset), partition in self._lost
+            for record in chain([first], together):
+                kept = views.apply(record)
+                if not is_lost and not view.cut_off:
+                    deliver(record, kept)
+            self._wake(partition)
 
     def _wake(self, partition: int) -> None:
         if (moved := self._moved.pop(partition, None)) is not None:
@@ -221,7 +233,7 @@ class KafkaHistory:
 
     @property
     def _views(self) -> HistoryView:
-        if self._made is None:
+        if self._made is None or self._made.partitions != self._log.partitions:
             self._made = HistoryView(self._settings, self._log.partitions, self._listeners.lose)
         return self._made
 

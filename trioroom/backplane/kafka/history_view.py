@@ -58,8 +58,8 @@ class HistoryView:
     """
 
     def __init__(self, settings: KafkaSettings, partitions: int, on_epoch: Callable[[int], None]) -> None:
+        self.partitions = partitions
         self._settings = settings
-        self._partitions = partitions
         self._on_epoch = on_epoch
         self._views: dict[int, PartitionView] = {}
         self._archive = Archive(settings.max_history_bytes, self._begin, self._raise_floor)
@@ -69,8 +69,8 @@ class HistoryView:
     def open(self, partition: int, incarnation: str, start: int) -> None:
         """Begin with a partition at the offset ``start``; the topic's incarnation is part of the epoch's name."""
         settings = self._settings
-        own_epoch = f"{incarnation}.{self._partitions}.{partition}"
-        ids = FirstUses(settings.publication_id_ttl, max(1, settings.max_publication_ids // self._partitions))
+        own_epoch = f"{incarnation}.{self.partitions}.{partition}"
+        ids = FirstUses(settings.publication_id_ttl, max(1, settings.max_publication_ids // self.partitions))
         self._views[partition] = PartitionView(own_epoch, start, start, ids, place=start)
 
     def close(self, partition: int) -> None:
@@ -86,7 +86,7 @@ class HistoryView:
 
     def partition_of(self, room: str) -> int:
         """Where a room's records are."""
-        return partition_of(HISTORY + room.encode(), self._partitions)
+        return partition_of(HISTORY + room.encode(), self.partitions)
 
     def _forget(self, partition: int) -> None:
         self._archive.forget_all(lambda room: self.partition_of(room) == partition)
@@ -103,27 +103,26 @@ class HistoryView:
     # -- records -------------------------------------------------------------------------------------
 
     def apply(self, record: Record) -> Kept | None:
-        """The publication that it is; None if it is none, one that was made before, or of no room that keeps any."""
+        """The publication that it is; None if it is none, one that was made before, or of no room that keeps any.
+
+        Nor is it one in another partition than its room's.
+        """
         view = self._views[record.partition]
         view.clock = max(view.clock, record.timestamp)
         kept = None
         try:
             content = read(record)
-            self._check_partition(content, record)
         except (ValueError, TypeError) as exc:
             log.warning(
                 "kafka: dropped a record of a history that makes no sense: %s", exc,
                 extra={"partition": record.partition, "offset": record.offset},
             )  # fmt: skip
         else:
-            self._agree_on_epoch(view, content, record)
-            kept = self._enter(view, content, record)
+            if content.begins is not None or self.partition_of(content.room) == record.partition:
+                self._agree_on_epoch(view, content, record)
+                kept = self._enter(view, content, record)
         view.place, view.applied = record.offset + 1, True
         return kept
-
-    def _check_partition(self, content: Content, record: Record) -> None:
-        if content.begins is None and (right := self.partition_of(content.room)) != record.partition:
-            raise ValueError(f"partition {right} has the records of its room; its writer has another partitioner")
 
     def _enter(self, view: PartitionView, content: Content, record: Record) -> Kept | None:
         room = content.room
@@ -158,7 +157,8 @@ class HistoryView:
 
     def bounded(self, history: History) -> History:
         """What is kept of that here."""
-        return attrs.evolve(history, ttl=min(history.ttl, self._settings.history_window))
+        window = self._settings.history_window
+        return history if history.ttl <= window else attrs.evolve(history, ttl=window)
 
     # -- for readers -----------------------------------------------------------------------------------
 

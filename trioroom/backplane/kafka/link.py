@@ -1,8 +1,8 @@
 """The link to the brokers, supervised: two clients, and a probe that goes round through each partition.
 
 librdkafka finds the brokers again by itself, and goes on where it was: an outage loses nothing. What it cannot mend is
-mended here, with new clients: a writer whose order of records is broken, a place that the log does not have any more, a
-topic that was made anew.
+mended here, with new clients: a writer whose order of records is broken, a place that the log does not have any more,
+a topic that was made anew or was given more partitions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ import trio
 from trioroom._core.causes import first_of, leaves_of
 from trioroom._core.meters import LinkMeters
 from trioroom.backplane.kafka.client import KafkaError, run_thread
-from trioroom.backplane.kafka.location import Location
+from trioroom.backplane.kafka.feed import LogLost
+from trioroom.backplane.kafka.location import Location, in_our_words
 from trioroom.backplane.kafka.marks import Marks
 from trioroom.backplane.kafka.producer import Producer
-from trioroom.backplane.kafka.reader import Handler, LogLost, Reader
+from trioroom.backplane.kafka.reader import Handler, Reader
 from trioroom.backplane.kafka.topic import Topic, find_or_make_topic, find_starts, find_topic
 from trioroom.backplane.supervision import FIRST_BACKOFF, LinkLost, keep_alive
 from trioroom.errors import BackplaneError, BackplaneUnavailable
@@ -49,7 +50,7 @@ class Link:
         """Why they do not; None while they do, or were never tried."""
         self.settings = location.settings
         self.partitions = 0
-        """Of the topic; known once the link has been up."""
+        """Of the topic, which may change when the link comes up again; known once it has been up."""
         self.producer = Producer(location, self.meters)
         self.marks = Marks(self.producer, secrets.token_hex(8).encode())
         self.reader = Reader(location, handlers)
@@ -109,16 +110,9 @@ class Link:
 
     def _accept(self, topic: Topic) -> None:
         known, self._topic = self._topic, topic
-        if known is None:
-            self.partitions = topic.partitions
-        elif topic.partitions != self.partitions:
-            self._topic = known
-            raise LinkLost(
-                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}; restart all nodes, "
-                "which would not agree where a room is"
-            )
-        elif topic.incarnation != known.incarnation:
-            self.reader.lose(range(topic.partitions))
+        self.partitions = topic.partitions
+        if known is not None and topic != known:
+            self.reader.lose_all(topic.partitions)
 
     async def _ends(self) -> dict[int, int]:
         ends: dict[int, int] = {}
@@ -192,7 +186,7 @@ class Link:
 
     @property
     def _told(self) -> str:
-        return f" ({self._trouble})" if self._trouble else ""
+        return f" ({in_our_words(self._trouble)})" if self._trouble else ""
 
     async def _go_round(self) -> str | None:
         """Through all partitions at once; or why not."""
@@ -222,8 +216,13 @@ class Link:
             assert self._topic is not None
             self._topic = attrs.evolve(self._topic, incarnation="deleted")  # so that the next one is another one
             raise LinkLost(f"topic {self._location.plan.name} was deleted")
+        if topic.partitions != self.partitions:
+            raise LinkLost(
+                f"topic {topic.name} has {topic.partitions} partitions and had {self.partitions}: what is written "
+                "to it goes to others now, and it is read anew"
+            )
         if topic != self._topic:
-            raise LinkLost(f"topic {self._location.plan.name} was made anew")
+            raise LinkLost(f"topic {topic.name} was made anew")
         return None
 
     # -- state -------------------------------------------------------------------------------------

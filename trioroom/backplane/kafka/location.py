@@ -64,6 +64,13 @@ def parse_location(url: str, settings: KafkaSettings | None = None) -> Location:
     return Location(endpoints, access, settings, rooms_plan(settings))
 
 
+def in_our_words(text: str) -> str:
+    """An error of librdkafka's, with the names that options have in the URL."""
+    for option, name in _TLS_FILES.items():
+        text = text.replace(name, option)
+    return text
+
+
 def _sasl(login: str, mechanism: str | None, *, tls: bool) -> dict[str, str]:
     if not login:
         if mechanism is not None:

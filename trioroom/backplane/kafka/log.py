@@ -48,7 +48,7 @@ class Log:
 
     @property
     def partitions(self) -> int:
-        """Of the topic; known once the link has been up."""
+        """Of the topic; known once the link has been up. After a change `Handler.lost` is called for each of them."""
         return self._link.partitions
 
     async def run(self) -> None:

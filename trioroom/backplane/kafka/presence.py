@@ -29,6 +29,8 @@ from trioroom.backplane.removals import Removals
 log = logging.getLogger("trioroom.backplane")
 _MOST_ON_THE_WAY = 4 * AT_ONCE  # records: they fit into the producer's queue, and a beat finds room behind them
 
+_REFRESH_LOOK = 60.0  # seconds between two looks whose rows are to be written again
+
 
 class KafkaPresence:
     """What `KafkaBackplane.presence` is. Made before its ``log`` runs; `run` is for when that is up."""
@@ -78,6 +80,15 @@ class KafkaPresence:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._removals.run)
             nursery.start_soon(self._beats.run)
+            nursery.start_soon(self._refresh)
+
+    async def _refresh(self) -> None:
+        # Of all seats: a task for each would be a third of what it takes to close thousands.
+        while True:
+            await trio.sleep(_REFRESH_LOOK)
+            for seats in self._seats.values():
+                for seat in seats:
+                    seat.refresh()
 
     # -- writing ---------------------------------------------------------------------------------
 

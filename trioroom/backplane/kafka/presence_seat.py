@@ -30,6 +30,7 @@ class Seat:
         self._write_statements = write
         self._listener = listener
         self._writing = False
+        self._put_off_refresh()
 
     # -- our rows ------------------------------------------------------------------------------
 
@@ -49,9 +50,7 @@ class Seat:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._own.run, self._write, self._leave)
-            nursery.start_soon(self._refresh)
+        await self._own.run(self._write, self._leave)
 
     async def _write(self, seat: str, put: Mapping[str, bytes], removed: Sequence[str]) -> None:
         seat_id, there = self.id, self.there
@@ -69,10 +68,15 @@ class Seat:
     async def _leave(self, seat: str) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def _refresh(self) -> None:
-        while True:
-            await trio.sleep(_REFRESH_INTERVAL * random.uniform(0.5, 1))  # rooms may have opened together
+    def refresh(self) -> None:
+        """Have all rows written again, if it is time for that."""
+        if trio.current_time() >= self._refresh_at:
             self._own.mark(self._own.rows)
+            self._put_off_refresh()
+
+    def _put_off_refresh(self) -> None:
+        # Rooms may have opened together.
+        self._refresh_at = trio.current_time() + _REFRESH_INTERVAL * random.uniform(0.5, 1)
 
     # -- the others' rows ----------------------------------------------------------------------
 

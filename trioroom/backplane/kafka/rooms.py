@@ -34,7 +34,7 @@ class Rooms:
         """
         for record in records:
             if not (record.headers and self._was_used(record)) and record.partition not in self._lost:
-                self._listeners.deliver(record.name, record.offset, record.value)
+                self._listeners.deliver(record, record.value)
 
     def _was_used(self, record: Record) -> bool:
         publication_id = record.header(PUBLICATION_ID)

@@ -7,20 +7,28 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition, Uuid
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from trioroom.backplane.kafka.client import POLL_SECONDS, common_config, milliseconds
-from trioroom.backplane.kafka.location import Location
+from trioroom.backplane.kafka.client import POLL_SECONDS, LibraryLog, common_config, milliseconds
+from trioroom.backplane.kafka.location import Location, in_our_words
 from trioroom.backplane.supervision import LinkLost
 
 T = TypeVar("T")
 _LONGEST_ASKING = 2.0  # seconds: who asks cannot be stopped meanwhile
 _PAUSE = 0.05  # seconds before the next try
 _NO_ID = str(Uuid(0, 0))  # of a topic whose broker gives none
+_ADVICE = {
+    "Disconnected": (
+        "a broker that closes connections at once may want TLS, kafka+tls://, a certificate, ssl_certfile, or user and "
+        "password"
+    ),
+    "certificate verify failed": "name who has signed its certificate by ssl_ca_certs, and the broker as that does",
+    "SASL": "check user, password and sasl_mechanism",
+}
 _NONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
 
 
@@ -68,8 +76,12 @@ class _Admin:
         self._topic = location.plan.name
         self._stopping = stopping
         self._troubles: deque[str] = deque(maxlen=1)
-        config = common_config(location, lambda error: self._troubles.append(error.str()))
-        self._client = AdminClient({**config, "socket.timeout.ms": milliseconds(self._settings.connect_timeout)})
+        self._client = AdminClient({
+            **common_config(location, lambda error: None),
+            "logger": _TroubleLog(self._troubles),
+            "log.connection.close": True,
+            "socket.timeout.ms": milliseconds(self._settings.connect_timeout),
+        })  # fmt: skip
 
     def find(self) -> Topic | None:
         try:
@@ -118,8 +130,29 @@ class _Admin:
         error = exc.args[0]
         if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
             return LinkLost(f"not allowed to {what}; allow this user Describe, Create, Read and Write on it")
-        because = f" ({self._troubles[0]})" if self._troubles else ""
-        return LinkLost(f"cannot {what}: {error.str()}{because}")
+        text = f"cannot {what}: {error.str()}"
+        if self._troubles:
+            trouble = in_our_words(self._troubles[0])
+            text += f" ({trouble})" + next((f"; {advice}" for sign, advice in _ADVICE.items() if sign in trouble), "")
+        return LinkLost(text)
+
+
+class _TroubleLog(LibraryLog):
+    """Keeps the last reason why a connection could not be made or was closed.
+
+    The client has errors for some of them only: not for one that the broker closes, as it does when it wants TLS, a
+    certificate or a password and is not given one.
+    """
+
+    def __init__(self, troubles: deque[str]) -> None:
+        super().__init__()
+        self._troubles = troubles
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if args and args[0] == "FAIL":
+            _, _, text = str(args[-1]).partition("]: ")  # behind the thread's name
+            self._troubles.append(text)
+        super().log(level, msg, *args, **kwargs)
 
 
 def find_starts(
