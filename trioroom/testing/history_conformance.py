@@ -190,6 +190,17 @@ class HistoryConformance(ConformanceSuite):
                 assert_ends(page, history_of(there), positions[-1])
                 assert len(page.kept) == 3 - number
 
+    async def test_what_is_lost_is_lost_once(self) -> None:
+        async with self.nodes(2) as (here, there):
+            last = (await publish_numbers(history_of(here), 3))[-1]
+            ahead = Position(last.epoch, last.offset + 1_000)
+            lost = await history_of(here).read_after(ROOM, HISTORY, ahead.offset, 10, seen=ahead)
+            assert lost.position.epoch != last.epoch
+            for node in (here, there):
+                place = lost.position.offset
+                page = await history_of(node).read_after(ROOM, HISTORY, place, 10, seen=lost.position)
+                assert (page.position.epoch, page.kept) == (lost.position.epoch, ())
+
     # -- how much is kept ----------------------------------------------------------------------
 
     async def test_only_so_many_are_kept(self) -> None:

@@ -31,6 +31,8 @@ def test_what_an_epoch_lacks() -> None:
     assert not epoch.lacks(Position("a", 99), 35), "that it has ended is known already"
     assert epoch.lacks(Position("of data that are gone", 1), 35)
     assert not epoch.lacks(None, 35)
+    assert not epoch.lacks(Position("d", 30), 3), "a room without a publication in this epoch stands at its begin"
+    assert epoch.lacks(Position("d", 31), 3)
     assert epoch.origin == Position("c", 29)
     assert epoch.floor == 0
 

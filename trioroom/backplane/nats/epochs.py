@@ -65,11 +65,14 @@ class Epoch:
         return self.begin if self.origin is None else 0
 
     def lacks(self, position: Position | None, last: int) -> bool:
-        """Whether it should have ``position``, which was confirmed, and does not; ``last`` is as far as it goes."""
+        """Whether it should have ``position``, which was confirmed, and does not; ``last`` is as far as it goes.
+
+        That may be a room's own end; where its last publication is of an older epoch, it stands where this one begins.
+        """
         if position is None:
             return False
         if position.epoch == self.name:
-            return position.offset > last
+            return position.offset > max(last, self.begin)
         for before in self.before:
             if before.name == position.epoch:
                 return before.end is not None and position.offset > before.end
