@@ -67,6 +67,11 @@ class EachSubscriberInItsOwnTime(MemoryBackplane):
             yield
 
 
+class ForgetsIds(MemoryBackplane):
+    async def publish(self, room: str, payload: bytes, publication_id: str | None = None) -> None:
+        await super().publish(room, payload)
+
+
 class RemembersTheLast(MemoryBackplane):
     last = b""
 
@@ -179,6 +184,7 @@ FAULTS: list[tuple[type[MemoryBackplane], str]] = [
     (TakesPayloadsForText, "payloads_arrive_as_they_are"),
     (DropsEmptyPayloads, "payloads_arrive_as_they_are"),
     (EachSubscriberInItsOwnTime, "all_subscribers_see_one_order"),
+    (ForgetsIds, "publication_id_that_was_used_does_nothing_again"),
     (RemembersTheLast, "subscription_begins_when_it_is_entered"),
     (StaysSubscribed, "nothing_comes_after_leaving"),
     (FirstToLeaveEndsAll, "leaving_one_subscription_leaves_others_of_the_room"),

@@ -157,6 +157,7 @@ FAULTS: list[tuple[type[Store], str]] = [
     (FirstOfThoseBefore, "pages_meet_where_they_are_asked_for"),
     (PagesWithoutBound, "pages_of_large_publications_are_short_and_leave_none_out"),
     (DistrustsWhatWasSeen, "known_positions_begin_no_new_epoch"),
+    (DistrustsWhatWasSeen, "what_is_lost_is_lost_once"),
     (DeliversBeforeItKeeps, "what_is_delivered_can_be_read"),
     (DropsWhatDoesNotFit, "what_a_full_channel_loses_is_told_and_can_be_read"),
     (LeavesHoles, "publishing_can_be_cancelled_at_any_moment_and_tried_again"),

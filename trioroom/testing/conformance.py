@@ -122,6 +122,16 @@ class BackplaneConformance(ConformanceSuite):
 
     # -- from when to when -------------------------------------------------------------------
 
+    async def test_publication_id_that_was_used_does_nothing_again(self) -> None:
+        async with self.nodes(2) as (here, there), subscribed(there, ROOM, CAPACITY) as channel:
+            for node in (here, there, here):
+                await node.publish(ROOM, b"once", "a")
+            await here.publish(ROOM, b"other", "b")
+            assert [await channel.receive() for _ in range(2)] == [b"once", b"other"]
+            await here.publish("another/room", b"", "c")
+            await here.publish(ROOM, b"here too", "c")
+            assert await channel.receive() == b"here too"
+
     async def test_subscription_begins_when_it_is_entered(self) -> None:
         async with self.nodes(2) as (here, there):
             for round in range(10):

@@ -60,6 +60,13 @@ def test_record_that_comes_late_does_not_bring_back_its_epoch() -> None:
     assert epochs.confirm(12) == Position("new", 12)
 
 
+def test_where_all_is_gone_the_older_epochs_are_known_to_have_ended_too() -> None:
+    epochs = Epochs("subject", ServerClock(), lambda: "server")
+    epochs.adopt(Epoch("new", 9, "", (Before("old", 8),)))
+    assert epochs._find_unknown([]) == [Before("new", None), Before("old", None)]
+    assert epochs._find_unknown([Before("new", 12)]) == [Before("old", None)]
+
+
 async def records(node: HistoryNode[NatsBackplane]) -> list[dict[str, object]]:
     """All that were written."""
     part = node.backplane.history._parts[0]

@@ -185,8 +185,12 @@ class Epochs:
         await stream.append_next(self._subject, 0 if old is None else old.begin, record, {"Nats-TTL": "never"})
 
     def _find_unknown(self, before: list[Before]) -> list[Before]:
-        """Epochs that we know of, and the stream does not any more: so that all know that they have ended."""
-        heard_of = [] if self._current is None else [self._current.name]
+        """Epochs that we know of, and the stream does not any more: so that all know that they have ended.
+
+        Those before them too, for other nodes may not have come further.
+        """
+        current = self._current
+        heard_of = [] if current is None else [current.name, *(each.name for each in current.before)]
         if self._latest is not None:
             heard_of.append(self._latest.epoch)
         known = {each.name for each in before}
