@@ -17,6 +17,7 @@ from trioroom.backplane.kafka.settings import KafkaSettings
 
 KEPT = History(5, ttl=60)
 OWN = "topic.1.0"
+NEW = f"{OWN}.new"
 
 
 class Reader:
@@ -128,35 +129,42 @@ def epoch_begins(offset: int, name: str, previous: str) -> Record:
 
 def test_epoch_that_begins_ends_all_histories_of_its_partition() -> None:
     reader = Reader()
-    reader.take([*written("a", "a"), epoch_begins(2, "new", OWN)])
+    reader.take([*written("a", "a"), epoch_begins(2, NEW, OWN)])
     page = reader.page("a", 3)
-    assert (page.position.epoch, page.previous, page.start, page.kept) == ("new", None, 3, ())
+    assert (page.position.epoch, page.previous, page.start, page.kept) == (NEW, None, 3, ())
     assert reader.turned == 1
     [kept] = reader.take(written("a", first=3))
-    assert (kept.epoch, kept.offset, kept.place_before) == ("new", 4, 3)
+    assert (kept.epoch, kept.offset, kept.place_before) == (NEW, 4, 3)
 
 
 def test_of_two_that_begin_an_epoch_at_once_the_first_does() -> None:
     reader = Reader()
-    reader.take([*written("a"), epoch_begins(1, "one", OWN), epoch_begins(2, "two", OWN)])
-    assert (reader.view[0].epoch_name, reader.turned) == ("one", 1)
-    reader.take([epoch_begins(3, "two", "one")])
-    assert (reader.view[0].epoch_name, reader.turned) == ("two", 2)
+    reader.take([*written("a"), epoch_begins(1, f"{OWN}.one", OWN), epoch_begins(2, f"{OWN}.two", OWN)])
+    assert (reader.view[0].epoch_name, reader.turned) == (f"{OWN}.one", 1)
+    reader.take([epoch_begins(3, f"{OWN}.two", f"{OWN}.one")])
+    assert (reader.view[0].epoch_name, reader.turned) == (f"{OWN}.two", 2)
 
 
 def test_who_begins_to_read_behind_the_begin_of_an_epoch_learns_of_it() -> None:
     early, late = Reader(), Reader(start=3)
-    log = [*written("a"), epoch_begins(1, "new", OWN)]
+    log = [*written("a"), epoch_begins(1, NEW, OWN)]
     early.take(log)
     epoch = early.view[0].epoch
-    assert epoch == Epoch("new", 1)
+    assert epoch == Epoch(NEW, 1)
     log += [record(offset, "a", b"%d" % offset, said(epoch=epoch)) for offset in range(2, 6)]
     early.take(log[2:])
     late.take(log[3:])
     assert (late.view[0].epoch, late.page("a", 6).start) == (epoch, 3)
     assert late.page("a", 6, 3).kept == early.page("a", 6, 3).kept
-    late.take([record(6, "a", b"", said(epoch=Epoch("older", 0)))])
+    late.take([record(6, "a", b"", said(epoch=Epoch(f"{OWN}.older", 0)))])
     assert late.view[0].epoch == epoch, "whose writer did not know of this one yet"
+
+
+def test_epoch_of_another_topic_is_none_of_this_one() -> None:
+    """Its writer has not heard yet that the topic was made anew."""
+    reader, other = Reader(), "gone.1.0.xyz"
+    reader.take([record(0, "a", b"", said(epoch=Epoch(other, 40))), epoch_begins(1, f"{other}2", OWN)])
+    assert (reader.view[0].epoch_name, reader.turned) == (OWN, 0)
 
 
 @pytest.mark.parametrize(

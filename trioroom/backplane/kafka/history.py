@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -154,12 +153,12 @@ class KafkaHistory:
 
     async def _begin_epoch(self, partition: int) -> None:
         """The log does not have what it had confirmed: nobody is to take what comes now for that."""
-        epoch = self._open(partition).epoch_name
+        view = self._open(partition)
         log.warning(
             "kafka: partition %d of the topic has lost records that it had confirmed; its rooms begin anew", partition,
             extra={"partition": partition},
         )  # fmt: skip
-        value, headers = history_records.begin_epoch(secrets.token_urlsafe(9), epoch)
+        value, headers = history_records.begin_epoch(view.name_epoch(), view.epoch_name)
         await self._wait_passed(await self._log.produce(HISTORY, "", value, headers, partition))
 
     async def _wait_passed(self, place: Place) -> None:

@@ -7,6 +7,7 @@ one, so that they are places: behind all records before that one.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 
 import attrs
@@ -47,6 +48,14 @@ class PartitionView:
     def epoch_name(self) -> str:
         """As in positions."""
         return self.own_epoch if self.epoch is None else self.epoch.name
+
+    def name_epoch(self) -> str:
+        """A name for another one."""
+        return f"{self.own_epoch}.{secrets.token_urlsafe(9)}"
+
+    def may_have(self, epoch: str) -> bool:
+        """False for one of another topic, whose name a writer still has that does not know of this one."""
+        return epoch.startswith(f"{self.own_epoch}.")
 
 
 class HistoryView:
@@ -141,10 +150,13 @@ class HistoryView:
     def _agree_on_epoch(self, view: PartitionView, content: Content, record: Record) -> None:
         if content.begins is not None:
             name, previous = content.begins
-            if previous == view.epoch_name or not view.applied:  # else another node has been faster
+            ours = previous == view.epoch_name or not view.applied  # else another node has been faster
+            if ours and view.may_have(name):
                 self._turn(view, Epoch(name, record.offset), record.partition, record.offset + 1)
-        elif (epoch := content.in_force) is not None and epoch.offset > (
-            -1 if view.epoch is None else view.epoch.offset
+        elif (
+            (epoch := content.in_force) is not None
+            and view.may_have(epoch.name)
+            and epoch.offset > (-1 if view.epoch is None else view.epoch.offset)
         ):
             # It began before we began to read. What we have told in the topic's own epoch was never a place in it.
             self._turn(view, epoch, record.partition, record.offset if view.applied else view.floor)
