@@ -154,6 +154,21 @@ async def test_broker_that_comes_back_empty_ends_the_epoch_and_all_are_told(tans
         assert position_of(await next_kept(channel)) == new
 
 
+async def test_log_without_an_id_has_another_epoch_each_time_that_it_is_lost(noida: NoidaServer) -> None:
+    async with open_nodes(url_of(noida)) as (node,), listening(history_of(node)) as channel:
+        epochs = []
+        for _ in range(3):
+            epochs.append((await read_all(node)).position.epoch)
+            position = await publish(history_of(node), b"lost")
+            assert position.epoch == epochs[-1]
+            assert position_of(await next_kept(channel)) == position
+            noida.forget()
+            await noida.restart()
+            with trio.fail_after(20):
+                assert await channel.receive() == Lost("backplane")
+        assert len(set(epochs)) == len(epochs)
+
+
 async def test_log_that_has_lost_a_node_s_place_but_not_what_was_before_it_begins_an_epoch(
     mock_cluster: MockCluster,
 ) -> None:

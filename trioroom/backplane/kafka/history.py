@@ -218,7 +218,9 @@ class KafkaHistory:
         view = self._open(partition, place)
         if (before := self._lost.pop(partition, None)) is not None:
             epoch, was = before
-            view.cut_off = view.epoch_name == epoch and view.start < was  # else another one has begun already
+            # Else another one has begun already. What a topic without an id calls its own, an older log may have had.
+            is_old = view.epoch_name == epoch or not (self._log.incarnation or view.epoch)
+            view.cut_off = is_old and view.start < was
             self._listeners.lose(partition)  # what has been read meanwhile
 
     def lost(self, partition: int) -> None:
