@@ -19,6 +19,8 @@ from trioroom._core.history import Position
 GROWTH: Final = 48 << 20
 """Bytes that a node may have grown by in a run. A leak of what faults leave behind is larger in minutes; what Python's
 allocator keeps of the largest storm is less."""
+OUT_OF_TOUCH: Final = 25.0
+"""Seconds for which a node may not know what has become of the broker, and still lets members in, where it was."""
 LONG: Final = 1_000
 """Publications of a history that no outage of a run is longer than."""
 EMPTY: Final = ("trioroom_members", "trioroom_rooms", "trioroom_queued_bytes", "trioroom_deliveries_queued")
@@ -110,7 +112,7 @@ def check_needless_gaps(run: Run) -> Iterator[Violation]:
                 if len(met) < 2 and not any(restart.forgot for restart in met):
                     what = f"a gap at {entry.at:.1f} though the broker had it all: {len(met)} restarts"
                     yield Violation("no needless gaps", _where(record), what)
-            since = entry.at
+            since = max(since, entry.at - OUT_OF_TOUCH) if isinstance(entry, Joined) else entry.at
 
 
 def check_recoveries(run: Run) -> Iterator[Violation]:

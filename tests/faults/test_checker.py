@@ -242,6 +242,12 @@ def test_gap_although_the_broker_has_all() -> None:
     assert promises_broken(run) == {"no needless gaps"}
 
 
+def test_gap_for_who_joined_where_it_was_not_known_yet_that_the_broker_forgot() -> None:
+    for joined, broken in ((50.0, set()), (90.0, {"no needless gaps"})):
+        raw = Record("raw", 0, KEPT, "raw", [Joined(joined, position=Position("e", 1)), Told(joined + 1, "backplane")])
+        assert promises_broken(Run(records=[raw], restarts=[Restart(20.0, 21.0, forgot=True)])) == broken
+
+
 @pytest.mark.parametrize(
     ("room", "epoch", "offset", "broken"),
     [
