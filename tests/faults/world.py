@@ -41,9 +41,10 @@ class World:
             self.broker.server.resume()
 
     async def restart_broker(self, away: float, *, empty: bool) -> None:
-        """Kill it, and have it back after ``away`` seconds, with its data or without."""
+        """Kill it, and have it back after ``away`` seconds, with its data or, where it can be ``empty``, without."""
         alive = trio.current_time()
         server = self.broker.server
+        empty = empty and self.broker.forgetful
         if empty:
             server.forget()
         else:
