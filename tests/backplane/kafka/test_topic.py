@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError
 
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
 from tests.backplane.kafka.servers import NoidaServer
+from trioroom.backplane.kafka import topic
 from trioroom.backplane.kafka.location import parse_location
 from trioroom.backplane.kafka.topic import find_or_make_topic, find_starts
 from trioroom.backplane.supervision import LinkLost
@@ -39,6 +40,17 @@ async def test_asking_where_to_read_from_ends_when_it_is_stopped(mock_cluster: M
             nursery.start_soon(trio.to_thread.run_sync, ask)
             await trio.sleep(0.1)
             stopping.set()
+
+
+async def test_topic_that_was_made_is_waited_for(noida: NoidaServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a cluster's brokers the one that is asked hears later than the controller that made it; noida has one of all."""
+    find, began = topic._Admin.find, time.monotonic()
+
+    def find_later(admin: topic._Admin) -> topic.Topic | None:
+        return find(admin) if time.monotonic() > began + 0.5 else None
+
+    monkeypatch.setattr(topic._Admin, "find", find_later)
+    assert find_or_make_topic(parse_location(noida.url), threading.Event()).partitions == 8
 
 
 async def test_topic_of_a_broker_that_gives_no_ids_has_no_incarnation(noida: NoidaServer) -> None:

@@ -85,13 +85,14 @@ class _Admin:
         return Topic(self._topic, len(description.partitions), "" if identity == _NO_ID else identity)
 
     def find_or_make(self) -> Topic:
-        topic = self.find()
-        for _ in range(10):
-            if topic is not None and topic.partitions:
-                return topic
+        # The controller answers when it has made the topic, and the broker that we ask hears of it some time later.
+        deadline = time.monotonic() + self._settings.connect_timeout
+        while (topic := self.find()) is None or not topic.partitions:
+            if time.monotonic() > deadline:
+                raise LinkLost(f"topic {self._topic} was made and is not there yet")
             self._make()
-            topic = self.find()
-        raise LinkLost(f"topic {self._topic} was made and is not there yet")
+            self._stopping.wait(_PAUSE)
+        return topic
 
     def _make(self) -> None:
         settings, plan = self._settings, self._plan
