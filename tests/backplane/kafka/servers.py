@@ -67,6 +67,10 @@ class KafkaServer(ServerProcess):
         self._binary = binary
         self._start()
 
+    def forget(self) -> None:
+        """Kill it if need be; it will come back empty."""
+        self.kill()
+
     async def answers(self) -> bool:
         with trio.fail_after(ANSWER_TIMEOUT):
             async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
@@ -110,7 +114,7 @@ class NoidaServer(KafkaServer):
         self._process.wait(ANSWER_TIMEOUT)
 
     def forget(self) -> None:
-        """Kill it if need be, and remove what it has kept."""
+        """As of any; its data is removed."""
         self.kill()
         shutil.rmtree(self._directory / "data", ignore_errors=True)
 

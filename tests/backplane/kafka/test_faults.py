@@ -11,6 +11,7 @@ import trio
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from tests.backplane.kafka.apache import HOME, LastingServer, open_apache
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_tansu
 from tests.backplane.observers import SLACK, Flow, open_flow, open_nodes
@@ -36,27 +37,27 @@ async def flow_through(server: KafkaServer) -> AsyncIterator[Flow]:
         yield flow
 
 
-async def test_restarted_server_that_kept_the_log_costs_nothing(noida: NoidaServer) -> None:
-    async with flow_through(noida) as flow:
-        noida.end()
+async def test_restarted_server_that_kept_the_log_costs_nothing(lasting: LastingServer) -> None:
+    async with flow_through(lasting) as flow:
+        lasting.end()
         await flow.becomes(False, within=0.5)
         down_since = trio.current_time()
         await trio.sleep(1)
         assert not any(flow.was_ready(node, down_since) for node in (0, 1))
-        await noida.restart()
+        await lasting.restart()
         await flow.flows(AGAIN)
         await flow.becomes(True, within=0.5)
     assert flow.noticed() == set()
 
 
-async def test_server_that_comes_back_empty_is_told(tansu: TansuServer) -> None:
-    async with flow_through(tansu) as flow:
-        tansu.kill()
+async def test_server_that_comes_back_empty_is_told(server: KafkaServer) -> None:
+    async with flow_through(server) as flow:
+        server.forget()
         await flow.becomes(False, within=0.5)
-        await tansu.restart()
+        await server.restart()
         await flow.flows(2 * AGAIN)
         await flow.becomes(True, within=0.5)
-    assert flow.noticed() == {(0, room) for room in ROOMS}
+    assert flow.noticed() == set(flow.seen)
 
 
 async def test_server_that_comes_back_empty_and_names_no_incarnation_is_told_to_all(noida: NoidaServer) -> None:
@@ -94,14 +95,14 @@ async def test_log_that_is_another_one_and_has_grown_beyond_where_all_were_is_to
 
 
 async def test_partitions_that_are_added_keep_nodes_from_being_ready(
-    noida: NoidaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    lasting: LastingServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "CHECK_SECONDS", 0.2)
     caplog.set_level(logging.WARNING, "trioroom.backplane")
-    admin = AdminClient({"bootstrap.servers": noida.bootstrap})
+    admin = AdminClient({"bootstrap.servers": lasting.bootstrap})
     [made] = admin.create_topics([NewTopic("trioroom.rooms", 2, 1)]).values()
     await trio.to_thread.run_sync(made.result, 5)
-    async with open_nodes(f"{noida.url}?probe_interval=0.1") as (node,):
+    async with open_nodes(f"{lasting.url}?probe_interval=0.1") as (node,):
         [added] = admin.create_partitions([NewPartitions("trioroom.rooms", 3)]).values()
         await trio.to_thread.run_sync(added.result, 5)
         with trio.fail_after(3):
@@ -112,29 +113,30 @@ async def test_partitions_that_are_added_keep_nodes_from_being_ready(
     assert any("has 3 partitions and had 2; restart all nodes" in message for message in caplog.messages)
 
 
-async def test_stopped_server_costs_nothing(noida: NoidaServer) -> None:
-    async with flow_through(noida) as flow:
-        noida.stop()
+async def test_stopped_server_costs_nothing(lasting: LastingServer) -> None:
+    async with flow_through(lasting) as flow:
+        lasting.stop()
         await flow.becomes(False, within=NOTICED)
         deaf_since = trio.current_time()
         await trio.sleep(3)
         assert not any(flow.was_ready(node, deaf_since) for node in (0, 1))
-        noida.resume()
+        lasting.resume()
         await flow.flows(AGAIN)
         await flow.becomes(True, within=0.5)
     assert flow.noticed() == set()
 
 
-@asynccontextmanager
-async def open_proxied_tansu() -> AsyncIterator[tuple[Proxy, TansuServer]]:
+@pytest.fixture(params=[open_tansu] if HOME is None else [open_tansu, open_apache])
+async def proxied(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Proxy, KafkaServer]]:
     """All clients come through the proxy: the broker says that it is there."""
     port = free_port()
-    async with open_proxy(port) as proxy, open_tansu(port, proxy.port) as server:
+    async with open_proxy(port) as proxy, request.param(port, proxy.port) as server:
         yield proxy, server
 
 
-async def test_connections_that_the_network_resets_cost_nothing() -> None:
-    async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
+async def test_connections_that_the_network_resets_cost_nothing(proxied: tuple[Proxy, KafkaServer]) -> None:
+    proxy, server = proxied
+    async with flow_through(server) as flow:
         for _ in range(3):
             proxy.reset()
             await flow.flows(AGAIN)
@@ -144,8 +146,9 @@ async def test_connections_that_the_network_resets_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(1.0, marks=pytest.mark.thorough), 4.0])
-async def test_black_hole_costs_nothing_but_time(seconds: float) -> None:
-    async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
+async def test_black_hole_costs_nothing_but_time(seconds: float, proxied: tuple[Proxy, KafkaServer]) -> None:
+    proxy, server = proxied
+    async with flow_through(server) as flow:
         proxy.black_hole()
         with trio.move_on_after(seconds):
             await flow.becomes(False, within=NOTICED)
@@ -157,12 +160,12 @@ async def test_black_hole_costs_nothing_but_time(seconds: float) -> None:
 
 
 async def test_publishing_fails_in_time_while_the_server_is_away_and_at_once_when_that_is_known(
-    tansu: TansuServer, caplog: pytest.LogCaptureFixture
+    server: KafkaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "trioroom.backplane")
-    async with open_nodes(f"{tansu.url}?{PROMPT}&timeout=2") as (node,):
+    async with open_nodes(f"{server.url}?{PROMPT}&timeout=2") as (node,):
         await node.publish("x", b"there")
-        tansu.kill()
+        server.kill()
         for within in (2.0, 2.0, 0.0):
             with trio.fail_after(within + SLACK), pytest.raises(BackplaneUnavailable, match=r"retry later$"):
                 await node.publish("x", b"away")
@@ -175,8 +178,8 @@ async def test_publishing_fails_in_time_while_the_server_is_away_and_at_once_whe
     assert len(ours) <= 3, "each reason once"
 
 
-async def test_publishing_on_a_link_that_was_closed_raises(tansu: TansuServer) -> None:
-    async with open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
+async def test_publishing_on_a_link_that_was_closed_raises(server: KafkaServer) -> None:
+    async with open_nodes(f"{server.url}?{PROMPT}") as (node,):
         pass
     with trio.fail_after(1), pytest.raises(BackplaneUnavailable, match="closed"):
         await node.publish(ROOMS[0], b"x")
@@ -195,9 +198,9 @@ async def test_certificates_that_are_not_there() -> None:
             pass
 
 
-async def test_room_whose_subscriber_does_not_read_holds_up_no_other(noida: NoidaServer) -> None:
+async def test_room_whose_subscriber_does_not_read_holds_up_no_other(lasting: LastingServer) -> None:
     capacity, count = 8, 100
-    async with flow_through(noida) as flow, open_nodes(f"{noida.url}?{PROMPT}") as (node,):
+    async with flow_through(lasting) as flow, open_nodes(f"{lasting.url}?{PROMPT}") as (node,):
         async with subscribed(node, "slow", capacity) as deliveries:
             for number in range(count):
                 await node.publish("slow", b"%d" % number)

@@ -9,6 +9,7 @@ import trio
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.servers import NoidaServer
 from tests.backplane.processes import free_port
 from trioroom.backplane.kafka.location import parse_location
@@ -62,19 +63,19 @@ def write(bootstrap: str, *values: bytes) -> None:
     assert producer.flush(10) == 0
 
 
-async def test_log_that_was_only_away_is_read_on_without_a_hole_and_nothing_twice(noida: NoidaServer) -> None:
+async def test_log_that_was_only_away_is_read_on_without_a_hole_and_nothing_twice(lasting: LastingServer) -> None:
     taker = Taker()
-    reader = Reader(parse_location(noida.url), {b"t": taker})
-    make_topic(noida.bootstrap)
+    reader = Reader(parse_location(lasting.url), {b"t": taker})
+    make_topic(lasting.bootstrap)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(reader.run, {0: 0}, {0: 0}, lambda error: None)
             for number in range(3):
-                await trio.to_thread.run_sync(write, noida.bootstrap, b"%d" % (2 * number), b"%d" % (2 * number + 1))
+                await trio.to_thread.run_sync(write, lasting.bootstrap, b"%d" % (2 * number), b"%d" % (2 * number + 1))
                 await reader.wait_passed(0, 2 * number + 1)
-                noida.end()
-                await noida.restart()
-            await trio.to_thread.run_sync(write, noida.bootstrap, b"6")
+                lasting.end()
+                await lasting.restart()
+            await trio.to_thread.run_sync(write, lasting.bootstrap, b"6")
             await reader.wait_passed(0, 6)
             nursery.cancel_scope.cancel()
     assert taker.taken == [(number, b"%d" % number) for number in range(7)]

@@ -43,7 +43,7 @@ async def test_asking_where_to_read_from_ends_when_it_is_stopped(mock_cluster: M
 
 
 async def test_topic_that_was_made_is_waited_for(noida: NoidaServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a cluster's brokers the one that is asked hears later than the controller that made it; noida has one of all."""
+    """The broker that is asked hears of it later than the controller that made it; noida is both."""
     find, began = topic._Admin.find, time.monotonic()
 
     def find_later(admin: topic._Admin) -> topic.Topic | None:
