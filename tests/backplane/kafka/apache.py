@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 
 import attrs
 import trio
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.backplane.kafka.servers import KafkaServer, NoidaServer
@@ -84,7 +85,10 @@ class ApacheServer(KafkaServer):
 
     def _is_there(self) -> bool:
         client = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        nodes = client.describe_cluster(request_timeout=5).result(10).nodes
+        try:
+            nodes = client.describe_cluster(request_timeout=5).result(10).nodes
+        except KafkaException:
+            return False
         return self.number in [node.id for node in nodes]
 
     def end(self) -> None:

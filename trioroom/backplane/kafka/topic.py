@@ -21,7 +21,20 @@ T = TypeVar("T")
 _LONGEST_ASKING = 2.0  # seconds: who asks cannot be stopped meanwhile
 _PAUSE = 0.05  # seconds before the next try
 _NO_ID = str(Uuid(0, 0))  # of a topic whose broker gives none
+_PASSING = {
+    KafkaError._DESTROY_BROKER,  # the client has heard of the cluster from another broker, which left this one out
+    KafkaError._TRANSPORT,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.INVALID_REPLICATION_FACTOR,  # so many brokers are not up yet
+}
+"""What a cluster answers that has just started, or is losing a broker."""
 _NONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+
+
+class _NotNow(LinkLost):
+    """The cluster could not answer, and may be able to in a moment."""
 
 
 @attrs.frozen
@@ -87,12 +100,16 @@ class _Admin:
     def find_or_make(self) -> Topic:
         # The controller answers when it has made the topic, and the broker that we ask hears of it some time later.
         deadline = time.monotonic() + self._settings.connect_timeout
-        while (topic := self.find()) is None or not topic.partitions:
-            if time.monotonic() > deadline:
-                raise LinkLost(f"topic {self._topic} was made and is not there yet")
-            self._make()
-            self._stopping.wait(_PAUSE)
-        return topic
+        while True:
+            try:
+                if (topic := self.find()) is not None and topic.partitions:
+                    return topic
+                self._make()
+                failure = LinkLost(f"topic {self._topic} was made and is not there yet")
+            except _NotNow as exc:
+                failure = exc
+            if self._stopping.wait(_PAUSE) or time.monotonic() > deadline:
+                raise failure
 
     def _make(self) -> None:
         settings, plan = self._settings, self._plan
@@ -120,7 +137,8 @@ class _Admin:
         if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
             return LinkLost(f"not allowed to {what}; allow this user Describe, Create, Read and Write on it")
         because = f" ({self._troubles[0]})" if self._troubles else ""
-        return LinkLost(f"cannot {what}: {error.str()}{because}")
+        kind = _NotNow if error.code() in _PASSING else LinkLost
+        return kind(f"cannot {what}: {error.str()}{because}")
 
 
 def find_starts(
