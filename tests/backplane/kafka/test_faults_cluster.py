@@ -14,6 +14,7 @@ from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster, open_mock_cluster
 from tests.backplane.observers import Flow, open_flow, open_nodes
 from trioroom.backplane.base import Lost
+from trioroom.backplane.kafka import open_kafka
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
 
@@ -184,6 +185,27 @@ async def test_records_that_are_gone_before_they_were_read_are_told(
                     seen.append(await deliveries.receive())
             assert b"before" not in seen, "the log is where it was, and what it has was delivered"
     assert any("does not go on where we were" in message for message in caplog.messages)
+
+
+async def test_what_all_partitions_have_lost_is_mended_at_once(
+    cluster: MockCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an outage that was longer than the topic keeps records."""
+    caplog.set_level(logging.WARNING, "trioroom.backplane")
+    async with open_kafka(f"{cluster.url}?{PROMPT}") as node:
+        cluster.set_down()
+        with trio.fail_after(AGAIN):
+            while node.ready:  # noqa: ASYNC110  # a probe of the outside knows no event
+                await trio.sleep(0.02)
+        for partition, place in node._log._link.reader.places.items():
+            cluster.delete_records(TOPIC, partition, place)
+        cluster.set_up()
+        with trio.fail_after(2 * AGAIN):
+            while not node.ready:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+    lost = [message for message in caplog.messages if "not go on where we were" in message]
+    assert len(lost) == 1
+    assert "partitions 0, 1, 2 do not go on where we were" in lost[0]
 
 
 async def test_writer_with_a_fatal_error_is_replaced(cluster: MockCluster) -> None:

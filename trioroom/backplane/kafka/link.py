@@ -80,7 +80,7 @@ class Link:
             if isinstance(exc, LogLost):
                 # Where nothing says whether it is the same topic, one partition speaks for all: others may have grown
                 # beyond where we were.
-                self.reader.lose([exc.partition] if self.incarnation else range(self.partitions))
+                self.reader.lose(exc.partitions if self.incarnation else range(self.partitions))
         self._went_down(str(first_of(error)))
 
     async def _live(self) -> None:
