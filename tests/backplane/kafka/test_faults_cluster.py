@@ -161,6 +161,14 @@ async def test_no_rights_on_groups_are_needed(cluster: MockCluster) -> None:
             assert await deliveries.receive() == b"x"
 
 
+async def test_reading_that_is_not_allowed_says_what_to_do(cluster: MockCluster) -> None:
+    cluster.push_errors(ApiKey.FIND_COORDINATOR, *[KafkaError.GROUP_AUTHORIZATION_FAILED] * 100)
+    cluster.push_errors(ApiKey.FETCH, *[KafkaError.TOPIC_AUTHORIZATION_FAILED] * 100)
+    with trio.fail_after(AGAIN), pytest.raises(BackplaneUnavailable, match=r"allow this user Read on it"):
+        async with open_nodes(f"{cluster.url}?{PROMPT}"):
+            pass
+
+
 async def test_records_that_are_gone_before_they_were_read_are_told(
     cluster: MockCluster, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -231,6 +231,8 @@ class Link:
     def _note(self, error: KafkaError) -> None:
         """In a client's thread."""
         assert self._token is not None
+        if error.code() == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the client asks for the coordinator of a group, and we have none
         all_down = error.code() == confluent_kafka.KafkaError._ALL_BROKERS_DOWN
         self._token.run_sync_soon(self._take_note, error.str(), all_down)
 

@@ -290,6 +290,8 @@ class _Feed:
             self._losses[partition] = error.str()
         elif code in _NO_TOPIC:
             raise LinkLost(f"the topic cannot be read: {error.str()}")
+        elif code == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise LinkLost(f"not allowed to read topic {self._location.plan.name}; allow this user Read on it")
         else:
             self._on_error(error)
 
