@@ -45,6 +45,8 @@ class _Address:
     port: int
     controller_port: int
     advertised_port: int
+    more: Mapping[str, int] = attrs.field(factory=dict)
+    """Ports of further listeners, by their names."""
 
 
 class ApacheServer(KafkaServer):
@@ -113,13 +115,14 @@ class ApacheServer(KafkaServer):
 
 
 def _properties(address: _Address, voters: str, data: Path) -> dict[str, str]:
+    more = "".join(f",{name}://127.0.0.1:{port}" for name, port in address.more.items())
     return {
         "process.roles": "broker,controller",
         "node.id": str(address.number),
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{address.port},CONTROLLER://127.0.0.1:{address.controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{address.advertised_port}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{address.port},CONTROLLER://127.0.0.1:{address.controller_port}{more}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{address.advertised_port}{more}",
         "log.dirs": str(data),
         "broker.session.timeout.ms": str(_SESSION_SECONDS * 1_000),
         "broker.heartbeat.interval.ms": "500",
@@ -135,16 +138,20 @@ LastingServer: TypeAlias = NoidaServer | ApacheServer
 
 @asynccontextmanager
 async def open_apache(
-    port: int | None = None, advertised_port: int | None = None, settings: Mapping[str, str] | None = None
+    port: int | None = None,
+    advertised_port: int | None = None,
+    settings: Mapping[str, str] | None = None,
+    listeners: Mapping[str, int] | None = None,
 ) -> AsyncIterator[ApacheServer]:
     """One node, killed at the end; a RuntimeError with its log when it does not come up.
 
     Args:
         advertised_port: where it says that it is, for a proxy in front of it.
         settings: further lines of server.properties; these go before ours.
+        listeners: ports of further ones, by their names; ``settings`` says what they speak.
     """
     port = port or free_port()
-    address = _Address(1, port, free_port(), advertised_port or port)
+    address = _Address(1, port, free_port(), advertised_port or port, listeners or {})
     async with _open([address], settings or {}) as (server,):
         yield server
 

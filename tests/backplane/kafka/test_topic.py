@@ -82,5 +82,15 @@ async def test_topic_that_cannot_be_made_for_long_says_why(noida: NoidaServer, m
     assert 0 < len(Unsettled.errors) < 1_000
 
 
+async def test_reason_is_told_and_not_that_all_brokers_are_down_because_of_it() -> None:
+    """As when Apache Kafka refuses a password: which of both comes last is chance."""
+    admin = topic._Admin(parse_location("kafka://127.0.0.1:1"), threading.Event())
+    admin._take_trouble(KafkaError(KafkaError._AUTHENTICATION, "Invalid username or password"))
+    admin._take_trouble(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    timed_out = KafkaException(KafkaError(KafkaError._TIMED_OUT))
+    assert "Invalid username or password" in str(admin._lost(timed_out, "describe it"))
+    admin.close()
+
+
 async def test_topic_of_a_broker_that_gives_no_ids_has_no_incarnation(noida: NoidaServer) -> None:
     assert find_or_make_topic(parse_location(noida.url), threading.Event()).incarnation == ""

@@ -81,7 +81,7 @@ class _Admin:
         self._topic = location.plan.name
         self._stopping = stopping
         self._troubles: deque[str] = deque(maxlen=1)
-        config = common_config(location, lambda error: self._troubles.append(error.str()))
+        config = common_config(location, self._take_trouble)
         self._client = AdminClient({**config, "socket.timeout.ms": milliseconds(self._settings.connect_timeout)})
 
     def find(self) -> Topic | None:
@@ -131,6 +131,11 @@ class _Admin:
             with suppress(TimeoutError):
                 return result(POLL_SECONDS)
         raise LinkLost("the link is closed")
+
+    def _take_trouble(self, error: KafkaError) -> None:
+        # That all brokers are down comes right after the reason why, once for all that follow.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self._troubles:
+            self._troubles.append(error.str())
 
     def _lost(self, exc: KafkaException, what: str) -> LinkLost:
         error = exc.args[0]
