@@ -30,7 +30,7 @@ HOME: Final = os.environ.get("KAFKA_HOME")
 _CLUSTER_ID: Final = "dHJpb3Jvb20tdGVzdHMtMQ"  # any 16 bytes in Base64
 _SESSION_SECONDS: Final = 3
 _START_TIMEOUT: Final = 60.0
-# A small machine's: one compiler, one thread for garbage, and a heap that is enough for tests.
+# A small machine's, unless the environment says otherwise: one compiler, one thread for garbage, a heap that is enough.
 _JAVA: Final = {
     "KAFKA_HEAP_OPTS": "-Xms64m -Xmx256m",
     "KAFKA_JVM_PERFORMANCE_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
@@ -38,8 +38,8 @@ _JAVA: Final = {
 
 
 @attrs.frozen
-class _Address:
-    """Of one node."""
+class _Node:
+    """Where it is, and how it is to be run."""
 
     number: int
     port: int
@@ -47,6 +47,8 @@ class _Address:
     advertised_port: int
     more: Mapping[str, int] = attrs.field(factory=dict)
     """Ports of further listeners, by their names."""
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+    """Lines of server.properties that go before ours."""
 
 
 class ApacheServer(KafkaServer):
@@ -58,19 +60,17 @@ class ApacheServer(KafkaServer):
 
     start_timeout = _START_TIMEOUT
 
-    def __init__(
-        self, home: Path, directory: Path, address: _Address, voters: str, settings: Mapping[str, str]
-    ) -> None:
-        self.number = address.number
+    def __init__(self, home: Path, directory: Path, node: _Node, voters: str) -> None:
+        self.number = node.number
         """Its ``node.id``."""
         self._home = home
         self._properties = directory / "server.properties"
         self._directory = directory
-        self.environment = {**os.environ, **_JAVA, "LOG_DIR": str(directory / "logs")}
-        properties = {**_properties(address, voters, directory / "data"), **settings}
+        self.environment = {**_JAVA, **os.environ, "LOG_DIR": str(directory / "logs")}
+        properties = {**_properties(node, voters, directory / "data"), **node.settings}
         self._properties.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         self._format()
-        super().__init__(home / "bin" / "kafka-server-start.sh", directory, address.port)
+        super().__init__(home / "bin" / "kafka-server-start.sh", directory, node.port)
 
     @property
     def version(self) -> str:
@@ -114,15 +114,15 @@ class ApacheServer(KafkaServer):
         return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
 
 
-def _properties(address: _Address, voters: str, data: Path) -> dict[str, str]:
-    more = "".join(f",{name}://127.0.0.1:{port}" for name, port in address.more.items())
+def _properties(node: _Node, voters: str, data: Path) -> dict[str, str]:
+    more = "".join(f",{name}://127.0.0.1:{port}" for name, port in node.more.items())
     return {
         "process.roles": "broker,controller",
-        "node.id": str(address.number),
+        "node.id": str(node.number),
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://127.0.0.1:{address.port},CONTROLLER://127.0.0.1:{address.controller_port}{more}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{address.advertised_port}{more}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{node.port},CONTROLLER://127.0.0.1:{node.controller_port}{more}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{node.advertised_port}{more}",
         "log.dirs": str(data),
         "broker.session.timeout.ms": str(_SESSION_SECONDS * 1_000),
         "broker.heartbeat.interval.ms": "500",
@@ -151,35 +151,35 @@ async def open_apache(
         listeners: ports of further ones, by their names; ``settings`` says what they speak.
     """
     port = port or free_port()
-    address = _Address(1, port, free_port(), advertised_port or port, listeners or {})
-    async with _open([address], settings or {}) as (server,):
+    node = _Node(1, port, free_port(), advertised_port or port, listeners or {}, settings or {})
+    async with _open([node]) as (server,):
         yield server
 
 
 @asynccontextmanager
 async def open_apache_cluster(
-    nodes: int = 3, settings: Mapping[str, str] | None = None
+    count: int = 3, settings: Mapping[str, str] | None = None
 ) -> AsyncIterator[list[ApacheServer]]:
     """Several nodes that know each other; any but a majority of them may go. As `open_apache`."""
-    addresses = []
-    for number in range(1, nodes + 1):
-        port = free_port()
-        addresses.append(_Address(number, port, free_port(), port))
-    async with _open(addresses, settings or {}) as servers:
+    ports = [free_port() for _ in range(count)]
+    nodes = [
+        _Node(number, port, free_port(), port, settings=settings or {}) for number, port in enumerate(ports, start=1)
+    ]
+    async with _open(nodes) as servers:
         yield servers
 
 
 @asynccontextmanager
-async def _open(addresses: Sequence[_Address], settings: Mapping[str, str]) -> AsyncIterator[list[ApacheServer]]:
+async def _open(nodes: Sequence[_Node]) -> AsyncIterator[list[ApacheServer]]:
     assert HOME is not None, "KAFKA_HOME names no Apache Kafka"
-    voters = ",".join(f"{each.number}@127.0.0.1:{each.controller_port}" for each in addresses)
+    voters = ",".join(f"{node.number}@127.0.0.1:{node.controller_port}" for node in nodes)
     with tempfile.TemporaryDirectory(prefix="kafka-") as name:
         servers = []
         try:
-            for address in addresses:
-                directory = Path(name) / str(address.number)
+            for node in nodes:
+                directory = Path(name) / str(node.number)
                 directory.mkdir()
-                servers.append(ApacheServer(Path(HOME), directory, address, voters, settings))
+                servers.append(ApacheServer(Path(HOME), directory, node, voters))
             for server in servers:
                 await server.wait_ready()
             yield servers

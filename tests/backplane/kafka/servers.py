@@ -31,9 +31,9 @@ compaction                             no                             no
 kept when it is killed                 what is older than 1 s         nothing
 ====================================== ============================== ===============================================
 
-Neither has more than one broker: for leaders that move see `tests.backplane.kafka.mock_cluster`. Apache Kafka has all that
-is in the table; it says that a topic is made before each broker knows it, and one that was killed comes back later than
-one that was ended.
+Neither has more than one broker: for leaders that move see `tests.backplane.kafka.mock_cluster`. Apache Kafka does all
+that is in the table; it says that a topic is made before each broker knows of it, and one that was killed comes back
+later than one that was ended.
 """
 
 from __future__ import annotations
