@@ -216,6 +216,38 @@ async def test_what_all_partitions_have_lost_is_mended_at_once(
     assert "partitions 0, 1, 2 do not go on where we were" in lost[0]
 
 
+async def test_what_timed_out_has_nothing_come_twice(cluster: MockCluster) -> None:
+    """librdkafka numbers anew what is left then, and would send again what the broker has by its old number."""
+    url = f"{cluster.url}?{PROMPT}&timeout=3&probe_interval=300&probe_timeout=10"
+    async with open_nodes(url, url) as (here, there), subscribed(there, ROOMS[0], 256) as deliveries:
+
+        async def publish(number: int) -> None:
+            with suppress(BackplaneUnavailable):
+                await here.publish(ROOMS[0], b"%d" % number)
+
+        cluster.set_round_trip(3.0)
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(publish, number)
+                await trio.sleep(0.1)
+            cluster.set_down()  # what has been written is not answered
+            await trio.sleep(1.2)  # until the first have timed out, and the last have not
+            cluster.set_round_trip(0.0)
+            cluster.set_up()
+        seen: list[bytes] = []
+        with trio.fail_after(3 * AGAIN):
+            while b"end" not in seen:
+                with suppress(BackplaneUnavailable):
+                    await here.publish(ROOMS[0], b"end")
+                await trio.sleep(0.2)
+                while len(deliveries):
+                    delivery = deliveries.receive_nowait()
+                    assert isinstance(delivery, bytes)
+                    seen.append(delivery)
+        numbers = [each for each in seen if each != b"end"]
+        assert len(numbers) == len(set(numbers))
+
+
 async def test_writer_with_a_fatal_error_is_replaced(cluster: MockCluster) -> None:
     """librdkafka has no order any more that it could keep, and raises that where it is polled."""
     with trio.fail_after(30):
