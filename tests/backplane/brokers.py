@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import attrs
 import pytest
 
+from tests.backplane.kafka import apache
 from tests.backplane.kafka.servers import open_noida
 from tests.backplane.nats.servers import NatsServer, open_nats_server
 from tests.backplane.processes import ServerProcess
@@ -48,6 +49,7 @@ _OPENING: Final[Mapping[str, tuple[str, Callable[[], AbstractAsyncContextManager
     "valkey": ("redis", lambda: open_redis_server(binaries()["valkey"])),
     "nats": ("nats", open_nats_server),
     "kafka": ("kafka", open_noida),
+    "apache": ("kafka", apache.open_apache),
 }
 
 
@@ -65,7 +67,12 @@ def brokers(*names: str, by_hand: str | None = None) -> pytest.MarkDecorator:
 
 
 def parameters(*names: str) -> list[Any]:
-    """One for each; Redis is skipped where it is missing, or left to Valkey in CI, where nothing is skipped."""
+    """One for each; Redis is skipped where it is missing, or left to Valkey in CI, where nothing is skipped.
+
+    Where there is an Apache Kafka it goes with "kafka".
+    """
+    if "kafka" in names and apache.HOME is not None:
+        names = (*names, "apache")
     redis_is_there = "redis" in binaries()
     skip = pytest.mark.skipif(not redis_is_there, reason=NO_REDIS)
     return [

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -53,6 +53,11 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout: fl
 
 class ServerProcess(ABC):
     """One server, and what may befall it. Who subclasses it calls `_start` when all is set."""
+
+    start_timeout = ANSWER_TIMEOUT
+    """Seconds until it serves, at most."""
+    environment: Mapping[str, str] | None = None
+    """The process's; None is ours."""
 
     def __init__(self, directory: Path, port: int) -> None:
         self.port = port
@@ -108,7 +113,7 @@ class ServerProcess(ABC):
             return not self.alive or await self.answers()
 
         try:
-            await until(answers_or_ended, "an answer", ANSWER_TIMEOUT)
+            await until(answers_or_ended, "an answer", self.start_timeout)
         except TimeoutError:
             self.kill()
         if not self.alive:
@@ -119,6 +124,7 @@ class ServerProcess(ABC):
             self._process = subprocess.Popen(  # not by Trio, which has a worker thread do it: see DIE_WITH_US
                 [*DIE_WITH_US, *self.command_line()],
                 cwd=self._directory,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

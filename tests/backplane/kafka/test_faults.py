@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import trio
 
+from tests.backplane.kafka.apache import HOME, LastingServer, open_apache
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer, open_tansu
 from tests.backplane.kafka.topics import add_partitions, make_topic, write
@@ -38,27 +39,27 @@ async def flow_through(server: KafkaServer) -> AsyncIterator[Flow]:
         yield flow
 
 
-async def test_restarted_server_that_kept_the_log_costs_nothing(noida: NoidaServer) -> None:
-    async with flow_through(noida) as flow:
-        noida.end()
+async def test_restarted_server_that_kept_the_log_costs_nothing(lasting: LastingServer) -> None:
+    async with flow_through(lasting) as flow:
+        lasting.end()
         await flow.becomes(False, within=0.5)
         down_since = trio.current_time()
         await trio.sleep(1)
         assert not any(flow.was_ready(node, down_since) for node in (0, 1))
-        await noida.restart()
+        await lasting.restart()
         await flow.flows(AGAIN)
         await flow.becomes(True, within=0.5)
     assert flow.noticed() == set()
 
 
-async def test_server_that_comes_back_empty_is_told(tansu: TansuServer) -> None:
-    async with flow_through(tansu) as flow:
-        tansu.kill()
+async def test_server_that_comes_back_empty_is_told(server: KafkaServer) -> None:
+    async with flow_through(server) as flow:
+        server.forget()
         await flow.becomes(False, within=0.5)
-        await tansu.restart()
+        await server.restart()
         await flow.flows(2 * AGAIN)
         await flow.becomes(True, within=0.5)
-    assert flow.noticed() == {(0, room) for room in ROOMS}
+    assert flow.noticed() == set(flow.seen)
 
 
 async def test_server_that_comes_back_empty_and_names_no_incarnation_is_told_to_all(noida: NoidaServer) -> None:
@@ -92,12 +93,12 @@ async def test_log_that_is_another_one_and_has_grown_beyond_where_all_were_is_to
 
 
 async def test_partitions_that_are_added_move_rooms_and_that_is_told(
-    noida: NoidaServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    lasting: LastingServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "CHECK_SECONDS", 0.5)
     caplog.set_level(logging.WARNING, "trioroom.backplane")
-    async with flow_through(noida) as flow:
-        await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 5)
+    async with flow_through(lasting) as flow:
+        await trio.to_thread.run_sync(add_partitions, lasting.bootstrap, 5)
         await flow.told(AGAIN)
         await flow.flows(AGAIN)
         await flow.becomes(True, within=0.5)
@@ -105,13 +106,13 @@ async def test_partitions_that_are_added_move_rooms_and_that_is_told(
 
 
 async def test_nodes_that_do_not_agree_on_the_partitions_tell_what_they_miss_of_each_other(
-    noida: NoidaServer, monkeypatch: pytest.MonkeyPatch
+    lasting: LastingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One opens when partitions have been added, and the other has not noticed."""
     monkeypatch.setattr(link, "CHECK_SECONDS", 1.0)
-    url = f"{noida.url}?{PROMPT}&partitions=2"
+    url = f"{lasting.url}?{PROMPT}&partitions=2"
     async with open_nodes(url) as (old,):
-        await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 3)
+        await trio.to_thread.run_sync(add_partitions, lasting.bootstrap, 3)
         async with open_nodes(url) as (new,), open_flow((old, new), ROOMS, failed_may_be_late=True) as flow:
             await flow.told(AGAIN, nodes=[0])
             await flow.flows(AGAIN)
@@ -119,43 +120,44 @@ async def test_nodes_that_do_not_agree_on_the_partitions_tell_what_they_miss_of_
 
 
 @pytest.mark.parametrize("kind", [ROOM, HISTORY])
-async def test_record_in_another_partition_than_its_rooms_is_told_as_lost(kind: bytes, noida: NoidaServer) -> None:
+async def test_record_in_another_partition_than_its_rooms_is_told_as_lost(kind: bytes, lasting: LastingServer) -> None:
     """Of a node that does not know of all partitions: the room's own may be far ahead of the one it stands in."""
-    await trio.to_thread.run_sync(make_topic, noida.bootstrap, 2)
+    await trio.to_thread.run_sync(make_topic, lasting.bootstrap, 2)
     key = kind + ROOMS[0].encode()
     right = partition_of(key, 2)
-    await trio.to_thread.run_sync(partial(write, noida.bootstrap, *[b"x"] * 100, partition=right))
-    async with open_nodes(f"{noida.url}?{PROMPT}") as (node,):
+    await trio.to_thread.run_sync(partial(write, lasting.bootstrap, *[b"x"] * 100, partition=right))
+    async with open_nodes(f"{lasting.url}?{PROMPT}") as (node,):
         room = ROOMS[0]
         async with subscribed(node, room, 16) if kind == ROOM else listening(history_of(node), room) as deliveries:
-            await trio.to_thread.run_sync(partial(write, noida.bootstrap, b"elsewhere", partition=1 - right, key=key))
+            await trio.to_thread.run_sync(partial(write, lasting.bootstrap, b"elsewhere", partition=1 - right, key=key))
             with trio.fail_after(AGAIN):
                 assert isinstance(await deliveries.receive(), Lost)
 
 
-async def test_stopped_server_costs_nothing(noida: NoidaServer) -> None:
-    async with flow_through(noida) as flow:
-        noida.stop()
+async def test_stopped_server_costs_nothing(lasting: LastingServer) -> None:
+    async with flow_through(lasting) as flow:
+        lasting.stop()
         await flow.becomes(False, within=NOTICED)
         deaf_since = trio.current_time()
         await trio.sleep(3)
         assert not any(flow.was_ready(node, deaf_since) for node in (0, 1))
-        noida.resume()
+        lasting.resume()
         await flow.flows(AGAIN)
         await flow.becomes(True, within=0.5)
     assert flow.noticed() == set()
 
 
-@asynccontextmanager
-async def open_proxied_tansu() -> AsyncIterator[tuple[Proxy, TansuServer]]:
+@pytest.fixture(params=[open_tansu] if HOME is None else [open_tansu, open_apache])
+async def proxied(request: pytest.FixtureRequest) -> AsyncIterator[tuple[Proxy, KafkaServer]]:
     """All clients come through the proxy: the broker says that it is there."""
     port = free_port()
-    async with open_proxy(port) as proxy, open_tansu(port, proxy.port) as server:
+    async with open_proxy(port) as proxy, request.param(port, proxy.port) as server:
         yield proxy, server
 
 
-async def test_connections_that_the_network_resets_cost_nothing() -> None:
-    async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
+async def test_connections_that_the_network_resets_cost_nothing(proxied: tuple[Proxy, KafkaServer]) -> None:
+    proxy, server = proxied
+    async with flow_through(server) as flow:
         for _ in range(3):
             proxy.reset()
             await flow.flows(AGAIN)
@@ -165,8 +167,9 @@ async def test_connections_that_the_network_resets_cost_nothing() -> None:
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(1.0, marks=pytest.mark.thorough), 4.0])
-async def test_black_hole_costs_nothing_but_time(seconds: float) -> None:
-    async with open_proxied_tansu() as (proxy, tansu), flow_through(tansu) as flow:
+async def test_black_hole_costs_nothing_but_time(seconds: float, proxied: tuple[Proxy, KafkaServer]) -> None:
+    proxy, server = proxied
+    async with flow_through(server) as flow:
         proxy.black_hole()
         with trio.move_on_after(seconds):
             await flow.becomes(False, within=NOTICED)
@@ -178,12 +181,12 @@ async def test_black_hole_costs_nothing_but_time(seconds: float) -> None:
 
 
 async def test_publishing_fails_in_time_while_the_server_is_away_and_at_once_when_that_is_known(
-    tansu: TansuServer, caplog: pytest.LogCaptureFixture
+    server: KafkaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING, "trioroom.backplane")
-    async with open_nodes(f"{tansu.url}?{PROMPT}&timeout=2") as (node,):
+    async with open_nodes(f"{server.url}?{PROMPT}&timeout=2") as (node,):
         await node.publish("x", b"there")
-        tansu.kill()
+        server.kill()
         for within in (2.0, 2.0, 0.0):
             with trio.fail_after(within + SLACK), pytest.raises(BackplaneUnavailable, match=r"retry later$"):
                 await node.publish("x", b"away")
@@ -196,8 +199,8 @@ async def test_publishing_fails_in_time_while_the_server_is_away_and_at_once_whe
     assert len(ours) <= 3, "each reason once"
 
 
-async def test_publishing_on_a_link_that_was_closed_raises(tansu: TansuServer) -> None:
-    async with open_nodes(f"{tansu.url}?{PROMPT}") as (node,):
+async def test_publishing_on_a_link_that_was_closed_raises(server: KafkaServer) -> None:
+    async with open_nodes(f"{server.url}?{PROMPT}") as (node,):
         pass
     with trio.fail_after(1), pytest.raises(BackplaneUnavailable, match="closed"):
         await node.publish(ROOMS[0], b"x")
@@ -210,9 +213,9 @@ async def test_nobody_to_be_reached_when_it_is_opened() -> None:
             pass
 
 
-async def test_room_whose_subscriber_does_not_read_holds_up_no_other(noida: NoidaServer) -> None:
+async def test_room_whose_subscriber_does_not_read_holds_up_no_other(lasting: LastingServer) -> None:
     capacity, count = 8, 100
-    async with flow_through(noida) as flow, open_nodes(f"{noida.url}?{PROMPT}") as (node,):
+    async with flow_through(lasting) as flow, open_nodes(f"{lasting.url}?{PROMPT}") as (node,):
         async with subscribed(node, "slow", capacity) as deliveries:
             for number in range(count):
                 await node.publish("slow", b"%d" % number)

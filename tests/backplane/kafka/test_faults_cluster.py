@@ -14,6 +14,7 @@ from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster, open_mock_cluster
 from tests.backplane.observers import Flow, open_flow, open_nodes
 from trioroom.backplane.base import Lost
+from trioroom.backplane.kafka import open_kafka
 from trioroom.errors import BackplaneError, BackplaneUnavailable
 from trioroom.testing.conformance import subscribed
 
@@ -160,6 +161,14 @@ async def test_no_rights_on_groups_are_needed(cluster: MockCluster) -> None:
             assert await deliveries.receive() == b"x"
 
 
+async def test_reading_that_is_not_allowed_says_what_to_do(cluster: MockCluster) -> None:
+    cluster.push_errors(ApiKey.FIND_COORDINATOR, *[KafkaError.GROUP_AUTHORIZATION_FAILED] * 100)
+    cluster.push_errors(ApiKey.FETCH, *[KafkaError.TOPIC_AUTHORIZATION_FAILED] * 100)
+    with trio.fail_after(AGAIN), pytest.raises(BackplaneUnavailable, match=r"allow this user Read on it"):
+        async with open_nodes(f"{cluster.url}?{PROMPT}"):
+            pass
+
+
 async def test_records_that_are_gone_before_they_were_read_are_told(
     cluster: MockCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -184,6 +193,59 @@ async def test_records_that_are_gone_before_they_were_read_are_told(
                     seen.append(await deliveries.receive())
             assert b"before" not in seen, "the log is where it was, and what it has was delivered"
     assert any("does not go on where we were" in message for message in caplog.messages)
+
+
+async def test_what_all_partitions_have_lost_is_mended_at_once(
+    cluster: MockCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an outage that was longer than the topic keeps records."""
+    caplog.set_level(logging.WARNING, "trioroom.backplane")
+    async with open_kafka(f"{cluster.url}?{PROMPT}") as node:
+        cluster.set_down()
+        with trio.fail_after(AGAIN):
+            while node.ready:  # noqa: ASYNC110  # a probe of the outside knows no event
+                await trio.sleep(0.02)
+        for partition, place in node._log._link.reader.places.items():
+            cluster.delete_records(TOPIC, partition, place)
+        cluster.set_up()
+        with trio.fail_after(2 * AGAIN):
+            while not node.ready:  # noqa: ASYNC110
+                await trio.sleep(0.02)
+    lost = [message for message in caplog.messages if "not go on where we were" in message]
+    assert len(lost) == 1
+    assert "partitions 0, 1, 2 do not go on where we were" in lost[0]
+
+
+async def test_what_timed_out_has_nothing_come_twice(cluster: MockCluster) -> None:
+    """librdkafka numbers anew what is left then, and would send again what the broker has by its old number."""
+    url = f"{cluster.url}?{PROMPT}&timeout=3&probe_interval=300&probe_timeout=10"
+    async with open_nodes(url, url) as (here, there), subscribed(there, ROOMS[0], 256) as deliveries:
+
+        async def publish(number: int) -> None:
+            with suppress(BackplaneUnavailable):
+                await here.publish(ROOMS[0], b"%d" % number)
+
+        cluster.set_round_trip(3.0)
+        async with trio.open_nursery() as nursery:
+            for number in range(30):
+                nursery.start_soon(publish, number)
+                await trio.sleep(0.1)
+            cluster.set_down()  # what has been written is not answered
+            await trio.sleep(1.2)  # until the first have timed out, and the last have not
+            cluster.set_round_trip(0.0)
+            cluster.set_up()
+        seen: list[bytes] = []
+        with trio.fail_after(3 * AGAIN):
+            while b"end" not in seen:
+                with suppress(BackplaneUnavailable):
+                    await here.publish(ROOMS[0], b"end")
+                await trio.sleep(0.2)
+                while len(deliveries):
+                    delivery = deliveries.receive_nowait()
+                    assert isinstance(delivery, bytes)
+                    seen.append(delivery)
+        numbers = [each for each in seen if each != b"end"]
+        assert len(numbers) == len(set(numbers))
 
 
 async def test_writer_with_a_fatal_error_is_replaced(cluster: MockCluster) -> None:

@@ -6,6 +6,7 @@ import pytest
 import trio
 from confluent_kafka import KafkaError
 
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
 from tests.backplane.kafka.servers import KafkaServer, NoidaServer, TansuServer
@@ -40,14 +41,14 @@ def payloads(page: Page) -> list[bytes]:
     return [kept.payload for kept in page.kept]
 
 
-async def test_node_that_starts_late_has_the_same_publications_at_the_same_places(tansu: TansuServer) -> None:
-    async with open_backplane(url_of(tansu)) as early:
+async def test_node_that_starts_late_has_the_same_publications_at_the_same_places(server: KafkaServer) -> None:
+    async with open_backplane(url_of(server)) as early:
         store = history_of(early)
         positions = []
         for number in range(20):
             await store.publish(f"room/{number}", b"between", HISTORY)
             positions.append(await store.publish(ROOM, b"%d" % number, HISTORY, f"id {number}"))
-        async with open_backplane(url_of(tansu)) as late:
+        async with open_backplane(url_of(server)) as late:
             ours, theirs = await read_all(early), await read_all(late)
             assert [position_of(kept) for kept in theirs.kept] == positions
             assert [(kept.payload, kept.follows) for kept in theirs.kept] == [
@@ -60,12 +61,12 @@ async def test_node_that_starts_late_has_the_same_publications_at_the_same_place
 
 
 async def test_partitions_that_are_added_begin_all_histories_anew(
-    noida: NoidaServer, monkeypatch: pytest.MonkeyPatch
+    lasting: LastingServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link, "CHECK_SECONDS", 0.1)
-    async with open_nodes(url_of(noida)) as (node,), listening(history_of(node)) as deliveries:
+    async with open_nodes(url_of(lasting)) as (node,), listening(history_of(node)) as deliveries:
         before = await history_of(node).publish(ROOM, b"before", HISTORY)
-        await trio.to_thread.run_sync(add_partitions, noida.bootstrap, 7)
+        await trio.to_thread.run_sync(add_partitions, lasting.bootstrap, 7)
         with trio.fail_after(10):
             while not isinstance(await deliveries.receive(), Lost):
                 pass
@@ -77,14 +78,14 @@ async def test_partitions_that_are_added_begin_all_histories_anew(
         assert before is not None
         assert after is not None
         assert before.epoch != after.epoch == page.position.epoch
-        async with open_backplane(url_of(noida)) as late:
+        async with open_backplane(url_of(lasting)) as late:
             assert [position_of(kept) for kept in (await read_all(late)).kept] == [after]
 
 
 async def test_room_that_wants_more_than_the_window_gets_that_and_it_is_said_once(
-    tansu: TansuServer, caplog: pytest.LogCaptureFixture
+    server: KafkaServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_nodes(url_of(tansu, history_window=1.0)) as (node,):
+    async with open_nodes(url_of(server, history_window=1.0)) as (node,):
         for number in range(3):
             await history_of(node).publish(ROOM, b"%d" % number, HISTORY)
         assert payloads(await read_all(node)) == [b"0", b"1", b"2"]
@@ -100,9 +101,9 @@ async def test_room_that_wants_more_than_the_window_gets_that_and_it_is_said_onc
 
 
 async def test_rooms_beyond_the_bound_in_bytes_lose_theirs_and_members_are_not_told_otherwise(
-    tansu: TansuServer,
+    server: KafkaServer,
 ) -> None:
-    async with open_nodes(url_of(tansu, max_history_bytes=20_000)) as (node,):
+    async with open_nodes(url_of(server, max_history_bytes=20_000)) as (node,):
         store = history_of(node)
         first = await store.publish("room/quiet", bytes(5_000), HISTORY)
         assert first is not None
@@ -114,8 +115,8 @@ async def test_rooms_beyond_the_bound_in_bytes_lose_theirs_and_members_are_not_t
         assert len((await read_all(node, room="room/3")).kept) == 1
 
 
-async def test_position_beyond_the_end_begins_an_epoch_on_all_nodes_and_those_to_come(tansu: TansuServer) -> None:
-    async with open_nodes(*[url_of(tansu)] * 2) as (here, there):
+async def test_position_beyond_the_end_begins_an_epoch_on_all_nodes_and_those_to_come(server: KafkaServer) -> None:
+    async with open_nodes(*[url_of(server)] * 2) as (here, there):
         [*_, last] = await publish_numbers(history_of(here), 3)
         async with listening(history_of(there)) as channel:
             before = await read_all(there)
@@ -130,15 +131,16 @@ async def test_position_beyond_the_end_begins_an_epoch_on_all_nodes_and_those_to
             assert new.epoch == page.position.epoch
             assert position_of(await next_kept(channel)) == new
             assert [position_of(kept) for kept in (await read_all(there)).kept] == [new]
-        async with open_backplane(url_of(tansu)) as late:
+        async with open_backplane(url_of(server)) as late:
             assert [position_of(kept) for kept in (await read_all(late)).kept] == [new]
 
 
-async def test_broker_that_comes_back_empty_ends_the_epoch_and_all_are_told(tansu: TansuServer) -> None:
-    async with open_nodes(*[url_of(tansu)] * 2) as (here, there), listening(history_of(there)) as channel:
+async def test_broker_that_comes_back_empty_ends_the_epoch_and_all_are_told(server: KafkaServer) -> None:
+    async with open_nodes(*[url_of(server)] * 2) as (here, there), listening(history_of(there)) as channel:
         positions = await publish_numbers(history_of(here), 3)
         assert [position_of(await next_kept(channel)) for _ in positions] == positions
-        await tansu.restart()
+        server.forget()
+        await server.restart()
 
         async def are_back() -> bool:
             return here.ready and there.ready

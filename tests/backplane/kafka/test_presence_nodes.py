@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
 import attrs
 import pytest
 import trio
 
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.mock_cluster import MockCluster
 from tests.backplane.kafka.presence_log import PresenceLog
-from tests.backplane.kafka.servers import NoidaServer, open_noida
 from tests.backplane.presence_course import ROOM, Course
 from tests.backplane.presence_node import open_process, rows_go_at_once, stop_longer_than_its_lease
 from tests.backplane.processes import until
@@ -32,20 +31,13 @@ PATIENT = attrs.evolve(SETTINGS, presence_lease=5.0)  # as coming back after an 
 QUERY = f"?presence_lease={LEASE}&max_backoff=0.1&timeout=2&fetch_wait=0.01&partitions=1"
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[NoidaServer]:
-    """The kind that leaves out nothing of what several write at once."""
-    async with open_noida() as opened:
-        yield opened
-
-
-async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(server: NoidaServer) -> None:
-    watcher, log = Watcher(), PresenceLog(server.bootstrap)
+async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_told_once(lasting: LastingServer) -> None:
+    watcher, log = Watcher(), PresenceLog(lasting.bootstrap)
     with trio.fail_after(60):
         async with (
-            open_kafka(server.url, settings=SETTINGS) as here,
+            open_kafka(lasting.url, settings=SETTINGS) as here,
             here.presence.open(ROOM, watcher, 0.1),
-            open_process(server.url + QUERY, ROOM, 1_000, "a") as a,
+            open_process(lasting.url + QUERY, ROOM, 1_000, "a") as a,
         ):
             await watcher.wait_count(1_000)
             a.kill()
@@ -57,27 +49,27 @@ async def test_rows_of_a_killed_process_are_gone_within_its_lease_at_once_and_to
             await until(taken_back, "nothing is left of the dead node")
 
 
-async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(server: NoidaServer) -> None:
+async def test_process_that_was_stopped_for_longer_than_its_lease_comes_back(lasting: LastingServer) -> None:
     watcher = Watcher()
     with trio.fail_after(60):
         async with (
-            open_kafka(server.url, settings=SETTINGS) as here,
+            open_kafka(lasting.url, settings=SETTINGS) as here,
             here.presence.open(ROOM, watcher, 0.1) as seat,
-            open_process(server.url + QUERY, ROOM, 100, "a") as a,
+            open_process(lasting.url + QUERY, ROOM, 100, "a") as a,
         ):
             seat.put("ours", b"null")
             await watcher.wait_count(100)
             await stop_longer_than_its_lease(a, watcher, LEASE, within=30)
 
 
-async def test_process_that_was_stopped_takes_nobody_for_dead(server: NoidaServer) -> None:
+async def test_process_that_was_stopped_takes_nobody_for_dead(lasting: LastingServer) -> None:
     """It has not heard us for longer than a lease, and that was its own doing."""
     watcher = Watcher()
     with trio.fail_after(60):
         async with (
-            open_kafka(server.url, settings=SETTINGS) as here,
+            open_kafka(lasting.url, settings=SETTINGS) as here,
             here.presence.open(ROOM, watcher, 0.1) as seat,
-            open_process(server.url + QUERY, ROOM, 1, "a") as a,
+            open_process(lasting.url + QUERY, ROOM, 1, "a") as a,
         ):
             seat.put("ours", b"null")
             await watcher.wait_count(1)
@@ -88,26 +80,26 @@ async def test_process_that_was_stopped_takes_nobody_for_dead(server: NoidaServe
                 a.send_signal(signal.SIGCONT)
                 await watcher.wait_count(1)
             await trio.sleep(LEASE)
-            assert [seat.node for seat in await PresenceLog(server.bootstrap).seats()].count(here.presence.node) == 1
+            assert [seat.node for seat in await PresenceLog(lasting.bootstrap).seats()].count(here.presence.node) == 1
 
 
 @pytest.mark.slow
-async def test_broker_that_is_away_for_longer_than_a_lease_makes_nobody_leave(server: NoidaServer) -> None:
+async def test_broker_that_is_away_for_longer_than_a_lease_makes_nobody_leave(lasting: LastingServer) -> None:
     one, two = Watcher(), Watcher()
     with trio.fail_after(60):
         async with AsyncExitStack() as stack:
-            here = await stack.enter_async_context(open_kafka(server.url, settings=PATIENT))
-            there = await stack.enter_async_context(open_kafka(server.url, settings=PATIENT))
+            here = await stack.enter_async_context(open_kafka(lasting.url, settings=PATIENT))
+            there = await stack.enter_async_context(open_kafka(lasting.url, settings=PATIENT))
             first = await stack.enter_async_context(here.presence.open(ROOM, one, 0.05))
             second = await stack.enter_async_context(there.presence.open(ROOM, two, 0.05))
             first.put("ann", b"1")
             second.put("bob", b"2")
             await one.wait_count(1)
             await two.wait_count(1)
-            server.stop()
+            lasting.stop()
             await trio.sleep(6)
             first.put("ann", b"3")
-            server.resume()
+            lasting.resume()
             await two.wait_rows(("ann", b"3"))
             await trio.sleep(6)
             assert one.gone == two.gone == []
@@ -138,12 +130,12 @@ async def test_brokers_that_are_down_for_longer_than_a_lease_make_nobody_leave(m
             assert one.gone == two.gone == []
 
 
-async def test_broker_that_lost_its_data_gets_all_rows_again(server: NoidaServer) -> None:
+async def test_broker_that_lost_its_data_gets_all_rows_again(lasting: LastingServer) -> None:
     one, two = Watcher(), Watcher()
     with trio.fail_after(60):
         async with AsyncExitStack() as stack:
-            here = await stack.enter_async_context(open_kafka(server.url, settings=SETTINGS))
-            there = await stack.enter_async_context(open_kafka(server.url, settings=SETTINGS))
+            here = await stack.enter_async_context(open_kafka(lasting.url, settings=SETTINGS))
+            there = await stack.enter_async_context(open_kafka(lasting.url, settings=SETTINGS))
             first = await stack.enter_async_context(here.presence.open(ROOM, one, 0.05))
             second = await stack.enter_async_context(there.presence.open(ROOM, two, 0.05))
             for number in range(50):
@@ -151,8 +143,8 @@ async def test_broker_that_lost_its_data_gets_all_rows_again(server: NoidaServer
             second.put("bob", b"2")
             await one.wait_count(1)
             await two.wait_count(50)
-            server.forget()
-            await server.restart()
+            lasting.forget()
+            await lasting.restart()
             await one.wait(lambda: one.resyncs > 1)
             await two.wait(lambda: two.resyncs > 1)
             await one.wait_count(1)
@@ -165,22 +157,22 @@ async def test_broker_that_lost_its_data_gets_all_rows_again(server: NoidaServer
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.thorough)])
-async def test_all_agree_in_the_end_whatever_happens(server: NoidaServer, seed: int) -> None:
-    log = PresenceLog(server.bootstrap)
+async def test_all_agree_in_the_end_whatever_happens(lasting: LastingServer, seed: int) -> None:
+    log = PresenceLog(lasting.bootstrap)
     with trio.fail_after(90):
         async with trio.open_nursery() as nursery:
-            course = Course(lambda: open_kafka(server.url, settings=SETTINGS), nursery, seed)
+            course = Course(lambda: open_kafka(lasting.url, settings=SETTINGS), nursery, seed)
             for _ in range(3):
                 await course.open_node()
             for step in range(30):
                 what = course.random.random()
                 if step == 10:
-                    server.forget()
-                    await server.restart()
+                    lasting.forget()
+                    await lasting.restart()
                 elif step == 20:
-                    server.stop()
+                    lasting.stop()
                     await trio.sleep(LEASE)
-                    server.resume()
+                    lasting.resume()
                 elif what < 0.1:
                     await course.open_node()
                 elif what < 0.2:
@@ -204,10 +196,10 @@ async def test_all_agree_in_the_end_whatever_happens(server: NoidaServer, seed: 
             nursery.cancel_scope.cancel()
 
 
-async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(server: NoidaServer) -> None:
-    log = PresenceLog(server.bootstrap)
+async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(lasting: LastingServer) -> None:
+    log = PresenceLog(lasting.bootstrap)
     with trio.fail_after(60):
-        async with open_process(server.url + QUERY, ROOM, 10, "a") as a:
+        async with open_process(lasting.url + QUERY, ROOM, 10, "a") as a:
 
             async def written() -> bool:
                 return len(await log.rows()) == 10
@@ -216,7 +208,7 @@ async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(serv
             a.kill()
             await trio.sleep(LEASE + 0.5)
         watcher = Watcher()
-        async with open_kafka(server.url, settings=SETTINGS) as here, here.presence.open(ROOM, watcher, 0.05):
+        async with open_kafka(lasting.url, settings=SETTINGS) as here, here.presence.open(ROOM, watcher, 0.05):
             assert watcher.count == 0
 
             async def taken_back() -> bool:
@@ -227,29 +219,29 @@ async def test_rows_of_dead_nodes_are_not_shown_to_who_opens_the_room_later(serv
             assert watcher.gone == [], "nobody was shown"
 
 
-async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(noida: NoidaServer) -> None:
+async def test_seat_that_is_closed_while_the_broker_is_away_takes_a_moment_only(lasting: LastingServer) -> None:
     with trio.fail_after(60):
-        async with open_kafka(noida.url, settings=SETTINGS) as here:
+        async with open_kafka(lasting.url, settings=SETTINGS) as here:
             async with here.presence.open("stays", Watcher(), 0.05):
                 async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                     seat.put("ann", b"1")
                     await trio.sleep(0.3)
-                    noida.end()
+                    lasting.end()
                     began = trio.current_time()
                 assert trio.current_time() - began < 8
-                await noida.restart()
+                await lasting.restart()
 
                 async def gone() -> bool:
-                    return not await PresenceLog(noida.bootstrap).rows()
+                    return not await PresenceLog(lasting.bootstrap).rows()
 
                 await until(gone, "the row is taken back")
 
 
-async def test_node_without_rows_to_write_writes_little(noida: NoidaServer) -> None:
-    log = PresenceLog(noida.bootstrap)
+async def test_node_without_rows_to_write_writes_little(lasting: LastingServer) -> None:
+    log = PresenceLog(lasting.bootstrap)
     settings = attrs.evolve(SETTINGS, presence_lease=3.0)
     with trio.fail_after(60):
-        async with open_kafka(noida.url, settings=settings) as here:
+        async with open_kafka(lasting.url, settings=settings) as here:
             async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 for number in range(100):
                     seat.put(f"user {number}", b"null")
@@ -259,21 +251,21 @@ async def test_node_without_rows_to_write_writes_little(noida: NoidaServer) -> N
                 assert len(await log.records()) - before <= 2 * 3 + 2, "three beats and three probes in each lease"
 
 
-async def test_node_that_leaves_takes_all_with_it(server: NoidaServer) -> None:
+async def test_node_that_leaves_takes_all_with_it(lasting: LastingServer) -> None:
     with trio.fail_after(20):
-        async with open_kafka(server.url, settings=SETTINGS) as here:
+        async with open_kafka(lasting.url, settings=SETTINGS) as here:
             async with here.presence.open(ROOM, Watcher(), 0.05) as seat:
                 seat.put("ann", b"1")
                 await trio.sleep(0.3)
-        log = PresenceLog(server.bootstrap)
+        log = PresenceLog(lasting.bootstrap)
         assert await log.kept() == []
         assert [value for key, value in await log.records() if not key.startswith(PRESENCE) and value is not None] == []
 
 
 async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(
-    noida: NoidaServer, caplog: pytest.LogCaptureFixture
+    lasting: LastingServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log, watcher = PresenceLog(noida.bootstrap), Watcher()
+    log, watcher = PresenceLog(lasting.bootstrap), Watcher()
     names = [
         b"",
         b"r",
@@ -289,8 +281,8 @@ async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(
     ]
     with trio.fail_after(60):
         async with (
-            open_kafka(noida.url, settings=SETTINGS) as here,
-            open_kafka(noida.url, settings=SETTINGS) as there,
+            open_kafka(lasting.url, settings=SETTINGS) as here,
+            open_kafka(lasting.url, settings=SETTINGS) as there,
             here.presence.open(ROOM, Watcher(), 0.02) as seat,
             there.presence.open(ROOM, watcher, 0.02),
         ):
@@ -304,14 +296,14 @@ async def test_record_that_nobody_of_us_wrote_is_dropped_and_told_once(
 
 
 async def test_rows_beyond_the_bound_are_not_shown_and_the_log_says_so(
-    noida: NoidaServer, caplog: pytest.LogCaptureFixture
+    lasting: LastingServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     watcher = Watcher()
     small = attrs.evolve(SETTINGS, max_presence_bytes=10_000)
     with trio.fail_after(60):
         async with (
-            open_kafka(noida.url, settings=SETTINGS) as here,
-            open_kafka(noida.url, settings=small) as there,
+            open_kafka(lasting.url, settings=SETTINGS) as here,
+            open_kafka(lasting.url, settings=small) as there,
             here.presence.open(ROOM, Watcher(), 0.02) as seat,
             there.presence.open(ROOM, watcher, 0.02),
         ):

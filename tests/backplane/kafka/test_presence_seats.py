@@ -10,9 +10,9 @@ import attrs
 import pytest
 import trio
 
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.mock_cluster import ApiKey, MockCluster
 from tests.backplane.kafka.presence_log import PresenceLog
-from tests.backplane.kafka.servers import NoidaServer
 from tests.backplane.presence_course import ROOM
 from tests.backplane.processes import until
 from trioroom.backplane import removals
@@ -43,18 +43,18 @@ class Pair:
 
 
 @pytest.fixture
-async def pair(noida: NoidaServer) -> AsyncIterator[Pair]:
+async def pair(lasting: LastingServer) -> AsyncIterator[Pair]:
     watcher = Watcher()
     with trio.fail_after(30):
         async with (
-            open_kafka(noida.url, settings=SETTINGS) as here,
-            open_kafka(noida.url, settings=SETTINGS) as there,
+            open_kafka(lasting.url, settings=SETTINGS) as here,
+            open_kafka(lasting.url, settings=SETTINGS) as there,
             here.presence.open(ROOM, Watcher(), 0.02) as seat,
             there.presence.open(ROOM, watcher, 0.02),
         ):
             seat.put("ann", b"1")
             await watcher.wait_rows(("ann", b"1"))
-            yield Pair(here, seat, watcher, PresenceLog(noida.bootstrap))
+            yield Pair(here, seat, watcher, PresenceLog(lasting.bootstrap))
 
 
 async def test_row_that_somebody_takes_away_is_written_again(pair: Pair) -> None:
@@ -225,11 +225,11 @@ async def test_group_of_records_of_which_one_is_refused_is_refused(mock_cluster:
                 await node.presence._log.produce_all(0, [(b"x", b""), (b"y", b"")])
 
 
-async def test_seat_is_not_opened_while_the_broker_is_away(noida: NoidaServer) -> None:
+async def test_seat_is_not_opened_while_the_broker_is_away(lasting: LastingServer) -> None:
     with trio.fail_after(30):
-        async with open_kafka(noida.url, settings=IMPATIENT) as node:
-            noida.stop()
+        async with open_kafka(lasting.url, settings=IMPATIENT) as node:
+            lasting.stop()
             with pytest.raises(BackplaneUnavailable):
                 async with node.presence.open(ROOM, Watcher(), 0.02):
                     pass
-            noida.resume()
+            lasting.resume()

@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 import trio
 
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.mock_cluster import MockCluster
 from tests.backplane.kafka.servers import NoidaServer
@@ -50,19 +51,19 @@ class Taker:
         pass
 
 
-async def test_log_that_was_only_away_is_read_on_without_a_hole_and_nothing_twice(noida: NoidaServer) -> None:
+async def test_log_that_was_only_away_is_read_on_without_a_hole_and_nothing_twice(lasting: LastingServer) -> None:
     taker = Taker()
-    reader = Reader(parse_location(noida.url), {b"t": taker})
-    make_topic(noida.bootstrap, 1)
+    reader = Reader(parse_location(lasting.url), {b"t": taker})
+    make_topic(lasting.bootstrap, 1)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             await nursery.start(reader.run, {0: 0}, {0: 0}, lambda error: None)
             for number in range(3):
-                await trio.to_thread.run_sync(write, noida.bootstrap, b"%d" % (2 * number), b"%d" % (2 * number + 1))
+                await trio.to_thread.run_sync(write, lasting.bootstrap, b"%d" % (2 * number), b"%d" % (2 * number + 1))
                 await reader.wait_passed(0, 2 * number + 1)
-                noida.end()
-                await noida.restart()
-            await trio.to_thread.run_sync(write, noida.bootstrap, b"6")
+                lasting.end()
+                await lasting.restart()
+            await trio.to_thread.run_sync(write, lasting.bootstrap, b"6")
             await reader.wait_passed(0, 6)
             nursery.cancel_scope.cancel()
     assert taker.taken == [(number, b"%d" % number) for number in range(7)]

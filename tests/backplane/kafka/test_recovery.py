@@ -9,8 +9,9 @@ import trio
 
 import trioroom
 from tests._net.test_recovery import ROOM, Kept, app_of, join, messages
+from tests.backplane.kafka.apache import LastingServer
 from tests.backplane.kafka.brokers import PROMPT
-from tests.backplane.kafka.servers import NoidaServer, TansuServer
+from tests.backplane.kafka.servers import KafkaServer, NoidaServer
 from tests.backplane.observers import open_nodes
 from tests.backplane.reconnecting import check, open_stage
 from trioroom.backplane.open import open_backplane
@@ -20,9 +21,9 @@ pytestmark = pytest.mark.kafka
 QUICK = f"{PROMPT}&partitions=2&timeout=2&probe_interval=0.2&probe_timeout=1&max_backoff=0.2"
 
 
-async def test_member_that_moves_to_another_server_gets_what_it_missed(tansu: TansuServer) -> None:
+async def test_member_that_moves_to_another_server_gets_what_it_missed(server: KafkaServer) -> None:
     here, there = app_of(), app_of()
-    url = f"{tansu.url}?{QUICK}"
+    url = f"{server.url}?{QUICK}"
     async with (
         open_nodes(url, url) as nodes,
         trioroom.open_server(here, port=0, backplane=nodes[0]) as one,
@@ -46,8 +47,8 @@ async def test_member_that_moves_to_another_server_gets_what_it_missed(tansu: Ta
     assert Kept.history is not None
 
 
-async def test_member_of_a_quiet_room_finds_its_place_on_a_server_that_starts_now(tansu: TansuServer) -> None:
-    url = f"{tansu.url}?{QUICK}"
+async def test_member_of_a_quiet_room_finds_its_place_on_a_server_that_starts_now(server: KafkaServer) -> None:
+    url = f"{server.url}?{QUICK}"
     async with open_backplane(url) as backplane, trioroom.open_server(app_of(), port=0, backplane=backplane) as old:
         async with open_v1_peer(old) as peer:
             position = (await join(peer))["position"]
@@ -59,11 +60,11 @@ async def test_member_of_a_quiet_room_finds_its_place_on_a_server_that_starts_no
             assert [data for _, data in await messages(peer, 1)] == ["live"]
 
 
-async def test_members_that_reconnect_at_random_lose_nothing_while_the_broker_is_away(noida: NoidaServer) -> None:
-    async with open_stage(partial(open_backplane, f"{noida.url}?{QUICK}"), 10, 0.02, seed=5) as stage:
+async def test_members_that_reconnect_at_random_lose_nothing_while_the_broker_is_away(lasting: LastingServer) -> None:
+    async with open_stage(partial(open_backplane, f"{lasting.url}?{QUICK}"), 10, 0.02, seed=5) as stage:
         await trio.sleep(1.0)
-        noida.end()
-        await noida.restart()
+        lasting.end()
+        await lasting.restart()
         await trio.sleep(3.0)
         await stage.settle(20.0)
         check(stage, most_gaps=0, least_published=30)

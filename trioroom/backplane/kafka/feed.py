@@ -31,6 +31,7 @@ from trioroom.backplane.kafka.records import Record
 from trioroom.backplane.supervision import LinkLost
 
 _BATCH = 512  # records, so that Trio's other tasks wait for no more than a millisecond or two
+_MORE_LOSSES = 0.2  # seconds that are waited for the losses of other partitions, after the first
 _AHEAD = 2  # batches that Trio has been given and not looked at
 _NO_SUCH_PLACE = {
     confluent_kafka.KafkaError.OFFSET_OUT_OF_RANGE,
@@ -73,11 +74,14 @@ class Batch:
 
 
 class LogLost(LinkLost):
-    """The log does not have our place in this partition any more."""
+    """The log does not have our place in these partitions any more."""
 
-    def __init__(self, partition: int, why: str) -> None:
-        super().__init__(f"partition {partition} does not go on where we were: {why}")
-        self.partition = partition
+    def __init__(self, losses: Mapping[int, str]) -> None:
+        """``losses`` are partitions with the reason why."""
+        which, verb = ("partition", "does") if len(losses) == 1 else ("partitions", "do")
+        numbers = ", ".join(map(str, sorted(losses)))
+        super().__init__(f"{which} {numbers} {verb} not go on where we were: {next(iter(losses.values()))}")
+        self.partitions = frozenset(losses)
 
 
 class Feed:
@@ -105,6 +109,7 @@ class Feed:
         self._room = threading.Semaphore(_AHEAD)
         self._stopping = False
         self._disconnected = False  # since the last look
+        self._losses: dict[int, str] = {}  # partitions without our place, with the reason
 
     def taken(self) -> None:
         """Trio has looked at one of the `batches`."""
@@ -126,7 +131,12 @@ class Feed:
             self._assign(consumer)
             while not self._stopping:
                 if messages := self._read(consumer):
-                    self._hand_over(self._batch(messages))
+                    batch = self._batch(messages)
+                    if self._losses:
+                        # Mostly the others have lost theirs too, and each by itself would cost a new client.
+                        self._batch(consumer.consume(_BATCH, _MORE_LOSSES))
+                        raise LogLost(self._losses)
+                    self._hand_over(batch)
         finally:
             consumer.close()
 
@@ -191,23 +201,26 @@ class Feed:
             # not heard yet how much has been confirmed.
             self._places[partition] = max(offset, self._places[partition])
         elif code in _NO_SUCH_PLACE:
-            raise LogLost(partition, error.str())
+            self._losses[partition] = error.str()
         elif code in _NO_TOPIC:
             raise LinkLost(f"the topic cannot be read: {error.str()}")
+        elif code == confluent_kafka.KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            raise LinkLost(f"not allowed to read topic {self._location.plan.name}; allow this user Read on it")
         else:
             self._on_error(error)
 
     def _is_known(self, message: confluent_kafka.Message, partition: int, offset: int) -> bool:
-        """Whether we have had it before: after an outage the last one is read again.
+        """Whether we have had it before, or it is not for us.
 
-        Raises:
-            LogLost: it stands where that one stood, and is another one.
+        After an outage the last one is read again. One that stands there and is another one is a loss.
         """
+        if partition in self._losses:
+            return True
         last = self._lasts.get(partition)
         if last is None or offset > last.offset:
             return False
         if offset == last.offset and Last.of(message) != last:
-            raise LogLost(partition, f"another record stands at offset {offset}")
+            self._losses[partition] = f"another record stands at offset {offset}"
         return True
 
 

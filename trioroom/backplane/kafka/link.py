@@ -81,7 +81,7 @@ class Link:
             if isinstance(exc, LogLost):
                 # Where nothing says whether it is the same topic, one partition speaks for all: others may have grown
                 # beyond where we were.
-                self.reader.lose([exc.partition] if self.incarnation else range(self.partitions))
+                self.reader.lose(exc.partitions if self.incarnation else range(self.partitions))
         self._went_down(str(first_of(error)))
 
     async def _live(self) -> None:
@@ -230,6 +230,8 @@ class Link:
     def _note(self, error: KafkaError) -> None:
         """In a client's thread."""
         assert self._token is not None
+        if error.code() == confluent_kafka.KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return  # the client asks for the coordinator of a group, and we have none
         all_down = error.code() == confluent_kafka.KafkaError._ALL_BROKERS_DOWN
         self._token.run_sync_soon(self._take_note, error.str(), all_down)
 

@@ -18,6 +18,8 @@ _REFUSED = {_E.POLICY_VIOLATION, _E.INVALID_RECORD, _E.INVALID_TIMESTAMP, _E.UNS
 SPENT = {
     _E.INVALID_PRODUCER_EPOCH, _E.PRODUCER_FENCED, _E.UNKNOWN_PRODUCER_ID, _E.INVALID_PRODUCER_ID_MAPPING,
     _E.OUT_OF_ORDER_SEQUENCE_NUMBER, _E._FENCED, _E._FATAL,
+    # The client would number what is left anew, and send again what may be in the log by its old numbers.
+    _E._MSG_TIMED_OUT,
 }  # fmt: skip
 """After these a client's identity as a writer is worth nothing; a new client gets another one."""
 

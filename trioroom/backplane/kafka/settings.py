@@ -32,8 +32,9 @@ class KafkaSettings:
     """How long the topic keeps records, if we make it; longer than ``publication_id_ttl``, than any room's history and
     than a node may be cut off and still miss nothing."""
     timeout: float = attrs.field(default=5.0, validator=_DEADLINE)
-    """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`:
-    longer than it takes until another broker leads a partition, so that a short outage costs a delay and no error."""
+    """How long ``publish`` and ``subscribe`` wait, also for room in the queue, before `trioroom.BackplaneUnavailable`.
+    Where it is longer than it takes until another broker leads a partition, a broker that dies costs a delay and no
+    error; Kafka itself waits for that broker first, for ``broker.session.timeout.ms``, 9 seconds unless set."""
     connect_timeout: float = attrs.field(default=2.0, validator=[_DEADLINE, validators.ge(1.0)])
     """Connecting and logging in; from 1 second, which is the client's least."""
     probe_interval: float = attrs.field(default=1.0, validator=_DEADLINE)

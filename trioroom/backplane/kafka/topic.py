@@ -29,7 +29,20 @@ _ADVICE = {
     "certificate verify failed": "name who has signed its certificate by ssl_ca_certs, and the broker as that does",
     "SASL": "check user, password and sasl_mechanism",
 }
+_PASSING = {
+    KafkaError._DESTROY_BROKER,  # the client has heard of the cluster from another broker, which left this one out
+    KafkaError._TRANSPORT,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.INVALID_REPLICATION_FACTOR,  # so many brokers are not up yet
+}
+"""What a cluster answers that has just started, or is losing a broker."""
 _NONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+
+
+class _NotNow(LinkLost):
+    """The cluster could not answer, and may be able to in a moment."""
 
 
 @attrs.frozen
@@ -97,13 +110,18 @@ class _Admin:
         return Topic(self._topic, len(description.partitions), "" if identity == _NO_ID else identity)
 
     def find_or_make(self) -> Topic:
-        topic = self.find()
-        for _ in range(10):
-            if topic is not None and topic.partitions:
-                return topic
-            self._make()
-            topic = self.find()
-        raise LinkLost(f"topic {self._topic} was made and is not there yet")
+        # The controller answers when it has made the topic, and the broker that we ask hears of it some time later.
+        deadline = time.monotonic() + self._settings.connect_timeout
+        while True:
+            try:
+                if (topic := self.find()) is not None and topic.partitions:
+                    return topic
+                self._make()
+                failure = LinkLost(f"topic {self._topic} was made and is not there yet")
+            except _NotNow as exc:
+                failure = exc
+            if self._stopping.wait(_PAUSE) or time.monotonic() > deadline:
+                raise failure
 
     def _make(self) -> None:
         settings, plan = self._settings, self._plan
@@ -134,7 +152,7 @@ class _Admin:
         if self._troubles:
             trouble = in_our_words(self._troubles[0])
             text += f" ({trouble})" + next((f"; {advice}" for sign, advice in _ADVICE.items() if sign in trouble), "")
-        return LinkLost(text)
+        return (_NotNow if error.code() in _PASSING else LinkLost)(text)
 
 
 class _TroubleLog(LibraryLog):
