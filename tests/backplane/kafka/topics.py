@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
@@ -21,6 +23,10 @@ def add_partitions(bootstrap: str, partitions: int, name: str = ROOMS) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     [added] = admin.create_partitions([NewPartitions(name, partitions)]).values()
     added.result(_TIMEOUT)
+    deadline = time.monotonic() + _TIMEOUT
+    while len(admin.list_topics(name).topics[name].partitions) < partitions:  # a broker hears of them later
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def write(bootstrap: str, *values: bytes, partition: int = 0, key: bytes = b"t", name: str = ROOMS) -> None:

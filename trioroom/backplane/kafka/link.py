@@ -244,6 +244,7 @@ class Link:
 
     def _came_up(self) -> None:
         self._trouble = self.failure = self.producer.trouble = self.producer.down_since = None
+        self.producer.was_up = True
         if not self.ready:
             self.ready = True
             fields = {"topic": self._location.plan.name, "endpoint": str(self._location), "partitions": self.partitions}

@@ -30,7 +30,7 @@ from trioroom.backplane.kafka.client import (
 )
 from trioroom.backplane.kafka.location import Location
 from trioroom.backplane.kafka.records import UNKNOWN_OFFSET, Headers, Place
-from trioroom.backplane.kafka.refusals import SPENT, refusal
+from trioroom.backplane.kafka.refusals import SPENT, SPENT_ONCE_UP, refusal
 from trioroom.backplane.supervision import LinkLost
 from trioroom.errors import BackplaneUnavailable
 
@@ -91,6 +91,8 @@ class Producer:
         self._spent = trio.Event()  # the client is of no more use
         self._fatal: str | None = None  # why
         self._reports: list[_Report] = []  # that the thread has not handed over
+        self.was_up = False
+        """Records have come round in the life of this client."""
         self.down_since: float | None = trio.current_time()
         """Since when records have not come round; None while they do."""
         self.trouble: str | None = None
@@ -200,7 +202,7 @@ class Producer:
             self._judge(error)
 
     def _judge(self, error: KafkaError) -> None:
-        if error.fatal() or error.code() in SPENT:
+        if error.fatal() or error.code() in SPENT or (self.was_up and error.code() in SPENT_ONCE_UP):
             self._fatal = error.str()
 
     def _poll(self, token: trio.lowlevel.TrioToken, on_error: OnError) -> None:
@@ -247,7 +249,8 @@ class Producer:
         Raises:
             LinkLost: the client has come to an end.
         """
-        self._stopping, self._spent, self._fatal = threading.Event(), trio.Event(), None
+        self._stopping, self._spent = threading.Event(), trio.Event()
+        self._fatal, self.was_up = None, False
 
         def on_client_error(error: KafkaError) -> None:
             self._judge(error)

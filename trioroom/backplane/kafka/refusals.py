@@ -18,10 +18,11 @@ _REFUSED = {_E.POLICY_VIOLATION, _E.INVALID_RECORD, _E.INVALID_TIMESTAMP, _E.UNS
 SPENT = {
     _E.INVALID_PRODUCER_EPOCH, _E.PRODUCER_FENCED, _E.UNKNOWN_PRODUCER_ID, _E.INVALID_PRODUCER_ID_MAPPING,
     _E.OUT_OF_ORDER_SEQUENCE_NUMBER, _E._FENCED, _E._FATAL,
-    # The client would number what is left anew, and send again what may be in the log by its old numbers.
-    _E._MSG_TIMED_OUT,
 }  # fmt: skip
 """After these a client's identity as a writer is worth nothing; a new client gets another one."""
+SPENT_ONCE_UP = {_E._MSG_TIMED_OUT}
+"""So too with these of a client that has been up: it would number what is left anew, and send again what may be in the
+log by its old numbers. Before that it waits to be let in, or for partitions that have just been made."""
 
 
 def refusal(error: KafkaError | None, topic: str) -> BackplaneError:
