@@ -188,7 +188,9 @@ async def test_publishing_fails_in_time_while_the_server_is_away_and_at_once_whe
         await node.publish("x", b"there")
         server.kill()
         for within in (2.0, 2.0, 0.0):
-            with trio.fail_after(within + SLACK), pytest.raises(BackplaneUnavailable, match=r"retry later$"):
+            # The second of them may be on its way while the client whose first one timed out is replaced.
+            told = r"(retry later|may have gone out or not)$" if within else r"retry later$"
+            with trio.fail_after(within + SLACK), pytest.raises(BackplaneUnavailable, match=told):
                 await node.publish("x", b"away")
         assert not node.ready
         with pytest.raises(BackplaneUnavailable, match="out of reach"):

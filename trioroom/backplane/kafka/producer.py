@@ -266,7 +266,9 @@ class Producer:
                 await self._spent.wait()
                 raise LinkLost(f"the client can write no more: {self._fatal}")
         finally:
-            self._fail_all("the link to the broker broke with a publication on its way; it may have gone out or not")
+            self._fail_all(
+                "the link to the broker broke while a publication was on its way; it may have gone out or not"
+            )
 
     def _take_client(self, client: confluent_kafka.Producer) -> None:
         if not self._stopping.is_set():
