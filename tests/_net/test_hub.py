@@ -69,14 +69,14 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(make_recorder: type[Recorder]) -> AsyncIterator[Scene]:
+async def open_scene(make_recorder: type[Recorder], leave_timeout: float = 0.01) -> AsyncIterator[Scene]:
     """With a deadline; at the end its rooms are cancelled."""
     Hall.opened, Hall.may_open, Hall.may_close = [], trio.Event(), trio.Event()
     Hall.may_open.set()
     Hall.may_close.set()
     routes: Routes[type[trioroom.Room]] = Routes()
     routes.add("hall/{name}", Hall)
-    settings = trioroom.Settings(close_timeout=0.01, leave_timeout=0.01)
+    settings = trioroom.Settings(close_timeout=0.01, leave_timeout=leave_timeout)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             yield Scene(Hub(routes, MemoryBackplane(), settings, nursery), nursery, make_recorder)
@@ -118,7 +118,7 @@ async def test_room_ends_with_its_last_member_and_its_name_is_free(make_recorder
 async def test_joiners_wait_while_the_room_of_that_name_closes_and_share_the_next_one(
     make_recorder: type[Recorder],
 ) -> None:
-    async with open_scene(make_recorder) as scene:
+    async with open_scene(make_recorder, leave_timeout=5.0) as scene:
         Hall.may_close = trio.Event()
         await scene.leave(await scene.join("hall/a"))
         async with trio.open_nursery() as nursery:
