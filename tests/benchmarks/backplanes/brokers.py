@@ -58,7 +58,7 @@ async def _nats() -> AsyncIterator[Broker]:
 @asynccontextmanager
 async def _kafka_on_noida() -> AsyncIterator[Broker]:
     async with open_noida() as server:
-        yield Broker(server.url, f"noida {version('noida-db')}, {_client()}")
+        yield Broker(server.url, f"noida {version('noida-db')}, each fetch held back for 10 ms, {_client()}")
 
 
 @asynccontextmanager
