@@ -9,7 +9,8 @@ from typing import Final, Protocol
 
 import attrs
 
-from tests.backplane.kafka.servers import open_noida
+from tests.backplane.kafka import apache
+from tests.backplane.kafka.servers import NoidaServer, open_noida
 from tests.backplane.nats.servers import open_nats_server
 from tests.backplane.redis.servers import binaries, open_redis_server
 
@@ -75,10 +76,13 @@ async def _nats() -> AsyncIterator[Broker]:
 
 @asynccontextmanager
 async def _kafka() -> AsyncIterator[Broker]:
-    async with open_noida() as server:
+    """Apache Kafka where there is one."""
+    opening = open_noida if apache.HOME is None else apache.open_apache
+    async with opening() as server:
+        # Topics of noida have no ids: who starts while it is empty cannot know that it was not always.
+        end, forgetful = (server.end, False) if isinstance(server, NoidaServer) else (None, True)
         options = f"{_OPTIONS}&partitions=2"
-        # Its topics have no ids: who starts while it is empty cannot know that it was not always.
-        yield Broker(server, "kafka", options, dense=False, end=server.end, forgetful=False, address=_kafka_address)
+        yield Broker(server, "kafka", options, dense=False, end=end, forgetful=forgetful, address=_kafka_address)
 
 
 def _kafka_address(port: int) -> bytes:
