@@ -8,19 +8,17 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 import trustme
 
+from tests.backplane import logins
 from tests.backplane.kafka.brokers import PROMPT
 from tests.backplane.kafka.servers import TansuServer, open_tansu
 from tests.backplane.processes import free_port
 from tests.backplane.proxy import open_proxy
-from trioroom.backplane.kafka import open_kafka
-from trioroom.errors import BackplaneUnavailable
-from trioroom.testing.conformance import subscribed
 
 pytestmark = pytest.mark.kafka
 CLOSED = (
@@ -53,20 +51,8 @@ async def open_with_tls(authority: trustme.CA, name: str = "127.0.0.1", *, mutua
         yield f"kafka+tls://127.0.0.1:{proxy.port}?{PROMPT}&partitions=1"
 
 
-async def passes_on(url: str) -> None:
-    """What is published comes."""
-    with trio.fail_after(10):
-        async with open_kafka(url) as node, subscribed(node, "room", 2) as deliveries:
-            await node.publish("room", b"x")
-            assert await deliveries.receive() == b"x"
-
-
-async def refuses(url: str, why: str) -> None:
-    """It is told ``why``, without any secret."""
-    with trio.fail_after(10), pytest.raises(BackplaneUnavailable, match=why) as raised:
-        async with open_kafka(url):
-            pytest.fail("it should be refused")
-    assert "sesame" not in str(raised.value)
+passes_on = partial(logins.passes_on, within=10)
+refuses = partial(logins.refuses, within=10)
 
 
 async def test_broker_with_tls_is_verified(authority: trustme.CA, tmp_path: Path) -> None:

@@ -13,34 +13,16 @@ import pytest
 import trio
 import trustme
 
+from tests.backplane.logins import passes_on, refuses
 from tests.backplane.nats.servers import NatsServer, open_nats_server
-from trioroom.backplane.nats import open_nats
 from trioroom.backplane.nats.connection import open_connection
 from trioroom.backplane.nats.credentials import advice_on, credentials_of
 from trioroom.backplane.nats.location import Login
 from trioroom.backplane.supervision import LinkLost
 from trioroom.backplane.url import Endpoint
-from trioroom.errors import BackplaneUnavailable
-from trioroom.testing.conformance import subscribed
 
 SEED = nkeys.encode_seed(bytes(range(32)), nkeys.PREFIX_BYTE_USER)
 PUBLIC = nkeys.from_seed(bytearray(SEED)).public_key.decode()
-
-
-async def passes_on(url: str) -> None:
-    """What is published comes."""
-    with trio.fail_after(5):
-        async with open_nats(url) as node, subscribed(node, "room", 2) as deliveries:
-            await node.publish("room", b"x")
-            assert await deliveries.receive() == b"x"
-
-
-async def refuses(url: str, why: str) -> None:
-    """It is told ``why``, without any secret."""
-    with trio.fail_after(5), pytest.raises(BackplaneUnavailable, match=why) as raised:
-        async with open_nats(url):
-            pytest.fail("it should be refused")
-    assert "sesame" not in str(raised.value)
 
 
 def at(server: NatsServer, login: str, query: str = "") -> str:

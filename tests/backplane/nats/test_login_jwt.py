@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.backplane.logins import passes_on
 from tests.backplane.nats.jwt_accounts import Account, Operator, User, configuration, credentials
 from tests.backplane.nats.servers import NatsServer, open_nats_server
-from tests.backplane.nats.test_login import at, passes_on
+from tests.backplane.nats.test_login import at
 from tests.backplane.processes import until
 from trioroom.backplane.nats import open_nats
 from trioroom.errors import BackplaneUnavailable
